@@ -1,0 +1,1 @@
+"""Instrumentation that a question-answering service imports: queries in, Prometheus metrics out."""

@@ -1,0 +1,319 @@
+"""Every metric this project knows, as data.
+
+Rules, dashboards, the checker and the documentation take metric names, labels and label values from
+here, so that a name that is not in this file cannot be used anywhere. The module imports nothing but
+the standard library: a reader of metrics must not have to install what a writer of them needs.
+
+Names follow Prometheus: base units, ``_total`` for counters, ``_seconds``, ``_bytes``. Label values are
+closed lists; whatever is not in a list is recorded as ``OTHER`` and counted as dropped. The lists that
+depend on the service (scenarios, components, models) are settings of the exporter; they have ``None`` here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Kind(StrEnum):
+    """The Prometheus type of a metric."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+OTHER: Final = "_other"
+"""Stands for any label value that is not in its closed list."""
+
+LIVE: Final = "live"
+"""The scenario of everything that no load test has named."""
+
+SCENARIO_HEADER: Final = "X-CMO-Scenario"
+SESSION_HEADER: Final = "X-CMO-Session"
+SESSION_END_HEADER: Final = "X-CMO-Session-End"
+
+QUERY_OUTCOMES: Final = ("success", "error", "timeout", "rejected", "cancelled")
+DURATION_OUTCOMES: Final = ("success", "failure", "cancelled")
+SOURCES: Final = ("cache", "lightrag", "perplexity", "stale", "default")
+CACHE_TIERS: Final = ("l1", "l2", "l3")
+CACHE_RESULTS: Final = ("hit", "miss", "error")
+QUERY_CACHE_RESULTS: Final = ("hit", "miss", "bypass")
+BREAKER_STATES: Final = (
+    "closed",
+    "open",
+    "half_open",
+    "degraded",
+    "rate_limited",
+    "budget_limited",
+    "maintenance",
+)
+FALLBACK_REASONS: Final = (
+    "api_timeout",
+    "api_error",
+    "rate_limit",
+    "circuit_breaker_open",
+    "budget_exceeded",
+    "low_confidence",
+    "performance_degradation",
+    "service_unavailable",
+    "unknown_error",
+)
+FALLBACK_SOURCES: Final = ("cache", "lightrag", "perplexity")
+FALLBACK_TARGETS: Final = ("lightrag", "perplexity", "stale", "default")
+TOKEN_TYPES: Final = ("input", "output")
+MEMORY_KINDS: Final = ("rss", "pss")
+NETWORK_DIRECTIONS: Final = ("receive", "transmit")
+
+# Every histogram has an edge at exactly 2.0, where CMO-LIGHTRAG-015 judges; the edges around it bound
+# the estimated P95. Floats, because an integer bound is exposed as le="2" instead of le="2.0".
+DURATION_BUCKETS_SECONDS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0, 6.0,
+    10.0, 30.0, 60.0,
+)  # fmt: skip
+# Components come in scenarios times outcomes times components: few edges keep the series few.
+COMPONENT_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric family.
+
+    ``labels`` maps each label name, in the order of exposition, to its closed list of values, or to
+    ``None`` where the list is a setting of the exporter. ``unit`` is the base unit, empty for counts.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    unit: str = ""
+    labels: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that breaks the naming rules.
+
+        Raises:
+            ValueError: the name contradicts the kind or the unit, or a histogram lacks the edge at 2.0.
+        """
+        if (self.kind is Kind.COUNTER) != self.name.endswith("_total"):
+            raise ValueError(f"{self.name}: counters, and only counters, end in _total")
+        if self.unit and not self.name.removesuffix("_total").endswith(f"_{self.unit}"):
+            raise ValueError(f"{self.name}: the name must end in its unit, {self.unit}")
+        if (self.kind is Kind.HISTOGRAM) != bool(self.buckets):
+            raise ValueError(f"{self.name}: histograms, and only histograms, have buckets")
+        if self.buckets and 2.0 not in self.buckets:
+            raise ValueError(f"{self.name}: a bucket edge at exactly 2.0 is needed")
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+
+    @property
+    def series_names(self) -> tuple[str, ...]:
+        """The names under which samples of this metric can be queried."""
+        if self.kind is Kind.HISTOGRAM:
+            return (f"{self.name}_bucket", f"{self.name}_count", f"{self.name}_sum")
+        return (self.name,)
+
+
+def _counter(name: str, text: str, unit: str = "", **labels: tuple[str, ...] | None) -> Metric:
+    return Metric(name, Kind.COUNTER, text, unit, labels)
+
+
+def _gauge(name: str, text: str, unit: str = "", **labels: tuple[str, ...] | None) -> Metric:
+    return Metric(name, Kind.GAUGE, text, unit, labels)
+
+
+def _histogram(
+    name: str,
+    text: str,
+    buckets: tuple[float, ...] = DURATION_BUCKETS_SECONDS,
+    /,
+    **labels: tuple[str, ...] | None,
+) -> Metric:
+    return Metric(name, Kind.HISTOGRAM, text, "seconds", labels, buckets)
+
+
+QUERIES_STARTED = _counter(
+    "cmo_queries_started_total", "User questions that have begun, however they arrive.", scenario=None
+)
+QUERIES = _counter(
+    "cmo_queries_total",
+    "User questions that have finished. Success is a real answer; an apology or a stale answer is an error.",
+    scenario=None,
+    outcome=QUERY_OUTCOMES,
+)
+QUERY_DURATION = _histogram(
+    "cmo_query_duration_seconds",
+    "Time from a question's arrival to the last byte of its answer.",
+    scenario=None,
+    outcome=DURATION_OUTCOMES,
+)
+QUERY_TIME_TO_FIRST_TOKEN = _histogram(
+    "cmo_query_time_to_first_token_seconds",
+    "Time from a question's arrival to the first piece of its answer, where the answer is streamed.",
+    scenario=None,
+)
+ANSWERS = _counter("cmo_answers_total", "Answers by where they came from.", scenario=None, source=SOURCES)
+QUERIES_IN_PROGRESS = _gauge(
+    "cmo_queries_in_progress", "Questions that have begun and not finished.", scenario=None
+)
+OLDEST_QUERY_AGE = _gauge(
+    "cmo_oldest_query_age_seconds",
+    "Age of the oldest question in progress, 0 when there is none.",
+    "seconds",
+    scenario=None,
+)
+ACTIVE_USERS = _gauge(
+    "cmo_active_users", "Users with an open session, thinking time included.", scenario=None
+)
+ACTIVE_USER_SECONDS = _counter(
+    "cmo_active_user_seconds_total",
+    "Integral of the active users over time: its rise between two scrapes, over the rise of "
+    "cmo_active_user_clock_seconds_total, is the exact mean number of users.",
+    "seconds",
+    scenario=None,
+)
+ACTIVE_USER_CLOCK = _counter(
+    "cmo_active_user_clock_seconds_total",
+    "The exporter's monotonic clock, read at the same instant as cmo_active_user_seconds_total.",
+    "seconds",
+)
+COMPONENT_CALLS = _counter(
+    "cmo_component_calls_total",
+    "Calls of a component that have finished.",
+    scenario=None,
+    component=None,
+    outcome=QUERY_OUTCOMES,
+)
+COMPONENT_DURATION = _histogram(
+    "cmo_component_duration_seconds",
+    "Duration of calls of a component, queueing included.",
+    COMPONENT_BUCKETS_SECONDS,
+    scenario=None,
+    component=None,
+    outcome=DURATION_OUTCOMES,
+)
+COMPONENT_IN_PROGRESS = _gauge(
+    "cmo_component_in_progress", "Calls of a component that have begun and not finished.", component=None
+)
+QUEUE_WAIT = _histogram(
+    "cmo_queue_wait_seconds",
+    "Time that calls of a component waited for their turn.",
+    COMPONENT_BUCKETS_SECONDS,
+    component=None,
+)
+QUEUE_DEPTH = _gauge("cmo_queue_depth", "Calls of a component that wait for their turn.", component=None)
+CACHE_REQUESTS = _counter(
+    "cmo_cache_requests_total",
+    "Look-ups in one cache tier. A tier that is absent is not looked up.",
+    scenario=None,
+    tier=CACHE_TIERS,
+    result=CACHE_RESULTS,
+)
+QUERY_CACHE_RESULTS_TOTAL = _counter(
+    "cmo_query_cache_results_total",
+    "What the caches as a whole did for a question: one count a question.",
+    scenario=None,
+    result=QUERY_CACHE_RESULTS,
+)
+CACHE_ENTRIES = _gauge("cmo_cache_entries", "Answers held by a cache tier.", tier=CACHE_TIERS)
+CACHE_EVICTIONS = _counter(
+    "cmo_cache_evictions_total", "Answers dropped by a cache tier for want of room.", tier=CACHE_TIERS
+)
+BREAKER_STATE = _gauge(
+    "cmo_circuit_breaker_state",
+    "1 for the state that the component's circuit breaker is in, 0 for the others.",
+    component=None,
+    state=BREAKER_STATES,
+)
+BREAKER_TRANSITIONS = _counter(
+    "cmo_circuit_breaker_transitions_total",
+    "Times that the component's circuit breaker went into a state.",
+    component=None,
+    state=BREAKER_STATES,
+)
+BREAKER_REJECTIONS = _counter(
+    "cmo_circuit_breaker_rejections_total",
+    "Calls that the component's circuit breaker refused, by the state it was in.",
+    component=None,
+    state=BREAKER_STATES,
+)
+FALLBACKS = _counter(
+    "cmo_fallbacks_total",
+    "Questions handed on from one source of answers to the next.",
+    scenario=None,
+    source=FALLBACK_SOURCES,
+    target=FALLBACK_TARGETS,
+    reason=FALLBACK_REASONS,
+)
+RETRIES = _counter("cmo_retries_total", "Calls of a component that were made again.", component=None)
+LLM_TOKENS = _counter(
+    "cmo_llm_tokens_total",
+    "Tokens that model calls have used, as the provider reports them.",
+    component=None,
+    provider=None,
+    model=None,
+    token_type=TOKEN_TYPES,
+)
+LLM_COST = _counter(
+    "cmo_llm_cost_usd_total",
+    "Cost of model calls in US dollars, from the price table in the settings.",
+    "usd",
+    component=None,
+    provider=None,
+    model=None,
+)
+MEMORY = _gauge("cmo_memory_bytes", "Memory of a worker process.", "bytes", worker=None, kind=MEMORY_KINDS)
+MEMORY_PEAK = _gauge(
+    "cmo_memory_peak_bytes",
+    "Highest resident memory of a worker since the scenario's first session opened; live: since its start.",
+    "bytes",
+    worker=None,
+    scenario=None,
+)
+WORKER_START_TIME = _gauge(
+    "cmo_worker_start_time_seconds", "When a worker process started, in Unix time.", "seconds", worker=None
+)
+NETWORK = _counter(
+    "cmo_network_bytes_total",
+    "Bytes of request and response bodies that queries have moved.",
+    "bytes",
+    direction=NETWORK_DIRECTIONS,
+)
+EVENT_LOOP_LAG = _histogram(
+    "cmo_event_loop_lag_seconds", "How late the event loop runs a callback that is due, seen from a thread."
+)
+BUILD_INFO = _gauge(
+    "cmo_build_info", "1, with the version and revision of the service.", version=None, revision=None
+)
+HTTP_SERVER_REQUEST_DURATION = Metric(
+    "http_server_request_duration_seconds",
+    Kind.HISTOGRAM,
+    "Duration of HTTP server requests, to the last byte.",
+    "seconds",
+    {"http_request_method": None, "http_route": None, "http_response_status_code": None},
+    DURATION_BUCKETS_SECONDS,
+)
+HTTP_SERVER_ACTIVE_REQUESTS = _gauge(
+    "http_server_active_requests", "HTTP server requests in flight.", http_request_method=None
+)
+INSTRUMENTATION_ERRORS = _counter(
+    "cmo_instrumentation_errors_total",
+    "Errors inside the instrumentation, which the service never sees.",
+    metric=None,
+)
+SERIES_DROPPED = _counter(
+    "cmo_series_dropped_total", "Label values outside their closed list, recorded as _other.", metric=None
+)
+
+CATALOGUE: Final[tuple[Metric, ...]] = tuple(
+    value for value in globals().values() if isinstance(value, Metric)
+)
+"""All metrics, in the order of this file."""
+
+BY_NAME: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in CATALOGUE})
+"""The metrics by name."""

@@ -1,0 +1,1 @@
+"""The reference service: a clinical question-answering service with real caches, engine and breaker."""

@@ -1,0 +1,1 @@
+"""Service level objectives: compiled to Prometheus rules, and judged from Prometheus."""
