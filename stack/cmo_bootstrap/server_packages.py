@@ -29,7 +29,8 @@ _PACKAGES: Final[dict[str, tuple[servers.ServerName, ...]]] = {
     "prometheus-alertmanager": ("alertmanager", "amtool"),
     "redis-server": ("redis-server",),
 }
-_GO_PACKAGES: Final = ("prometheus", "prometheus-alertmanager")
+# Debian has moved promtool into a package of its own since; a package is fetched here without what it depends on.
+_NEWER_PACKAGES: Final = ("prometheus", "promtool", "prometheus-alertmanager")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def wanted_bundles(machine: apt.Distribution, missing_on_path: tuple[str, ...]) 
     """What to unpack on a machine that lacks some packages on PATH."""
     bundles = [Bundle(machine.codename, missing_on_path, with_dependencies=True)] if missing_on_path else []
     if machine.family == "debian" and machine.codename != NEWER_DEBIAN:
-        bundles.append(Bundle(NEWER_DEBIAN, _GO_PACKAGES, with_dependencies=False))
+        bundles.append(Bundle(NEWER_DEBIAN, _NEWER_PACKAGES, with_dependencies=False))
     return bundles
 
 
