@@ -7,7 +7,6 @@ against, so a checker that looked at them could not be checked.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "cmo.run-manifest/v1"
 MANIFEST_NAME: Final = "manifest.json"
+
+_LATEST_TIME: Final = 1e11  # the year 5138: milliseconds in place of seconds are beyond it
 
 
 class ManifestError(Exception):
@@ -95,9 +96,9 @@ class _Fields:
 
     def time(self, name: str) -> float:
         value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.error(name, "a Unix time in seconds", value)
-        return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LATEST_TIME:
+            return float(value)
+        raise self.error(name, "a Unix time in seconds", value)
 
     def whole(self, name: str) -> int:
         value = self.values.get(name)

@@ -8,8 +8,8 @@ data and pure functions; reading it is `cmo_slo.fetch`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import combinations
-from typing import TYPE_CHECKING, Final
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cmo_exporter import catalogue
 
@@ -25,17 +25,21 @@ START_TIMES: Final = (PROCESS_START_TIME, catalogue.WORKER_START_TIME.name)
 
 _HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
 
-LabelKey = tuple[tuple[str, str], ...]
-"""The labels that a metric has of itself, sorted; ``le`` as ``repr(float)``, so that "2" and "2.0" are one."""
+LabelKey: TypeAlias = tuple[tuple[str, str], ...]
+"""The labels that a metric has of itself, sorted; ``le`` as ``repr(float)``: "2" and "2.0" are one edge."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series: its labels without ``__name__``, and its finite samples by Unix time, oldest first."""
+    """One series: its labels without ``__name__``, and its finite samples by Unix time, oldest first.
+
+    ``broken`` are the times at which it had a sample that is no number: NaN, or a marker of staleness.
+    """
 
     name: str
     labels: Mapping[str, str]
     points: Mapping[float, float]
+    broken: frozenset[float] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Target:
     def interval_seconds(self) -> float | None:
         """The usual spacing of its scrapes: the median, failed ones included."""
         times = sorted([*(scrape.time for scrape in self.scrapes), *self.failed_scrapes])
-        gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        gaps = sorted(later - earlier for earlier, later in pairwise(times))
         return gaps[len(gaps) // 2] if gaps else None
 
     def select(self, name: str, **labels: str) -> dict[LabelKey, Series]:
