@@ -1,7 +1,7 @@
 """Colours, and what they may say.
 
-All are from Okabe and Ito's palette, which people with any colour vision can tell apart, and each is fixed, so
-that a scenario looks the same on every panel. Verdict colours are given only by `verdict_steps`, from an
+All are from Okabe and Ito's palette, which people with any colour vision can tell apart, and each is fixed,
+so that a scenario looks the same on every panel. Verdict colours are given only by `verdict_steps`, from an
 objective; its lowest step is always neutral, because that is the step that Grafana uses for "no data".
 """
 
@@ -16,13 +16,13 @@ from cmo_slo.model import HeldLevelIndicator, Operator
 if TYPE_CHECKING:
     from cmo_slo.model import Objective
 
-PASS: Final = "#009E73"
+PASS: Final = "#009E73"  # noqa: S105 - a colour
 WARN: Final = "#E69F00"
 FAIL: Final = "#D55E00"
 NEUTRAL: Final = "#808080"
 
-SERIES: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442")
-"""Colours of series; the first is that of live traffic, and vermilion is left to the target lines."""
+SERIES: Final = ("#0072B2", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+"""Colours of series; the first is that of live traffic. Green and vermilion are left to verdicts."""
 
 _DECIMALS: Final = 12
 

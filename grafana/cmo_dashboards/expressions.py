@@ -7,21 +7,20 @@ NaN, 0 or 100 %. Windows are Grafana's macros, which fit any scrape interval tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cmo_slo.model import Events, GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
 
 RANGE: Final = "$__range"
 RATE_INTERVAL: Final = "$__rate_interval"
 INTERVAL: Final = "$__interval"
 
-_Labels = "Mapping[str, tuple[str, ...]]"
+_Labels = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def within_threshold_of_good(indicator: LatencyIndicator, people: Population, wi
 
 
 def mean_level(indicator: HeldLevelIndicator, people: Population, window: str) -> str:
-    """Exact mean of a level over a window: the rise of its integral over the rise of its clock, instances added."""
+    """Exact mean of a level over a window: rise of its integral over rise of its clock, instances added."""
     integral = f"rate({selector(indicator.integral, {}, people.matcher)}[{window}])"
     clock = f"(rate({indicator.clock}[{window}]) > 0)"
     return f"sum by (scenario) ({integral} / ignoring (scenario) group_left () {clock})"
@@ -101,11 +100,11 @@ def growth_so_far(indicator: GrowthIndicator, people: Population) -> str:
     users = selector(catalogue.ACTIVE_USERS.name, {}, people.matcher)
     peak = f"sum by (job, instance, scenario) ({_peak(indicator, people)})"
     grown = f"{peak} and on (job, instance, scenario) ({users} > 0)"
-    base = _growth_base(indicator, people)
-    return f"max by (scenario) (({grown}) - on (job, instance, scenario) {base} @ end())"
+    base = _growth_base(indicator, people, " @ end()")
+    return f"max by (scenario) (({grown}) - on (job, instance, scenario) {base})"
 
 
-def _growth_base(indicator: GrowthIndicator, people: Population) -> str:
+def _growth_base(indicator: GrowthIndicator, people: Population, at: str = "") -> str:
     """Lowest level from just before a scenario's first query on; start-up and earlier loads are left out.
 
     The negative offset looks one rate interval ahead: a moment counts when queries begin within it.
@@ -113,7 +112,7 @@ def _growth_base(indicator: GrowthIndicator, people: Population) -> str:
     begins = f"increase({_started(people)}[{RATE_INTERVAL}] offset -{RATE_INTERVAL}) > 0"
     level = f"sum by (job, instance) ({selector(indicator.base.metric, indicator.base.labels)})"
     at_work = f"({begins}) * 0 + on (job, instance) group_left () {level}"
-    return f"min_over_time(({at_work})[{RANGE}:{INTERVAL}])"
+    return f"min_over_time(({at_work})[{RANGE}:{INTERVAL}]{at})"
 
 
 def _peak(indicator: GrowthIndicator, people: Population) -> str:
