@@ -1,4 +1,4 @@
-"""``cmo demo``: the whole path on this machine, from a user's question to a verdict, in under three minutes."""
+"""``cmo demo``: the whole path on this machine, from a user's question to a verdict, in three minutes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ Examples:
 """
 )
 @profile_option
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the load and of the upstream stub.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of the load and of the upstream stub."
+)
 @port_options
 @quiet_option
 def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
