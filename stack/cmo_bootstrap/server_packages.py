@@ -131,12 +131,13 @@ def _missing(name: servers.ServerName) -> str:
     folder = servers.servers_directory()
     if apt.distribution() is None:
         return (
-            f"{name} is not on PATH, and the set-up can fetch it on Debian and Ubuntu only. Install Prometheus "
-            "2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 or later, so "
-            f"that their programs are on PATH; or name a folder in {servers.SERVERS_DIRECTORY_VARIABLE} that "
-            "holds them as RELEASE/usr/bin/PROGRAM. Then run the same command again."
+            f"{name} is not on PATH, and the set-up can fetch it on Debian and Ubuntu only. Install "
+            "Prometheus 2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 or "
+            "later, so that their programs are on PATH; or name a folder in "
+            f"{servers.SERVERS_DIRECTORY_VARIABLE} that holds them as RELEASE/usr/bin/PROGRAM. Then run the "
+            "same command again."
         )
     return (
-        f"{name} was unpacked into {folder} but does not run there. Remove that folder and run the same command "
-        "again to fetch it anew."
+        f"{name} was unpacked into {folder} but does not run there. Remove that folder and run the "
+        "same command again to fetch it anew."
     )

@@ -38,16 +38,16 @@ _NETWORK_SIGNS: Final = (
     "proxyerror",
 )
 NO_NETWORK: Final = (
-    "A package server could not be reached. Check the network (http_proxy, https_proxy and the settings of pip "
-    "and apt are all respected), then run the same command again: it goes on where it stopped."
+    "A package server could not be reached. Check the network (http_proxy, https_proxy and the settings of "
+    "pip and apt are all respected), then run the same command again: it goes on where it stopped."
 )
 DISK_FULL: Final = (
     "The disk is full. About 1.5 GB are needed. Make room, then run the same command again: it goes on where "
     "it stopped."
 )
 BAD_CERTIFICATE: Final = (
-    "The package server's certificate is not trusted here. Where a proxy or a mirror has a certificate of its "
-    "own, name its authority in PIP_CERT and SSL_CERT_FILE, or install the package ca-certificates."
+    "The package server's certificate is not trusted here. Where a proxy or a mirror has a certificate of "
+    "its own, name its authority in PIP_CERT and SSL_CERT_FILE, or install the package ca-certificates."
 )
 
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from cmo_stack import topology
 from cmo_stack.exit_status import ExitStatus, explained
 from cmo_stack.ports import Ports
 from cmo_stack.signals import EndedBySignal, unwinding
@@ -207,12 +208,10 @@ def supervise(settings: Settings, home: Home) -> int:
 
 
 def _hold(settings: Settings, home: Home, state: State) -> None:
-    stack = Stack(settings)
-
     def note(_: str) -> None:
         home.write(replace(state, parts=_running_parts(stack)))
 
-    stack.tell = note
+    stack = Stack(topology.parts(settings), settings.directory, note)
     with stack:
         home.write(replace(state, phase="running", parts=_running_parts(stack)))
         threading.Event().wait()
