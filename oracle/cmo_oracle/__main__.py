@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import uvicorn
@@ -29,53 +29,72 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CMO", "max_content_width": 100})
-@click.option("--profile", default="report", show_default=True, metavar="|".join((*PROFILE_NAMES, "FILE")),
-              help="How the service behaves.")
-@click.option("--set", "changes", multiple=True, metavar="FIELD=VALUE", envvar="CMO_SET",
-              help="Change one field of the profile, e.g. --set cache.l1.entries=15000. Repeatable.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address of the service and its metrics.")
+@click.option(
+    "--profile",
+    default="report",
+    show_default=True,
+    metavar="|".join((*PROFILE_NAMES, "FILE")),
+    help="How the service behaves.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    envvar="CMO_SET",
+    help="Change one field of the profile, e.g. --set cache.l1.entries=15000. Repeatable.",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address of the service and its metrics."
+)
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="Port of the service.")
 @click.option("--metrics-port", type=_PORT, default=9464, show_default=True, help="Port of /metrics.")
-@click.option("--upstream-url", default="http://127.0.0.1:8090/v1", show_default=True,
-              help="OpenAI-compatible API for answers and embeddings.")
+@click.option(
+    "--upstream-url",
+    default="http://127.0.0.1:8090/v1",
+    show_default=True,
+    help="OpenAI-compatible API for answers and embeddings.",
+)
 @click.option("--perplexity-url", help="OpenAI-compatible API of the fallback.  [default: the upstream]")
 @click.option("--redis-url", help="Redis of cache L3. Without it there is no L3.")
 @click.option("--cache-directory", type=_FOLDER, help="Folder of cache L2. Without it there is no L2.")
-@click.option("--index-directory", type=_FOLDER, default=Path(".cmo/index"), show_default=True,
-              help="Where the knowledge-graph index is kept between runs.")
-@click.option("--scenario", "scenarios", multiple=True, metavar="NAME", envvar="CMO_SCENARIOS",
-              help="A load-test scenario that requests may name. Without any, the header is ignored. Repeatable.")
-@click.option("--timing-log", type=click.Path(dir_okay=False, path_type=Path),
-              help="Time every query independently of the exporter into this file.")
+@click.option(
+    "--index-directory",
+    type=_FOLDER,
+    default=Path(".cmo/index"),
+    show_default=True,
+    help="Where the knowledge-graph index is kept between runs.",
+)
+@click.option(
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    metavar="NAME",
+    envvar="CMO_SCENARIOS",
+    help="A load-test scenario that requests may name. Without any, the header is ignored. Repeatable.",
+)
+@click.option(
+    "--timing-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Time every query independently of the exporter into this file.",
+)
 @click.option("--revision", default="unknown", help="Source revision, for cmo_build_info.")
-def main(profile: str, changes: tuple[str, ...], host: str, port: int, metrics_port: int, upstream_url: str,
-         perplexity_url: str | None, redis_url: str | None, cache_directory: Path | None, index_directory: Path,
-         scenarios: tuple[str, ...], timing_log: Path | None, revision: str) -> None:  # fmt: skip
+def main(profile: str, changes: tuple[str, ...], **where: Any) -> None:
     """Run the reference clinical question-answering service.
 
-    Keys are read from the environment variables CMO_UPSTREAM_API_KEY and CMO_PERPLEXITY_API_KEY, or from the
-    files that CMO_UPSTREAM_API_KEY_FILE and CMO_PERPLEXITY_API_KEY_FILE name.
+    Keys are read from the environment variables CMO_MODEL_API_KEY and CMO_PERPLEXITY_API_KEY, or from the
+    files that CMO_MODEL_API_KEY_FILE and CMO_PERPLEXITY_API_KEY_FILE name.
 
     \b
     Examples:
       python -m cmo_oracle --profile healthy --upstream-url http://127.0.0.1:8090/v1
       python -m cmo_oracle --profile report --set lightrag.timeout_seconds=4.5
-    """  # fmt: skip
+    """  # noqa: D301 - click reads the escape
     settings = Settings(
         profile=load_profile(profile, changes),
-        upstream_url=upstream_url,
-        perplexity_url=perplexity_url,
-        index_directory=index_directory,
-        cache_directory=cache_directory,
-        redis_url=redis_url,
-        host=host,
-        port=port,
-        metrics_port=metrics_port,
-        scenarios=scenarios,
-        timing_log=timing_log,
         upstream_key=secret(UPSTREAM_KEY),
         perplexity_key=secret(PERPLEXITY_KEY),
-        revision=revision,
+        **where,
     )
     serve(settings)
 

@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-import cmo_oracle
 from cmo_oracle.body_limit import BodyLimit
 from cmo_oracle.event_stream import EventStream, UserGoneError, unless_user_leaves
 from cmo_oracle.question import DEFAULT_MODE, Mode, Question
-from cmo_oracle.service import Service
+from cmo_oracle.service import VERSION, Service
 from cmo_oracle.timing import TimingLog
 from cmo_oracle.trail import Trail
 
@@ -62,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         finally:
             await service.close()
 
-    app = FastAPI(title="Clinical question answering", version=cmo_oracle.__version__, lifespan=lifespan)
+    app = FastAPI(title="Clinical question answering", version=VERSION, lifespan=lifespan)
     app.state.service = service
     characters = settings.profile.query.characters
     app.add_middleware(BodyLimit, limit=characters * _BODY_BYTES_PER_CHARACTER + _BODY_BYTES_BESIDE)
@@ -123,7 +122,9 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
 def _check_length(question: str, characters: int) -> None:
     if len(question) > characters:
         message = f"String should have at most {characters} characters"
-        raise RequestValidationError([{"type": "string_too_long", "loc": ("body", "question"), "msg": message}])
+        raise RequestValidationError(
+            [{"type": "string_too_long", "loc": ("body", "question"), "msg": message}]
+        )
 
 
 def _rejected() -> dict[str, Any]:

@@ -105,5 +105,3 @@ def _body(event: str, data: dict[str, object], *, more: bool) -> dict[str, objec
     # JSON has no line breaks, so that one data line is enough.
     text = f"event: {event}\ndata: {json.dumps(data)}\n\n"
     return {"type": "http.response.body", "body": text.encode(), "more_body": more}
-
-

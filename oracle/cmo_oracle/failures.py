@@ -16,7 +16,7 @@ WORTH_RETRYING: Final = frozenset({API_TIMEOUT, "api_error", "rate_limit", SERVI
 
 
 class SourceFailedError(Exception):
-    """A source of answers has failed. Carries a reason and never a provider's text, which may quote a question."""
+    """A source of answers has failed. Holds a reason and no provider's text, which may quote a question."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason if reason in FALLBACK_REASONS else UNKNOWN_ERROR

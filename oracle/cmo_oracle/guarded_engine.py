@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from tenacity import (
@@ -23,6 +24,7 @@ from tenacity import (
 )
 
 from cmo_oracle.breaker import Breaker, BreakerOpenError
+from cmo_oracle.engine_settings import EngineError
 from cmo_oracle.failures import (
     API_TIMEOUT,
     CIRCUIT_BREAKER_OPEN,
@@ -33,7 +35,6 @@ from cmo_oracle.failures import (
     describe,
 )
 from cmo_oracle.model_client import ModelError
-from cmo_oracle.engine import EngineError
 
 if TYPE_CHECKING:
     from cmo_exporter import Exporter, Query
@@ -92,8 +93,8 @@ class GuardedEngine:
             except (EngineError, ModelError) as error:
                 call.outcome("timeout" if error.reason == API_TIMEOUT else "error")
                 raise SourceFailedError(error.reason) from None
-            except Exception as error:
-                _log.error("lightrag failed unexpectedly: %s", describe(error))  # noqa: TRY400 - see describe
+            except Exception as error:  # noqa: BLE001 - whatever a library raises, the user gets a fallback
+                _log.error("lightrag failed unexpectedly: %s", describe(error))
                 call.outcome("error")
                 raise SourceFailedError(UNKNOWN_ERROR) from None
 
@@ -124,9 +125,10 @@ async def _attempt(engine: Engine, question: Question, output: Output) -> str:
     if not output.streamed:
         return await engine.answer(question.text, question.mode)
     pieces = []
-    async for piece in engine.stream(question.text, question.mode):
-        pieces.append(piece)
-        await output.write(piece)
+    async with aclosing(engine.stream(question.text, question.mode)) as stream:
+        async for piece in stream:
+            pieces.append(piece)
+            await output.write(piece)
     return "".join(pieces)
 
 

@@ -23,8 +23,8 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class _Withhold(logging.Filter):
     """Keeps our own records as they are, and of the others only that there was a warning or an error."""
 
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        """The record as it may be written, or False for none."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrite the record to what may be written; False for none of it."""
         ours = record.name.split(".", maxsplit=1)[0] in _TRUSTED
         if not ours:
             if record.levelno < logging.WARNING:

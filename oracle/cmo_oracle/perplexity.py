@@ -12,7 +12,7 @@ from cmo_oracle.model_client import ModelError
 if TYPE_CHECKING:
     from cmo_exporter import Exporter, Query
 
-    from cmo_oracle.model_client import ModelClient
+    from cmo_oracle.model_client import ModelClient, Usage
     from cmo_oracle.output import Output
     from cmo_oracle.profile import Model
     from cmo_oracle.question import Question
@@ -53,8 +53,8 @@ class Perplexity:
             except ModelError as error:
                 call.outcome("timeout" if error.reason == API_TIMEOUT else "error")
                 raise SourceFailedError(error.reason) from None
-            except Exception as error:
-                _log.error("perplexity failed unexpectedly: %s", describe(error))  # noqa: TRY400 - see describe
+            except Exception as error:  # noqa: BLE001 - whatever a library raises, the user gets a fallback
+                _log.error("perplexity failed unexpectedly: %s", describe(error))
                 call.outcome("error")
                 raise SourceFailedError(UNKNOWN_ERROR) from None
 
@@ -69,16 +69,19 @@ class Perplexity:
         ]
         if output.streamed:
             pieces = []
-            async for piece in self._client.stream(messages):
+            async for piece in self._client.stream(messages, on_usage=self._count):
                 pieces.append(piece)
                 await output.write(piece)
             return "".join(pieces)
         completion = await self._client.complete(messages)
+        self._count(completion.usage)
+        return completion.text
+
+    def _count(self, usage: Usage) -> None:
         self._exporter.tokens(
             COMPONENT,
             self._model.provider,
             self._model.name,
-            input_tokens=completion.usage.input_tokens,
-            output_tokens=completion.usage.output_tokens,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
         )
-        return completion.text

@@ -33,7 +33,9 @@ APOLOGY: Final = (
     "colleague in the laboratory if it is urgent."
 )
 TOO_LATE: Final = "I apologise: finding an answer took too long. Please try again."
-TOO_BUSY: Final = "I apologise: too many questions are being answered at the moment. Please try again shortly."
+TOO_BUSY: Final = (
+    "I apologise: too many questions are being answered at the moment. Please try again shortly."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -115,8 +117,8 @@ class Pipeline:
             trail.outcome = "timeout"
             query.timed_out()
             return Reply(TOO_LATE, trail)
-        except Exception as error:
-            _log.error("a query failed unexpectedly: %s", describe(error))  # noqa: TRY400 - see describe
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the user gets an apology
+            _log.error("a query failed unexpectedly: %s", describe(error))
             trail.outcome = "error"
             query.failed()
             return Reply(APOLOGY, trail)

@@ -6,15 +6,17 @@ import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import Exporter, ExporterSettings, Price
 
-import cmo_oracle
 from cmo_oracle import guarded_engine, perplexity
 from cmo_oracle.caches import CacheError, DiskTier, MemoryTier, RedisTier, RestingTier
-from cmo_oracle.corpus import corpus_fingerprint, load_corpus
-from cmo_oracle.engine import Engine, EngineSettings
+from cmo_oracle.corpus import load_corpus
+from cmo_oracle.engine import Engine
+from cmo_oracle.engine_index import index_name
+from cmo_oracle.engine_settings import EngineError, EngineSettings
 from cmo_oracle.failures import describe
 from cmo_oracle.guarded_engine import GuardedEngine
 from cmo_oracle.model_client import ModelClient
@@ -22,8 +24,9 @@ from cmo_oracle.perplexity import Perplexity
 from cmo_oracle.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from cmo_oracle.profile import Profile
     from cmo_oracle.settings import Settings
+
+VERSION: Final = metadata.version("cmo-observability")
 
 _HOUSEKEEPING_SECONDS: Final = 1.0
 _ENGINE_RETRY_SECONDS: Final = 2.0
@@ -42,7 +45,9 @@ class Readiness:
     @property
     def degraded(self) -> list[str]:
         """The parts that do not work, though queries are answered without them."""
-        return [name for name, state in self.parts.items() if state not in ("ok", "loaded", "absent", "closed")]
+        return [
+            name for name, state in self.parts.items() if state not in ("ok", "loaded", "absent", "closed")
+        ]
 
 
 class Service:
@@ -61,7 +66,7 @@ class Service:
             tiers=self._tiers,
             engine=self._engine,
             perplexity=self._perplexity,
-            version=_answers_version(settings.profile),
+            version=index_name(_engine_settings(settings), load_corpus()),
         )
 
     async def open(self) -> None:
@@ -90,7 +95,7 @@ class Service:
     def readiness(self) -> Readiness:
         """What works at this moment, as far as the last use of each part has shown."""
         parts = {"engine": "loading" if self._engine.engine is None else "loaded"}
-        parts |= {name: "absent" for name in ("cache_l1", _DISK, _REDIS)}
+        parts |= dict.fromkeys(("cache_l1", _DISK, _REDIS), "absent")
         parts |= {f"cache_{tier.name}": "ok" if tier.problem is None else "error" for tier in self._tiers}
         parts["breaker"] = self._engine.breaker_state
         return Readiness(self._engine.engine is not None, parts)
@@ -99,9 +104,12 @@ class Service:
         """Load or build the index, again and again until the upstream and the disk let it be."""
         while self._engine.engine is None:
             try:
-                self._engine.engine = await Engine.open(_engine_settings(self._settings), exporter=self.exporter)
+                self._engine.engine = await Engine.open(_engine_settings(self._settings), self.exporter)
+            except (EngineError, OSError) as error:
+                _log.warning("the engine could not be loaded, trying again: %s", error)
+                await asyncio.sleep(_ENGINE_RETRY_SECONDS)
             except Exception as error:  # noqa: BLE001 - whatever is wrong may be mended while the service runs
-                _log.error("the engine could not be loaded, trying again: %s", describe(error))  # noqa: TRY400
+                _log.error("the engine could not be loaded, trying again: %s", describe(error))
                 await asyncio.sleep(_ENGINE_RETRY_SECONDS)
         _log.info("the engine is loaded")
 
@@ -112,12 +120,6 @@ class Service:
                 with suppress(CacheError):
                     self.exporter.cache_entries(tier.name, await tier.entries())
             await asyncio.sleep(_HOUSEKEEPING_SECONDS)
-
-
-def _answers_version(profile: Profile) -> str:
-    """What an answer depends on beside the question: the passages, and the model that words it."""
-    model = profile.models.answer
-    return f"{corpus_fingerprint(load_corpus())}:{model.provider}:{model.name}"
 
 
 def _tiers(settings: Settings, exporter: Exporter) -> list[RestingTier]:
@@ -152,7 +154,7 @@ def _perplexity(settings: Settings, exporter: Exporter) -> Perplexity | None:
     if not profile.perplexity.enabled:
         return None
     client = ModelClient(
-        base_url=settings.perplexity_url or settings.upstream_url,
+        base_url=settings.fallback_url,
         api_key=settings.perplexity_key,
         model=profile.models.perplexity.name,
         timeout_seconds=profile.perplexity.timeout_seconds,
@@ -169,15 +171,27 @@ def _perplexity(settings: Settings, exporter: Exporter) -> Perplexity | None:
 def _engine_settings(settings: Settings) -> EngineSettings:
     profile = settings.profile
     return EngineSettings(
-        base_url=settings.upstream_url,
+        working_directory=settings.index_directory,
+        model_base_url=settings.upstream_url,
+        index_base_url=settings.index_url,
         api_key=settings.upstream_key,
-        index_directory=settings.index_directory,
+        provider=profile.models.answer.provider,
+        model=profile.models.answer.name,
+        embedding_model=profile.models.embedding.name,
+        embedding_dimension=profile.models.embedding.dimension,
+        model_timeout_seconds=profile.lightrag.model_timeout_seconds,
+        model_calls_at_once=profile.lightrag.model_calls_at_once,
     )
 
 
 def _exporter_settings(settings: Settings) -> ExporterSettings:
     models = settings.profile.models
-    priced = {"llm": models.answer, "embedding": models.embedding, perplexity.COMPONENT: models.perplexity}
+    # LightRAG's tokens are those of both models that it calls.
+    used = (
+        (guarded_engine.COMPONENT, models.answer),
+        (guarded_engine.COMPONENT, models.embedding),
+        (perplexity.COMPONENT, models.perplexity),
+    )
     return ExporterSettings(
         scenarios=settings.scenarios,
         honour_scenario_header=bool(settings.scenarios),
@@ -190,13 +204,13 @@ def _exporter_settings(settings: Settings) -> ExporterSettings:
             "llm",
             "embedding",
         ),
-        models=tuple((component, model.provider, model.name) for component, model in priced.items()),
+        models=tuple((component, model.provider, model.name) for component, model in used),
         prices={
             model.name: Price(model.usd_per_million_tokens.input, model.usd_per_million_tokens.output)
-            for model in priced.values()
+            for _, model in used
         },
         host=settings.host,
         port=settings.metrics_port,
-        version=cmo_oracle.__version__,
+        version=VERSION,
         revision=settings.revision,
     )

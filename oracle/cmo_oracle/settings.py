@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from cmo_oracle.profile import Profile
 
-UPSTREAM_KEY: Final = "CMO_UPSTREAM_API_KEY"
+UPSTREAM_KEY: Final = "CMO_MODEL_API_KEY"
 PERPLEXITY_KEY: Final = "CMO_PERPLEXITY_API_KEY"
 _FILE_SUFFIX: Final = "_FILE"
 _NO_KEY: Final = "none"
+_STUB: Final = "stub"
 
 
 class SettingsError(Exception):
@@ -26,8 +27,8 @@ class Settings:
 
     Attributes:
         profile: how it behaves.
-        upstream_url: base URL of the OpenAI-compatible API for answers and embeddings.
-        perplexity_url: base URL of Perplexity's; the upstream's where it is None.
+        upstream_url: base URL of the OpenAI-compatible API for answers and embeddings, up to ``/v1``.
+        perplexity_url: base URL of Perplexity's; None: the stub's, or the upstream's if that is no stub.
         index_directory: where the knowledge-graph index is kept between runs.
         cache_directory: where L2 is; None: there is no L2.
         redis_url: where L3 is; None: there is no L3.
@@ -55,6 +56,24 @@ class Settings:
     upstream_key: str = field(default=_NO_KEY, repr=False)
     perplexity_key: str = field(default=_NO_KEY, repr=False)
     revision: str = "unknown"
+
+    @property
+    def fallback_url(self) -> str:
+        """Where Perplexity is; the upstream stub has a place of its own for it."""
+        if self.perplexity_url is not None:
+            return self.perplexity_url
+        return self._stub_route("perplexity") if self._is_stub("perplexity") else self.upstream_url
+
+    @property
+    def index_url(self) -> str:
+        """Where the index is built; the upstream stub has a place for it that answers at once."""
+        return self._stub_route("ingest") if self._is_stub("answer") else self.upstream_url
+
+    def _is_stub(self, model: str) -> bool:
+        return bool(getattr(self.profile.models, model).provider == _STUB)
+
+    def _stub_route(self, name: str) -> str:
+        return f"{self.upstream_url.rstrip('/').removesuffix('/v1')}/{name}/v1"
 
 
 def secret(variable: str) -> str:

@@ -27,7 +27,7 @@ _SCENARIO_HEADER: Final = b"x-cmo-scenario"
 
 
 class TimingLog:
-    """ASGI application that times every request to ``route`` and appends one JSON line about it.
+    """ASGI application that times every POST to ``route`` and appends one JSON line about it.
 
     A line holds ``operation`` and ``scenario`` (the headers, or null), ``start`` (Unix seconds),
     ``duration_seconds`` to the last byte, or until the request was given up, and ``status`` (0: none sent).
@@ -45,7 +45,7 @@ class TimingLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one connection on, timing it if it is a query."""
-        if scope["type"] == "http" and scope["path"] == self._route:
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == self._route:
             await self._time(scope, receive, send)
             return
         try:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,10 @@ from cmo_oracle.caches import (
 )
 from redis import asyncio as redis
 
+from .waiting import until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from .conftest import RedisServer
@@ -78,9 +81,7 @@ async def test_memory_does_not_count_what_expires_as_evicted() -> None:
     evicted: list[int] = []
     tier = MemoryTier(1, 0.01, evicted.append)
     await tier.put("a", ANSWER)
-    async with asyncio.timeout(30):
-        while await tier.entries():
-            await asyncio.sleep(0.005)
+    await until(lambda: _is(tier.entries(), 0))
     await tier.put("b", ANSWER)
     assert evicted == []
 
@@ -101,9 +102,7 @@ async def test_disk_keeps_answers_between_runs(tmp_path: Path) -> None:
 async def test_disk_forgets_what_has_expired(tmp_path: Path) -> None:
     tier = disk_tier(tmp_path, ttl_seconds=0.01)
     await tier.put("a", ANSWER)
-    async with asyncio.timeout(30):
-        while await tier.get("a") is not None:
-            await asyncio.sleep(0.005)
+    await until(lambda: _is(tier.get("a"), None))
     await tier.close()
 
 
@@ -134,9 +133,11 @@ async def test_disk_makes_room_by_what_has_expired_without_counting_it(tmp_path:
     await tier.close()
 
 
-def _wait_until_expired(folder: Path) -> None:
-    import time
+async def _is(value: Awaitable[object], expected: object) -> bool:
+    return await value == expected
 
+
+def _wait_until_expired(folder: Path) -> None:
     connection = sqlite3.connect(folder / "answers.sqlite3")
     (latest,) = connection.execute("SELECT max(expires) FROM answers").fetchone()
     connection.close()
