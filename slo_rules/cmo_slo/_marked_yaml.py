@@ -66,15 +66,20 @@ def _refuse_anchors(text: str) -> None:
         anchor = getattr(event, "anchor", None)
         if anchor is not None:
             raise YamlMistakeError(
-                event.start_mark.line + 1,
+                _line(event.start_mark),
                 f"anchor or alias {anchor!r}",
                 "every value written out where it applies",
                 "write the value itself",
             )
 
 
+def _line(mark: Any) -> int:
+    # PyYAML's marks are typed as if they might be missing; people count lines from 1.
+    return 1 if mark is None else int(mark.line) + 1
+
+
 def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: Path, marked: Marked) -> Any:
-    marked.lines.setdefault(path, node.start_mark.line + 1)
+    marked.lines.setdefault(path, _line(node.start_mark))
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, marked)
     if isinstance(node, yaml.SequenceNode):
@@ -85,7 +90,7 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: Path, marked: Marked)
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path, marked: Marked) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
+        line = _line(key_node.start_mark)
         # As written: a bare yes or 1 is the name of a field here, whatever YAML takes it for.
         key = key_node.value
         if not isinstance(key, str):
@@ -101,7 +106,7 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path, marked
 
 
 def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    line = node.start_mark.line + 1
+    line = _line(node.start_mark)
     # A date is text to everybody who writes one here.
     if node.tag == "tag:yaml.org,2002:timestamp":
         return node.value
@@ -117,7 +122,7 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 def _in_words(error: yaml.MarkedYAMLError) -> YamlMistakeError:
     mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark is not None and mark.line is not None else 1
+    line = _line(mark)
     problem = " ".join(part for part in (error.context, error.problem) if part)
     if "'\\t'" in problem:
         return YamlMistakeError(line, "a tab", "spaces, two a level", "replace the tab with spaces")

@@ -481,7 +481,7 @@ def name_mistakes(
         Mistake(
             ("scenarios", index),
             f"{name!r} is no scenario of a run",
-            f"names other than {catalogue.LIVE} (what no load test named) and {OVERALL_SCENARIO} (all pooled)",
+            f"no {catalogue.LIVE} (what no load test has named) and no {OVERALL_SCENARIO} (all pooled)",
             "take it out or rename it",
         )
         for index, name in enumerate(scenarios)

@@ -108,7 +108,7 @@ def objectives_hash(objectives: Objectives) -> str:
 
 
 def shipped_directory() -> Path:
-    """The folder of the objectives that come with this project: inside the package in a wheel, else beside."""
+    """The folder of the objectives that this project ships: inside the package in a wheel, else beside it."""
     package = Path(__file__).resolve().parent
     inside = package / "objectives"
     return inside if inside.is_dir() else package.parent / "objectives"
