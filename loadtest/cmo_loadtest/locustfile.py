@@ -152,6 +152,11 @@ class PlannedSession(FastHttpUser):
 
 def _conduct(environment: Environment) -> None:
     """Drive the scenarios back to back, each as soon as the one before has no user left."""
+    if next(_seats, None) is not None:
+        _log.error("Locust spawned fewer users than planned.")
+        environment.process_exit_code = _EXIT_FAULT
+        _quit(environment)
+        return
     for stage in _stages:
         stage.open()
         stage.empty.wait()

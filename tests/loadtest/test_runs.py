@@ -58,7 +58,7 @@ def whole_run(
 WholeRun = tuple["Service", dict[str, Any], list[Operation]]
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=str)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
 def test_every_user_asks_its_quota_in_one_session_that_ends_once(whole_run: WholeRun, scenario: Any) -> None:
     service, _, _ = whole_run
     sessions: dict[str, list[dict[str, str]]] = defaultdict(list)
@@ -67,10 +67,8 @@ def test_every_user_asks_its_quota_in_one_session_that_ends_once(whole_run: Whol
     assert len(sessions) == scenario.users
     assert Counter(map(len, sessions.values())) == Counter(quotas(scenario.operations, scenario.users))
     for requests in sessions.values():
-        assert ["x-cmo-session-end" in headers for headers in requests] == [False] * (len(requests) - 1) + [
-            True
-        ]
-        assert requests[-1]["x-cmo-session-end"] == "1"
+        ends = [headers.get("x-cmo-session-end") for headers in requests]
+        assert ends == [None] * (len(requests) - 1) + ["1"]
 
 
 def test_no_session_is_used_by_two_scenarios(whole_run: WholeRun) -> None:
@@ -141,15 +139,6 @@ def test_the_manifest_has_the_agreed_shape(whole_run: WholeRun) -> None:
     }  # fmt: skip
 
 
-def test_a_user_keeps_its_connection(start_service: StartService, tmp_path: Path) -> None:
-    service = start_service()
-    _run(service, tmp_path, RUSH.name)
-    ports = defaultdict(set)
-    for entry in service.seen():
-        ports[entry["headers"]["x-cmo-session"]].add(entry["port"])
-    assert all(len(own) == 1 for own in ports.values())
-
-
 def test_a_late_answer_delays_the_next_question(start_service: StartService, tmp_path: Path) -> None:
     service = start_service({"latency_seconds": 0.3})
     manifest, operations = _run(service, tmp_path, RUSH.name)
@@ -171,18 +160,17 @@ def test_a_late_answer_delays_the_next_question(start_service: StartService, tmp
 @pytest.mark.parametrize(
     ("step", "error"),
     [
-        ({"every": 10, "cut": "reset"}, "connection closed"),
         ({"every": 10, "cut": "half"}, "Incomplete response"),
         ({"every": 10, "body": "Internal Server Error", "status": 500}, "HTTP 500 without a readable trail"),
-        ({"every": 100, "latency_seconds": 20.0}, "timed out"),
+        ({"every": 300, "latency_seconds": 60.0}, "timed out"),
     ],
-    ids=["reset", "half", "500", "silent"],
+    ids=["half", "500", "silent"],
 )
 def test_a_failed_request_is_one_error_and_is_not_sent_again(
     start_service: StartService, tmp_path: Path, step: dict[str, Any], error: str
 ) -> None:
     service = start_service(step)
-    manifest, operations = _run(service, tmp_path, RUSH.name, answer_timeout_seconds=1.0)
+    manifest, operations = _run(service, tmp_path, RUSH.name, answer_timeout_seconds=3.0)
     expected = RUSH.operations // step["every"]
     failed = [operation for operation in operations if operation.outcome == "error"]
     assert len(failed) == expected
@@ -195,16 +183,20 @@ def test_a_failed_request_is_one_error_and_is_not_sent_again(
     assert arrived == Counter(operation.operation for operation in operations)
 
 
-def test_a_long_answer_of_an_unhappy_status_is_read_to_its_end(
+def test_a_long_answer_of_an_unhappy_status_is_read_to_its_end_over_one_connection_a_user(
     start_service: StartService, tmp_path: Path
 ) -> None:
-    long_fallbacks = [["lightrag", "perplexity", "api_timeout"]] * 2000
+    long_fallbacks = [["lightrag", "perplexity", "api_timeout"]] * 300
     service = start_service(
         {"status": 503, "trail": {"outcome": "rejected", "source": None, "fallbacks": long_fallbacks}}
     )
     _, operations = _run(service, tmp_path, RUSH.name)
     assert Counter(operation.outcome for operation in operations) == {"rejected": RUSH.operations}
-    assert all(len(operation.fallbacks) == 2000 for operation in operations)
+    assert all(len(operation.fallbacks) == 300 for operation in operations)
+    ports = defaultdict(set)
+    for entry in service.seen():
+        ports[entry["headers"]["x-cmo-session"]].add(entry["port"])
+    assert [len(own) for own in ports.values()] == [1] * RUSH.users
 
 
 def test_a_service_that_dies_gives_errors_and_a_complete_record(
@@ -212,7 +204,7 @@ def test_a_service_that_dies_gives_errors_and_a_complete_record(
 ) -> None:
     service = start_service()
     with _when(lambda: len(service.seen()) >= 100, service.process.kill):
-        _, operations = _run(service, tmp_path, RUSH.name, scale=0.2)
+        _, operations = _run(service, tmp_path, RUSH.name, scale=0.1)
     assert len(operations) == RUSH.operations
     refused = [operation for operation in operations if "Connection refused" in operation.error]
     assert refused
@@ -222,7 +214,7 @@ def test_a_service_that_dies_gives_errors_and_a_complete_record(
 def test_two_runs_at_once_keep_apart(start_service: StartService, tmp_path: Path) -> None:
     service = start_service()
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: _run(service, tmp_path, RUSH.name, scale=0.1), range(2)))
+        runs = list(pool.map(lambda _: _run(service, tmp_path, RUSH.name, scale=0.05), range(2)))
     (first, first_operations), (second, second_operations) = runs
     assert first["run_id"] != second["run_id"]
     names = [{operation.operation for operation in own} for own in (first_operations, second_operations)]
@@ -237,23 +229,23 @@ def test_locust_killed_in_mid_run_leaves_no_manifest(start_service: StartService
         _when(lambda: len(service.seen()) >= 50, _kill_locust),
         pytest.raises(IncompleteRunError, match="Locust ended early \\(ended by SIGKILL\\)"),
     ):
-        _run(service, tmp_path, RUSH.name, scale=0.5)
+        _run(service, tmp_path, RUSH.name, scale=1.0)
     (directory,) = tmp_path.glob("*Z-*")
     assert {path.name for path in directory.iterdir()} == {PARTIAL_OPERATIONS_FILE, LOG_FILE}
 
 
-def test_a_record_that_cannot_be_written_fails_the_run(start_service: StartService, tmp_path: Path) -> None:
+def test_lost_records_fail_the_run(start_service: StartService, tmp_path: Path) -> None:
     service = start_service()
 
-    def damage() -> None:
+    def lose_records() -> None:
         (results,) = tmp_path.glob(f"*/{PARTIAL_OPERATIONS_FILE}")
         results.write_text("")
 
     with (
-        _when(lambda: len(service.seen()) >= 100, damage),
-        pytest.raises(IncompleteRunError, match="Of 300 planned operations: .* missing"),
+        _when(lambda: len(service.seen()) >= 100, lose_records),
+        pytest.raises(IncompleteRunError, match=r"Of 300 planned operations: \d+ missing"),
     ):
-        _run(service, tmp_path, RUSH.name, scale=0.2)
+        _run(service, tmp_path, RUSH.name, scale=0.1)
     assert not list(tmp_path.glob("*/manifest.json"))
 
 
@@ -284,13 +276,15 @@ def test_an_output_that_cannot_be_made_is_said(start_service: StartService, tmp_
 def test_settings_of_locust_in_the_environment_change_nothing(
     start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".locust.conf").write_text("run-time = 1s\nusers = 3\n")
-    (tmp_path / "locust.conf").write_text("run-time = 1s\nusers = 3\n")
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / ".locust.conf").write_text(f"host = {elsewhere}\n")
+    (tmp_path / "locust.conf").write_text(f"host = {elsewhere}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("LOCUST_RUN_TIME", "1s")
-    _, operations = _run(start_service({"latency_seconds": 0.4}), tmp_path, RUSH.name)
-    assert len(operations) == RUSH.operations
+    monkeypatch.setenv("LOCUST_HOST", elsewhere)
+    service = start_service()
+    _run(service, tmp_path, RUSH.name)
+    assert len(service.seen()) == RUSH.operations
 
 
 class _when:  # noqa: N801 - reads as a statement
