@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_stack import servers
 
 from cmo_bootstrap import apt
+from cmo_bootstrap.relocation import relocate_alertmanager
 from cmo_bootstrap.work import SetupError, announced, exclusive, fingerprint, say, stamped, write_stamp
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 NEWER_DEBIAN: Final = "forky"
 STAMP: Final = ".stamp"
-_LAYOUT: Final = "1"
+_LAYOUT: Final = "2"
 
 # What each package gives; amtool comes with the Alertmanager, promtool with Debian's Prometheus.
 _PACKAGES: Final[dict[str, tuple[servers.ServerName, ...]]] = {
@@ -107,6 +108,7 @@ def _unpack_bundle(machine: apt.Distribution, bundle: Bundle, directory: Path, w
     private.update()
     download = private.download_with_dependencies if bundle.with_dependencies else private.download
     apt.unpack(download(bundle.packages), unfinished)
+    relocate_alertmanager(unfinished)
     write_stamp(unfinished / STAMP, bundle.key)
     _put_in_place(unfinished, directory / bundle.release)
     shutil.rmtree(unfinished.parent)
@@ -132,8 +134,8 @@ def _missing(name: servers.ServerName) -> str:
     if apt.distribution() is None:
         return (
             f"{name} is not on PATH, and the set-up can fetch it on Debian and Ubuntu only. Install "
-            "Prometheus 2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 or "
-            "later, so that their programs are on PATH; or name a folder in "
+            "Prometheus 2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 "
+            "or later, so that their programs are on PATH; or name a folder in "
             f"{servers.SERVERS_DIRECTORY_VARIABLE} that holds them as RELEASE/usr/bin/PROGRAM. Then run the "
             "same command again."
         )

@@ -254,7 +254,8 @@ def _make_package(folder: Path, name: str, postinst: str = "") -> Path:
     (tree / "usr/share").mkdir(parents=True)
     (tree / "usr/share" / name).write_text("content")
     (tree / "DEBIAN/control").write_text(
-        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: example\n"
+        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n"
+        "Description: example\n"
     )
     if postinst:
         (tree / "DEBIAN/postinst").write_text(postinst)

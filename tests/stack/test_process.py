@@ -7,10 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cmo_stack.process import ManagedProcess, ProcessFailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Wait = Callable[[Callable[[], bool], str], None]
 Alive = Callable[[int], bool]
@@ -41,7 +44,8 @@ def test_one_that_ignores_sigterm_is_killed_with_its_children(
     note = tmp_path / "child"
     program = (
         "import signal, subprocess, sys, pathlib; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.signal(15, 1); signal.pause()']);"
+        "sleeper = 'import signal; signal.signal(15, 1); signal.pause()';"
+        "child = subprocess.Popen([sys.executable, '-c', sleeper]);"
         f"pathlib.Path({str(note)!r}).write_text(str(child.pid)); signal.pause()"
     )
     process = ManagedProcess(
@@ -65,7 +69,8 @@ def test_it_ends_with_the_one_that_started_it(
     program = f"""
 import pathlib, signal, sys
 from cmo_stack.process import ManagedProcess
-process = ManagedProcess("server", {SLEEPER!r}, log_path=pathlib.Path({str(tmp_path / "log")!r}), ready=lambda: True).start()
+log = pathlib.Path({str(tmp_path / "log")!r})
+process = ManagedProcess("server", {SLEEPER!r}, log_path=log, ready=lambda: True).start()
 pathlib.Path({str(note)!r}).write_text(str(process.pid))
 signal.pause()
 """
