@@ -1,0 +1,114 @@
+"""Every metric, label and label value is in the catalogue, or recorded by a rule, or Prometheus' own.
+
+A dashboard with a name that nobody exposes shows "no data", which looks like peace.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import promql_parser
+from cmo_exporter import catalogue
+
+from cmo_dashboards.checks.finding import Finding
+from cmo_dashboards.checks.recorded import recorded_series
+from cmo_dashboards.document import expressions
+from cmo_dashboards.queries import Macros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cmo_dashboards.document import Document
+
+_Labels = dict[str, tuple[str, ...] | None]
+
+_OF_EVERY_TARGET: Final[_Labels] = {"job": None, "instance": None}
+_ALERT_STATES: Final = ("firing", "pending")
+_OWN: Final[Mapping[str, _Labels]] = {
+    "up": {},
+    "scrape_duration_seconds": {},
+    "scrape_samples_scraped": {},
+    "ALERTS": {"alertname": None, "alertstate": _ALERT_STATES, "severity": None, "scenario": None},
+}
+"""Series that Prometheus itself makes of a scrape or a rule."""
+
+_CLOSED_PATTERN: Final = re.compile(r"[a-z0-9_|]+")
+_Selectors = list[promql_parser.VectorSelector]
+
+
+def check(document: Document) -> Iterator[Finding]:
+    """Every expression of panels and annotations; one that does not parse is left to the check of that."""
+    known = known_series()
+    macros = Macros()
+    for place, expression in expressions(document):
+        try:
+            parsed = promql_parser.parse(macros.replace(expression))
+        except ValueError:
+            continue
+        found, groupings = _names(parsed)
+        for selector in found:
+            yield from _check_selector(place, selector, known)
+        labels = {label for selector in found for label in known.get(_metric(selector), {})}
+        for label in sorted(groupings - labels):
+            yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
+
+
+def known_series() -> dict[str, _Labels]:
+    """Every series that can be queried, with its labels and their closed lists of values."""
+    known: dict[str, _Labels] = {name: _OF_EVERY_TARGET | labels for name, labels in _OWN.items()}
+    for metric in catalogue.CATALOGUE:
+        for name in metric.series_names:
+            labels = _OF_EVERY_TARGET | dict(metric.labels)
+            known[name] = labels | {"le": None} if name.endswith("_bucket") else labels
+    everything: _Labels = {label: None for labels in known.values() for label in labels}
+    known |= {name: everything | dict.fromkeys(labels) for name, labels in recorded_series().items()}
+    return known
+
+
+def _check_selector(
+    place: str, selector: promql_parser.VectorSelector, known: Mapping[str, _Labels]
+) -> Iterator[Finding]:
+    metric = _metric(selector)
+    if metric not in known:
+        yield Finding(place, f"asks for {metric!r}, which is neither in the catalogue nor recorded by a rule")
+        return
+    for matcher in selector.matchers.matchers:
+        if matcher.name == "__name__":
+            continue
+        if matcher.name not in known[metric]:
+            yield Finding(place, f"{metric} has no label {matcher.name!r}; it has {', '.join(known[metric])}")
+            continue
+        allowed = known[metric][matcher.name]
+        if allowed is not None and _CLOSED_PATTERN.fullmatch(matcher.value):
+            for value in set(matcher.value.split("|")) - set(allowed):
+                yield Finding(
+                    place,
+                    f"{value!r} is no value of {metric}'s label {matcher.name!r}: {', '.join(allowed)}",
+                )
+
+
+def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str]]:
+    """All selectors of an expression, and all labels that it groups or matches by."""
+    found: _Selectors = []
+    groupings: set[str] = set()
+
+    def visit(node: promql_parser.Expr) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            found.append(node)
+        elif isinstance(node, promql_parser.MatrixSelector):
+            found.append(node.vector_selector)
+        elif isinstance(node, promql_parser.AggregateExpr) and node.modifier:
+            groupings.update(node.modifier.labels)
+        elif isinstance(node, promql_parser.BinaryExpr) and node.modifier:
+            groupings.update(node.modifier.matching.labels if node.modifier.matching else [])
+            groupings.update(node.modifier.group_labels or [])
+        return True
+
+    promql_parser.walk(parsed, pre_visit=visit)
+    return found, groupings
+
+
+def _metric(selector: promql_parser.VectorSelector) -> str:
+    named = [item.value for item in selector.matchers.matchers if item.name == "__name__"]
+    return selector.name or (named[0] if named else "")

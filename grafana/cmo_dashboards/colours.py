@@ -1,0 +1,81 @@
+"""Colours, and what they may say.
+
+All are from Okabe and Ito's palette, which people with any colour vision can tell apart, and each is fixed,
+so that a scenario looks the same on every panel. Verdict colours are given only by `verdict_steps`, from an
+objective; its lowest step is always neutral, because that is the step that Grafana uses for "no data".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.model import HeldLevelIndicator, Operator
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Objective
+
+PASS: Final = "#009E73"  # noqa: S105 - a colour
+WARN: Final = "#E69F00"
+FAIL: Final = "#D55E00"
+NEUTRAL: Final = "#808080"
+
+SERIES: Final = ("#0072B2", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+"""Colours of series; the first is that of live traffic. Green and vermilion are left to verdicts."""
+
+_DECIMALS: Final = 12
+
+
+@dataclass(frozen=True)
+class Step:
+    """A colour and the value from which it holds; ``None`` is minus infinity, and also "no data"."""
+
+    value: float | None
+    colour: str
+
+
+def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
+    """Colours of a value that is held against an objective, the warning band included.
+
+    Grafana gives a colour to values *at or above* a step, so a strict ``>`` begins one representable number
+    later: exactly 95 % is no pass of ``> 95 %``, here as in a verdict.
+
+    Args:
+        objective: what is promised.
+        missed: colour of a value that misses; neutral where a miss may only mean that nobody asked for more.
+    """
+    edge = pass_edge(objective)
+    if objective.operator in (Operator.ABOVE, Operator.AT_LEAST):
+        safe = round(objective.target + objective.warning_band, _DECIMALS)
+        steps = [Step(None, NEUTRAL), Step(0.0, missed)]
+        steps += [Step(edge, WARN), Step(safe, PASS)] if objective.warning_band else [Step(edge, PASS)]
+        return tuple(steps)
+    steps = [Step(None, NEUTRAL), Step(0.0, PASS)]
+    if objective.warning_band:
+        steps.append(Step(round(objective.target - objective.warning_band, _DECIMALS), WARN))
+    return (*steps, Step(edge, missed))
+
+
+def pass_edge(objective: Objective) -> float:
+    """The first value at which the judgement of an objective changes, seen from below."""
+    target = objective.target
+    if isinstance(objective.indicator, HeldLevelIndicator):
+        target = round(target * (1.0 - objective.indicator.tolerance), _DECIMALS)
+    if objective.operator in (Operator.ABOVE, Operator.AT_MOST):
+        return math.nextafter(target, math.inf)
+    return target
+
+
+def target_line(objective: Objective) -> tuple[Step, ...]:
+    """One line at the target, and no colour for anything else."""
+    return (Step(None, NEUTRAL), Step(objective.target, FAIL))
+
+
+def colour_of(value: float, steps: tuple[Step, ...]) -> str:
+    """The colour that Grafana gives to a value: that of the last step at or under it; NaN has the first."""
+    colour = steps[0].colour
+    for step in steps[1:]:
+        if step.value is not None and value >= step.value:
+            colour = step.colour
+    return colour

@@ -1,0 +1,420 @@
+"""The dashboard "CMO-015 compliance": each objective against its target, firing alerts, scrape health.
+
+Everything that a target decides (expressions, lines, colours, titles) is taken from the objectives, so that
+the picture and the verdict cannot disagree about what is asked for. They may differ in the last digits: a
+verdict counts raw samples of a run exactly, a picture estimates over whatever range it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from cmo_exporter import catalogue
+from cmo_slo.model import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, Objectives, RatioIndicator
+
+from cmo_dashboards import expressions as promql
+from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_steps
+from cmo_dashboards.dashboard import ALERTS, ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Objective
+
+JOB: Final = "cmo"
+"""The scrape job of the service."""
+
+_MEGABYTE: Final = 1e6
+_MOST_USERS: Final = 1_000
+_MOST_GROWTH_BYTES: Final = 4e9
+_SCENARIO_LEGEND: Final = "{{scenario}}"
+_Indicator = TypeVar("_Indicator")
+_Ratio = Callable[[promql.Population, str], str]
+
+_CAUSES: Final = (
+    "Look at which scenario it is: `live` means that people are affected now, and its page has a runbook. "
+)
+
+
+def compliance(objectives: Objectives) -> Dashboard:
+    """The compliance dashboard of an objectives file.
+
+    Raises:
+        ValueError: the file lacks one of the objectives that the dashboard shows.
+    """
+    users, success = _users(objectives), _success(objectives)
+    within, cache, memory = _within(objectives), _cache(objectives), _memory(objectives)
+    pairs = (users, success, within, cache, memory)
+    return Dashboard(
+        uid=objectives.name,
+        title=f"{objectives.name.upper()} compliance",
+        description=f"{objectives.requirement}: what is promised, how it stands now, and what fires.",
+        scenarios=objectives.scenarios,
+        rows=(
+            Row("Against the targets, over the whole range", tuple(stat for stat, _ in pairs)),
+            Row("Against the targets, over time", tuple(series for _, series in pairs)),
+            Row("Firing alerts", _alerts()),
+            Row("Service and scrape health", _health()),
+        ),
+    )
+
+
+def _users(objectives: Objectives) -> tuple[Panel, Panel]:
+    objective, indicator = _find(objectives, "concurrent_users", HeldLevelIndicator)
+    goal = f"target {_target(objective)}"
+    stat = Panel(
+        title=f"Highest users held ({goal})",
+        shape=Shape.STAT,
+        width=5,
+        height=8,
+        unit=Unit.COUNT,
+        answers="How many users at once did each scenario reach? The highest mean number of users "
+        "with an open session over any short interval of the range, thinking time included. Green from "
+        f"{indicator.tolerance:.0%} below the target on, as it is judged. Grey below: fewer users came, "
+        "which is no failure by itself, and live traffic has no target.",
+        when_red="It never is. If a load test offered more users than it shows here, sessions are "
+        "being refused or ended: look at *Success rate* and at *Targets up*.",
+        queries=(
+            Query(promql.highest_mean_level(indicator, promql.TESTS), _SCENARIO_LEGEND, 0, _MOST_USERS),
+            Query(
+                promql.highest_mean_level(indicator, promql.LIVE),
+                _SCENARIO_LEGEND,
+                0,
+                _MOST_USERS,
+                judged=False,
+            ),
+        ),
+        steps=verdict_steps(objective, missed=NEUTRAL),
+        decimals=1,
+        no_value="No data on users",
+    )
+    series = Panel(
+        title=f"Mean users at once ({goal})",
+        shape=Shape.TIME_SERIES,
+        width=12,
+        height=8,
+        unit=Unit.COUNT,
+        answers="How many users have an open session, and is the number held? The exact mean of "
+        "each interval, from user-seconds over the exporter's own clock. The dashed line is the target.",
+        when_red="A dip during a load test means that users were not served: compare with *Success "
+        "rate over time* at the same moment. The verdict wants every interval at the target.",
+        queries=(
+            Query(
+                promql.mean_level(indicator, promql.EACH, promql.RATE_INTERVAL),
+                _SCENARIO_LEGEND,
+                0,
+                _MOST_USERS,
+            ),
+        ),
+        steps=target_line(objective),
+        no_value="No data on users",
+    )
+    return stat, series
+
+
+def _success(objectives: Objectives) -> tuple[Panel, Panel]:
+    objective, indicator = _find(objectives, "success", RatioIndicator)
+    return _ratio_pair(
+        objective,
+        lambda people, window: promql.ratio(indicator, people, window),
+        answers="Do people get real answers? Answers from LightRAG, Perplexity or a cache, of all "
+        "finished queries but those that the user cancelled. An apology or a stale answer is a "
+        "failure, whatever its HTTP status.",
+        when_red=f"{_CAUSES}Then see whether LightRAG or the fallback fails "
+        "(`cmo_component_calls_total` by outcome) and whether a breaker is open "
+        "(`cmo_circuit_breaker_state`).",
+        each_judged=True,
+        width=5,
+        series_width=12,
+    )
+
+
+def _within(objectives: Objectives) -> tuple[Panel, Panel]:
+    objective, indicator = _find(objectives, "within_2s", LatencyIndicator)
+    stat, series = _ratio_pair(
+        objective,
+        lambda people, window: promql.within_threshold(indicator, people, window),
+        answers=f"Do people get real answers in time? This is the P{indicator.quantile * 100:g} "
+        "target without an estimator: the share of queries with a real answer within "
+        f"{indicator.threshold_seconds:g} s. A failure counts against it however fast it was; a "
+        "user who left earlier than that does not count.",
+        when_red=f"{_CAUSES}If *Success rate* is red too, mend that first: failures count here as "
+        "well. If only this one is red, answers are slow: look at the cache hit rate, at "
+        "`cmo_queue_wait_seconds`, and at which component takes the time "
+        "(`cmo_component_duration_seconds`).",
+        each_judged=True,
+        width=5,
+        series_width=8,
+    )
+    beside = Query(
+        promql.within_threshold_of_good(indicator, promql.EACH, promql.RATE_INTERVAL),
+        "{{scenario}}, of real answers alone",
+        0.0,
+        1.0,
+        dashed=True,
+    )
+    return stat, _with_query(series, beside)
+
+
+def _cache(objectives: Objectives) -> tuple[Panel, Panel]:
+    objective, indicator = _find(objectives, "cache_hits", RatioIndicator)
+    return _ratio_pair(
+        objective,
+        lambda people, window: promql.ratio(indicator, people, window),
+        answers="How many queries do the caches answer? Queries answered from any tier, of all "
+        "that looked there; one count a query, so that a miss in L1 and a hit in L2 is a hit. It "
+        "is judged over all test scenarios together; single scenarios are shown in grey.",
+        when_red="Look at evictions (`cmo_cache_evictions_total`) and at each tier "
+        "(`cmo_cache_requests_total`): evictions in L1 mean that it is too small, errors in L3 "
+        "that Redis is away. After a deploy, caches fill first.",
+        each_judged=False,
+        width=5,
+        series_width=8,
+    )
+
+
+def _memory(objectives: Objectives) -> tuple[Panel, Panel]:
+    objective, indicator = _find(objectives, "memory_growth", GrowthIndicator)
+    goal = f"target {_target(objective)}"
+    bounds = (-10 * _MEGABYTE, _MOST_GROWTH_BYTES)
+    meaning = (
+        "Peak resident memory of each load-test scenario minus the lowest from just before its "
+        "first query on, summed over an instance's processes; the instance that grew most is "
+        "shown. Live traffic has no target; *Resident memory* shows it. A range with several runs "
+        "of one scenario holds them all together: narrow it."
+    )
+    stat = Panel(
+        title=f"Memory growth ({goal})",
+        shape=Shape.STAT,
+        width=4,
+        height=8,
+        unit=Unit.BYTES,
+        answers=f"How much did memory grow during a test? {meaning}",
+        when_red="Narrow the range to one run. If it stays red, look at *Resident memory* after "
+        "the run: if it stays up, something keeps answers (cache entries: `cmo_cache_entries`); if "
+        "it falls, it was concurrency (`cmo_queries_in_progress`).",
+        queries=(Query(promql.growth(indicator, promql.TESTS), _SCENARIO_LEGEND, *bounds),),
+        steps=verdict_steps(objective),
+        decimals=1,
+        no_value="No test traffic in this range",
+    )
+    series = Panel(
+        title=f"Memory growth over time ({goal})",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=8,
+        unit=Unit.BYTES,
+        answers=f"When during a test did memory grow? {meaning} A scenario is drawn while it has users.",
+        when_red="See which scenario crosses the dashed line, and what else began then: a step is "
+        "a load (an index, a cache), a slope is a leak or a queue.",
+        queries=(Query(promql.growth_so_far(indicator, promql.TESTS), _SCENARIO_LEGEND, *bounds),),
+        steps=target_line(objective),
+        no_value="No test traffic in this range",
+    )
+    return stat, series
+
+
+def _ratio_pair(
+    objective: Objective,
+    ratio: _Ratio,
+    *,
+    answers: str,
+    when_red: str,
+    each_judged: bool,
+    width: int,
+    series_width: int,
+) -> tuple[Panel, Panel]:
+    """A stat over the range and a time series of the same ratio."""
+    goal = f"target {_target(objective)}"
+    stat = Panel(
+        title=f"{objective.title} ({goal})",
+        shape=Shape.STAT,
+        width=width,
+        height=8,
+        unit=Unit.RATIO,
+        answers=answers,
+        when_red=when_red,
+        queries=(
+            Query(ratio(promql.TESTS, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0, judged=each_judged),
+            Query(ratio(promql.LIVE, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0),
+            Query(ratio(promql.ALL_TESTS, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
+        ),
+        steps=verdict_steps(objective),
+        highest=1.0,
+        decimals=2,
+    )
+    series = Panel(
+        title=f"{objective.title} over time ({goal})",
+        shape=Shape.TIME_SERIES,
+        width=series_width,
+        height=8,
+        unit=Unit.RATIO,
+        answers=f"{answers} Here over each short interval; the dashed line is the target.",
+        when_red=f"Find the moment of the fall, and compare the other panels at it. {when_red}",
+        queries=(
+            Query(ratio(promql.EACH, promql.RATE_INTERVAL), _SCENARIO_LEGEND, 0.0, 1.0),
+            Query(ratio(promql.ALL_TESTS, promql.RATE_INTERVAL), ALL_TESTS_LEGEND, 0.0, 1.0),
+        ),
+        steps=target_line(objective),
+        highest=1.0,
+    )
+    return stat, series
+
+
+def _alerts() -> tuple[Panel, ...]:
+    empty = "None fires"
+    return (
+        Panel(
+            title="Alerts firing now",
+            shape=Shape.STAT,
+            width=4,
+            height=6,
+            unit=Unit.COUNT,
+            answers="How many alerts of this project fire now? No number means that none does, or that "
+            "Prometheus has not loaded the rules (its page /rules says which).",
+            when_red="Open the runbook of each alert in the table beside: docs/runbooks/ has one a name.",
+            queries=(Query(f"count({ALERTS})", "Alerts", 1, 100, may_be_empty=True),),
+            steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
+            no_value=empty,
+        ),
+        Panel(
+            title="What fires",
+            shape=Shape.TABLE,
+            width=10,
+            height=6,
+            unit=Unit.COUNT,
+            answers="Which alerts fire now, and for what?",
+            when_red="Follow docs/runbooks/ under the alert's name; pages before tickets.",
+            queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
+            no_value=empty,
+        ),
+        Panel(
+            title="Alerts over time",
+            shape=Shape.TIME_SERIES,
+            width=10,
+            height=6,
+            unit=Unit.COUNT,
+            answers="Since when do alerts fire, and which came first?",
+            when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
+            queries=(Query(f"count by (alertname) ({ALERTS})", "{{alertname}}", 1, 100, may_be_empty=True),),
+            no_value=empty,
+        ),
+    )
+
+
+def _health() -> tuple[Panel, ...]:
+    return (*_health_stats(), *_health_series())
+
+
+def _health_stats() -> tuple[Panel, ...]:
+    start = catalogue.WORKER_START_TIME.name
+    restarts = f"max by (job, instance) ({start})"
+    return (
+        Panel(
+            title="Targets up",
+            shape=Shape.STAT,
+            width=4,
+            height=7,
+            unit=Unit.COUNT,
+            answers="Can Prometheus read the service's metrics? One tile an instance. While it "
+            "cannot, every other panel shows the past.",
+            when_red="The process is gone, or its metrics port does not answer: ask /healthz, then "
+            "look at Prometheus' page /targets for the error.",
+            queries=(Query(f'up{{job="{JOB}"}}', "{{instance}}", 0, 1),),
+            steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
+            no_value="No target is scraped",
+            value_texts=((0.0, "down"), (1.0, "up")),
+        ),
+        Panel(
+            title="Restarts in the range",
+            shape=Shape.STAT,
+            width=4,
+            height=7,
+            unit=Unit.COUNT,
+            answers="Did a process restart? A restart in a run loses events, so counted objectives become "
+            "INCONCLUSIVE, and it is a catastrophic failure unless somebody meant it.",
+            when_red="If nobody deployed, look for the end of the process in its log (memory first).",
+            queries=(
+                Query(
+                    f"changes(({restarts})[{promql.RANGE}:{promql.INTERVAL}])", "{{instance}}", 0, _MOST_USERS
+                ),
+            ),
+            steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
+            no_value="No target is scraped",
+        ),
+    )
+
+
+def _health_series() -> tuple[Panel, ...]:
+    errors = f"increase({catalogue.INSTRUMENTATION_ERRORS.name}[{promql.RATE_INTERVAL}])"
+    dropped = f"increase({catalogue.SERIES_DROPPED.name}[{promql.RATE_INTERVAL}])"
+    memory = promql.selector(catalogue.MEMORY.name, {"kind": ("rss",)})
+    return (
+        Panel(
+            title="Resident memory",
+            shape=Shape.TIME_SERIES,
+            width=6,
+            height=7,
+            unit=Unit.BYTES,
+            answers="How much memory does each instance use, its processes added?",
+            when_red="It has no target of its own. A rise that outlives the traffic that caused it "
+            "is a leak.",
+            queries=(Query(f"sum by (instance) ({memory})", "{{instance}}", _MEGABYTE, 64_000 * _MEGABYTE),),
+            no_value="No data on memory",
+        ),
+        Panel(
+            title="Scrape duration",
+            shape=Shape.TIME_SERIES,
+            width=5,
+            height=7,
+            unit=Unit.SECONDS,
+            answers="How long does a scrape take? Near the scrape interval, samples are lost and every "
+            "panel above becomes coarse.",
+            when_red="It has no target of its own. A rise means too many series, or a machine "
+            "without time to spare.",
+            queries=(Query(f'scrape_duration_seconds{{job="{JOB}"}}', "{{instance}}", 0, 15),),
+            no_value="No target is scraped",
+        ),
+        Panel(
+            title="Errors of the instrumentation",
+            shape=Shape.TIME_SERIES,
+            width=5,
+            height=7,
+            unit=Unit.COUNT,
+            answers="Can the numbers on this page be trusted? Errors inside the instrumentation, "
+            "which the service never sees, and label values outside their closed list, recorded as "
+            "`_other`.",
+            when_red="Anything above zero: the metric named in the legend is incomplete; read the "
+            "service's log for the first error of `cmo_exporter`.",
+            queries=(
+                Query(f"sum by (metric) ({errors})", "errors in {{metric}}", 0, 1e6, may_be_empty=True),
+                Query(f"sum by (metric) ({dropped})", "dropped in {{metric}}", 0, 1e6, may_be_empty=True),
+            ),
+            no_value="No data on the instrumentation",
+        ),
+    )
+
+
+def _find(objectives: Objectives, name: str, kind: type[_Indicator]) -> tuple[Objective, _Indicator]:
+    for objective in objectives.objectives:
+        if objective.name == name and isinstance(objective.indicator, kind):
+            return objective, objective.indicator
+    raise ValueError(
+        f"objectives file {objectives.name!r} has no objective {name!r} with an indicator of kind "
+        f"{kind.__name__}; the compliance dashboard shows it"
+    )
+
+
+def _target(objective: Objective) -> str:
+    """The target as people write it, for example ``> 95 %``."""
+    sign = objective.operator.value
+    if objective.unit == "ratio":
+        return f"{sign} {objective.target * 100:g} %"
+    if objective.unit == "bytes":
+        return f"{sign} {objective.target / _MEGABYTE:g} MB"
+    return f"{sign} {objective.target:g}"
+
+
+def _with_query(panel: Panel, query: Query) -> Panel:
+    return replace(panel, queries=(*panel.queries, query))

@@ -1,0 +1,222 @@
+"""Panels as data, and how each kind of them is drawn.
+
+A panel is described once (`Panel`): what it answers, what to do when it is red, its queries, and beside each
+query the range in which its values are plausible. From that come the Grafana panel, its description, the page
+of documentation and the list of queries that the end-to-end test runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from cmo_dashboards.colours import NEUTRAL, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from grafana_foundation_sdk.cog.builder import Builder
+
+DATASOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+NO_TRAFFIC: Final = "No traffic in this range"
+
+
+class Unit(StrEnum):
+    """Units as Grafana calls them. Megabytes are of 10⁶ bytes."""
+
+    RATIO = "percentunit"
+    BYTES = "decbytes"
+    SECONDS = "s"
+    COUNT = "short"
+
+
+class Shape(StrEnum):
+    """What a panel looks like."""
+
+    STAT = "stat"
+    TIME_SERIES = "timeseries"
+    TABLE = "table"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One query of a panel.
+
+    Attributes:
+        expression: PromQL with Grafana's macros.
+        legend: what its series are called; labels in ``{{…}}``.
+        lowest, highest: bounds of any plausible value.
+        judged: whether its values have a target, and so may have a verdict's colour.
+        may_be_empty: whether no series at all is the normal state of a busy service.
+        dashed: whether its lines are dashed, for a view beside the one that is judged.
+    """
+
+    expression: str
+    legend: str
+    lowest: float
+    highest: float
+    judged: bool = True
+    may_be_empty: bool = False
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries."""
+
+    title: str
+    shape: Shape
+    width: int
+    height: int
+    unit: Unit
+    answers: str
+    when_red: str
+    queries: tuple[Query, ...]
+    steps: tuple[Step, ...] = (Step(None, NEUTRAL),)
+    no_value: str = NO_TRAFFIC
+    highest: float | None = None
+    decimals: int | None = None
+    value_texts: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What the panel says about itself in Grafana."""
+        return f"{self.answers}\n\n**When red:** {self.when_red}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A titled row of panels, laid out from left to right."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def draw(panel: Panel, series_colours: Mapping[str, str]) -> Builder[dashboard.Panel]:
+    """The Grafana panel.
+
+    Args:
+        panel: what to draw.
+        series_colours: fixed colour of each series by its name, up to a comma.
+    """
+    if panel.shape is Shape.STAT:
+        return _common(_stat(panel), panel)
+    if panel.shape is Shape.TABLE:
+        return _common(_table(), panel)
+    return _common(_time_series(panel, series_colours), panel)
+
+
+_Builder = stat.Panel | timeseries.Panel | table.Panel
+
+
+def _common(built: _Builder, panel: Panel) -> Builder[dashboard.Panel]:
+    built.title(panel.title).description(panel.description).datasource(DATASOURCE)
+    built.span(panel.width).height(panel.height)
+    built.unit(panel.unit.value).min(0).no_value(panel.no_value).mappings(_mappings(panel))
+    built.thresholds(_thresholds(panel.steps))
+    if panel.highest is not None:
+        built.max(panel.highest)
+    if panel.decimals is not None:
+        built.decimals(panel.decimals)
+    for index, query in enumerate(panel.queries):
+        built.with_target(_target(query, _ref_id(index), panel.shape))
+    return built
+
+
+def _stat(panel: Panel) -> stat.Panel:
+    built = stat.Panel()
+    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+    built.color_mode(common.BigValueColorMode.BACKGROUND_SOLID).graph_mode(common.BigValueGraphMode.NONE)
+    built.text_mode(common.BigValueTextMode.VALUE_AND_NAME).orientation(common.VizOrientation.HORIZONTAL)
+    built.justify_mode(common.BigValueJustifyMode.AUTO).wide_layout(wide_layout=True)
+    built.reduce_options(common_builders.ReduceDataOptions().values(values=False).calcs(["lastNotNull"]))
+    for index, query in enumerate(panel.queries):
+        if not query.judged:
+            built.override_by_query(_ref_id(index), [_fixed(NEUTRAL)])
+    return built
+
+
+def _time_series(panel: Panel, series_colours: Mapping[str, str]) -> timeseries.Panel:
+    built = timeseries.Panel()
+    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    has_target = len(panel.steps) > 1
+    style = common.GraphThresholdsStyleMode.DASHED if has_target else common.GraphThresholdsStyleMode.OFF
+    built.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
+    built.draw_style(common.GraphDrawStyle.LINE).line_width(2).fill_opacity(0)
+    built.show_points(common.VisibilityMode.AUTO).span_nulls(span_nulls=False)
+    built.tooltip(
+        common_builders.VizTooltipOptions()
+        .mode(common.TooltipDisplayMode.MULTI)
+        .sort(common.SortOrder.DESCENDING)
+    )
+    built.legend(
+        common_builders.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(show_legend=True)
+        .calcs([])
+    )
+    for name, colour in series_colours.items():
+        built.override_by_regexp(f"^{name}(,.*)?$", [_fixed(colour)])
+    dashes = dashboard.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 6]})
+    for index, query in enumerate(panel.queries):
+        if query.dashed:
+            built.override_by_query(_ref_id(index), [dashes])
+    return built
+
+
+def _table() -> table.Panel:
+    built = table.Panel().show_header(show_header=True)
+    hidden = ("Time", "Value", "__name__", "alertstate")
+    return built.with_transformation(
+        dashboard.DataTransformerConfig(
+            id_val="organize", options={"excludeByName": dict.fromkeys(hidden, True)}
+        )
+    )
+
+
+def _target(query: Query, ref_id: str, shape: Shape) -> prometheus.Dataquery:
+    target = prometheus.Dataquery().datasource(DATASOURCE).ref_id(ref_id)
+    target.expr(query.expression).legend_format(query.legend)
+    if shape is Shape.TIME_SERIES:
+        return target.range()
+    target.instant()
+    return target.format(PromQueryFormat.TABLE) if shape is Shape.TABLE else target
+
+
+def _thresholds(steps: tuple[Step, ...]) -> builders.ThresholdsConfig:
+    return (
+        builders.ThresholdsConfig()
+        .mode(dashboard.ThresholdsMode.ABSOLUTE)
+        .steps([dashboard.Threshold(value=step.value, color=step.colour) for step in steps])
+    )
+
+
+def _mappings(panel: Panel) -> list[dashboard.ValueMapping]:
+    """No value and NaN read as what they are, in the neutral colour, whatever the thresholds say."""
+    nothing = dashboard.SpecialValueMap(
+        dashboard.DashboardSpecialValueMapOptions(
+            match=dashboard.SpecialValueMatch.NULL_AND_NAN,
+            result=dashboard.ValueMappingResult(text=panel.no_value, color=NEUTRAL, index=0),
+        )
+    )
+    texts = {
+        f"{value:g}": dashboard.ValueMappingResult(text=text, index=index + 1)
+        for index, (value, text) in enumerate(panel.value_texts)
+    }
+    return [nothing, dashboard.ValueMap(options=texts)] if texts else [nothing]
+
+
+def _ref_id(index: int) -> str:
+    return chr(ord("A") + index)
+
+
+def _fixed(colour: str) -> dashboard.DynamicConfigValue:
+    return dashboard.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": colour})

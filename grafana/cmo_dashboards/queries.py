@@ -1,0 +1,90 @@
+"""The queries of a dashboard as Prometheus understands them: macros and variables replaced.
+
+The end-to-end test runs each against the live stack and holds the values against the range that is written
+beside the query.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmo_dashboards.document import panels, title_of
+
+if TYPE_CHECKING:
+    from cmo_dashboards.dashboard import Dashboard
+
+
+@dataclass(frozen=True)
+class Macros:
+    """What stands for Grafana's macros and variables; the defaults suit scrapes every second.
+
+    Attributes:
+        range: of the dashboard, as a PromQL duration.
+        rate_interval: at least four scrape intervals.
+        interval: the step of the picture.
+        scenario: a regular expression of scenarios; the default is what "All" means.
+    """
+
+    range: str = "15m"
+    rate_interval: str = "4s"
+    interval: str = "1s"
+    scenario: str = ".+"
+
+    def replace(self, expression: str) -> str:
+        """The expression without macros; longer names first, because some begin with others."""
+        for name, value in (
+            ("__rate_interval", self.rate_interval),
+            ("__interval", self.interval),
+            ("__range", self.range),
+            ("scenario", self.scenario),
+        ):
+            expression = expression.replace(f"${{{name}}}", value).replace(f"${name}", value)
+        return expression
+
+
+@dataclass(frozen=True)
+class PanelQuery:
+    """One query of one panel, ready to be run.
+
+    Attributes:
+        panel: title of the panel.
+        ref_id: of the query in its panel.
+        expression: PromQL.
+        unit: Grafana's name of the unit.
+        lowest, highest: bounds of any plausible value.
+        instant: whether Grafana asks at one moment, at the end of the range, or at every step of it.
+        may_be_empty: whether no series at all is the normal state of a busy service.
+    """
+
+    panel: str
+    ref_id: str
+    expression: str
+    unit: str
+    lowest: float
+    highest: float
+    instant: bool
+    may_be_empty: bool
+
+
+def queries(dashboard: Dashboard, macros: Macros | None = None) -> list[PanelQuery]:
+    """Every query of every panel, taken from the dashboard's finished JSON, with macros replaced."""
+    replaced = macros or Macros()
+    described = {panel.title: panel for row in dashboard.rows for panel in row.panels}
+    found = []
+    for panel in panels(dashboard.document):
+        source = described[title_of(panel)]
+        for target, query in zip(panel["targets"], source.queries, strict=True):
+            found.append(
+                PanelQuery(
+                    panel=source.title,
+                    ref_id=target["refId"],
+                    expression=replaced.replace(target["expr"]),
+                    unit=panel["fieldConfig"]["defaults"]["unit"],
+                    lowest=query.lowest,
+                    highest=query.highest,
+                    instant=bool(target["instant"]),
+                    may_be_empty=query.may_be_empty,
+                )
+            )
+    return found

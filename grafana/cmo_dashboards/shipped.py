@@ -1,0 +1,36 @@
+"""The dashboards that come with this project, and where their compiled JSON lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.objectives import load_objectives, shipped_directory
+
+from cmo_dashboards.compliance import compliance
+
+if TYPE_CHECKING:
+    from cmo_dashboards.dashboard import Dashboard
+
+_COMPLIANCE_OBJECTIVES: Final = "cmo-015.yml"
+
+
+def shipped_dashboards() -> tuple[Dashboard, ...]:
+    """Every dashboard of this project, built anew from the objectives that come with it.
+
+    Raises:
+        cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
+    """
+    return (compliance(load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)),)
+
+
+def compiled_directory() -> Path:
+    """The folder of compiled dashboards: in a wheel inside the package, else beside it."""
+    package = Path(__file__).resolve().parent
+    inside = package / "dashboards"
+    return inside if inside.is_dir() else package.parent / "dashboards"
+
+
+def file_name(dashboard: Dashboard) -> str:
+    """The name of a dashboard's compiled file."""
+    return f"{dashboard.uid}.json"

@@ -1,0 +1,100 @@
+"""The names of the series that the compiled rules record: what dashboards and alerts are built on.
+
+Names are ``level:metric:operations``, as Prometheus recommends, and the same whatever the scrape interval, so
+that one dashboard fits every compiled file: windows that follow from the scrape interval are told apart by
+the label ``window``, and how long each is can be read from ``WINDOW_SECONDS``. Every series has the label
+``slo`` (the name of the objectives file); those of one objective have the label ``objective``.
+
+Numerators and denominators are recorded, never ratios: ratios of different windows cannot be added up, and a
+ratio over an idle window is NaN. Divide last, and by ``(total > 0)``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+GOOD_EVENTS: Final = "scenario:slo_good_events:increase"
+"""Good events since the evaluation before; add them up with ``sum_over_time`` over any range."""
+
+TOTAL_EVENTS: Final = "scenario:slo_total_events:increase"
+"""Total events since the evaluation before."""
+
+GOOD_EVENTS_IN_WINDOW: Final = "scenario:slo_good_events:sum"
+"""Good events in the window that the label ``window`` names."""
+
+TOTAL_EVENTS_IN_WINDOW: Final = "scenario:slo_total_events:sum"
+"""Total events in the window that the label ``window`` names."""
+
+GOOD_EVENTS_HOURLY: Final = "scenario:slo_good_events:hourly"
+"""Good live events of an hour, recorded once an hour: an instant query needs ``last_over_time(…[1h])``."""
+
+TOTAL_EVENTS_HOURLY: Final = "scenario:slo_total_events:hourly"
+"""Total live events of an hour, recorded once an hour."""
+
+USER_SECONDS: Final = "scenario:slo_user_seconds:increase"
+"""Rise of the integral of a held level since the evaluation before, all instances together."""
+
+USER_CLOCK_SECONDS: Final = "objective:slo_user_clock_seconds:increase"
+"""Rise of the clock of that integral; the level is the one over the other, where the clock has moved."""
+
+LEVEL_PEAK: Final = "scenario:slo_level_peak:sum"
+"""Peak of a level that may grow, summed over an instance's processes and all instances."""
+
+LEVEL_BASE: Final = "objective:slo_level_base:sum"
+"""That level now; its growth in a run is the peak less the last base before the run."""
+
+TARGET: Final = "objective:slo_target:value"
+"""The target of each objective, with the labels ``operator`` and ``unit``."""
+
+THRESHOLD_SECONDS: Final = "objective:slo_threshold_seconds:value"
+"""The latency threshold of each latency objective."""
+
+PAGE_BAD_RATIO_LIMIT: Final = "objective:slo_page_bad_ratio:limit"
+"""The ratio of bad events above which an objective pages."""
+
+PAGE_BAD_EVENTS_LIMIT: Final = "objective:slo_page_bad_events:limit"
+"""The number of bad events in the long window from which an objective pages."""
+
+WINDOW_SECONDS: Final = "window:slo_window_seconds:value"
+"""How long each window of an objective is."""
+
+
+class Window(StrEnum):
+    """The windows recorded. Short and long follow from the scrape interval; the rest hold live queries only."""
+
+    SHORT = "short"
+    LONG = "long"
+    HOUR = "1h"
+    DAY = "1d"
+    MONTH = "30d"
+
+
+AGGREGATED: Final = (
+    GOOD_EVENTS,
+    TOTAL_EVENTS,
+    GOOD_EVENTS_IN_WINDOW,
+    TOTAL_EVENTS_IN_WINDOW,
+    GOOD_EVENTS_HOURLY,
+    TOTAL_EVENTS_HOURLY,
+    USER_SECONDS,
+    USER_CLOCK_SECONDS,
+    LEVEL_PEAK,
+    LEVEL_BASE,
+    TARGET,
+    THRESHOLD_SECONDS,
+    PAGE_BAD_RATIO_LIMIT,
+    PAGE_BAD_EVENTS_LIMIT,
+    WINDOW_SECONDS,
+)
+"""All series meant to be read, in the order in which they are documented."""
+
+
+def checkpoint(series: str) -> str:
+    """The copy of a counter on the grid of evaluations, from which its increase is taken."""
+    return f"slo:{series}:checkpoint"
+
+
+def increase(series: str) -> str:
+    """What a counter has gained since the evaluation before, resets and new processes included."""
+    return f"slo:{series}:increase"
