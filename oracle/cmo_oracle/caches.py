@@ -69,7 +69,7 @@ class Tier(Protocol):
 
 
 class _CountingCache(TTLCache[str, str]):
-    """A TTLCache that tells of each entry it drops for want of room; entries that expire are not dropped so."""
+    """A TTLCache that tells of each entry it drops for want of room. Entries that expire are none."""
 
     def __init__(self, entries: int, ttl_seconds: float, on_eviction: Callable[[int], None]) -> None:
         super().__init__(entries, ttl_seconds)

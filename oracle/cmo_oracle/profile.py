@@ -117,11 +117,17 @@ class Model(_Part):
     usd_per_million_tokens: TokenPrice
 
 
+class EmbeddingModel(Model):
+    """A model that embeds; ``dimension`` is the length of its vectors."""
+
+    dimension: Count
+
+
 class Models(_Part):
     """The three models that the service calls."""
 
     answer: Model
-    embedding: Model
+    embedding: EmbeddingModel
     perplexity: Model
 
 
@@ -170,7 +176,9 @@ def load_profile(name_or_file: str, changes: tuple[str, ...] = ()) -> Profile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}{_yaml_line(error)}: is not YAML: {_yaml_problem(error)}.") from None
     if not isinstance(content, dict):
-        raise ProfileError(f"{path}:1: a profile is a mapping of settings. Start from {PROFILE_NAMES[0]}.yml.")
+        raise ProfileError(
+            f"{path}:1: a profile is a mapping of settings. Start from {PROFILE_NAMES[0]}.yml."
+        )
     changed = [_apply(content, change) for change in changes]
     try:
         return Profile.model_validate(content)
@@ -184,7 +192,9 @@ def _find(name_or_file: str) -> Path:
     path = Path(name_or_file)
     if not path.is_file():
         known = ", ".join(PROFILE_NAMES)
-        raise ProfileError(f"There is no profile or file {name_or_file!r}. Give one of {known}, or a YAML file.")
+        raise ProfileError(
+            f"There is no profile or file {name_or_file!r}. Give one of {known}, or a YAML file."
+        )
     return path
 
 

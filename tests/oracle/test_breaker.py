@@ -9,6 +9,8 @@ import pytest
 from cmo_oracle.breaker import Breaker, BreakerOpenError
 from purgatory.domain.model import OpenedState
 
+from .waiting import until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,19 +47,19 @@ class Harness:
 
     async def until_admitted(self) -> None:
         """Wait until an open breaker is ready for a probe, without sending one."""
-        async with asyncio.timeout(30):
-            context = (await self.breaker._factory.get_breaker("lightrag")).context
-            assert context.opened_at is not None
-            while time.time() <= context.opened_at + context.ttl:
-                await asyncio.sleep(0.01)
+        context = (await self.breaker._factory.get_breaker("lightrag")).context
+        opened_at = context.opened_at
+        assert opened_at is not None
+        await until(lambda: time.time() > opened_at + context.ttl)
 
 
-async def begin(harness: Harness, end: asyncio.Future[None], error: Exception | None = None) -> asyncio.Task[None]:
+async def begin(
+    harness: Harness, end: asyncio.Future[None], error: Exception | None = None
+) -> asyncio.Task[None]:
     """Start a call and return once it is inside, or has been refused."""
     before = harness.entered
     task = asyncio.create_task(harness.call(end, error))
-    while harness.entered == before and not task.done():
-        await asyncio.sleep(0)
+    await until(lambda: harness.entered > before or task.done())
     return task
 
 
