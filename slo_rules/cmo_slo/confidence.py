@@ -3,14 +3,14 @@
 A breaker opens, a provider stalls: one cause fails many questions in a row, so n questions tell less than n
 independent ones. The interval is Wilson's (E. B. Wilson, JASA 22, 1927, 209-212), on an effective number of
 events n / deff. The design effect deff is L. Kish's (Survey Sampling, 1965, chapter 5): the variance of the
-ratio between blocks of time, by the usual estimator for unequal clusters (W. G. Cochran, Sampling Techniques,
-3rd edition, 1977, equation 9A.4),
+ratio between blocks of time, by the usual ratio-to-size estimator for unequal clusters (W. G. Cochran,
+Sampling Techniques, 3rd edition, 1977, chapter 9A),
 
     v = k / (k - 1) * sum((x_i - p * n_i) ** 2) / n ** 2
 
 over the k blocks with n_i events, x_i of them good, divided by the variance p (1 - p) / n of independent
-events. Blocks are scrape intervals, and 2, 4, 8 … of them joined while at least 8 blocks are left; the largest
-design effect counts, because a cluster can be longer than a scrape interval. It is never taken below 1.
+events. Blocks are scrape intervals, and 2, 4, 8 … of them joined while at least 8 blocks are left; the
+largest design effect counts, because a cluster can be longer than a scrape interval. It is never below 1.
 """
 
 from __future__ import annotations

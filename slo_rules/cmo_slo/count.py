@@ -218,6 +218,26 @@ def find_restarts(target: Target) -> tuple[Restart, ...]:
     return tuple(found)
 
 
+def count_run(counts: Sequence[ScenarioCount], names: Sequence[str]) -> dict[str, dict[LabelKey, float]]:
+    """What counters without a scenario rose by, from the first T0 to the last T1 of each target.
+
+    For reports, not for judging: what cannot be counted is left out.
+    """
+    found: dict[str, dict[LabelKey, float]] = {}
+    for spans in zip(*(count.spans for count in counts), strict=False):
+        target, base, last = spans[0].target, spans[0].base, max(span.last.time for span in spans)
+        first = base.time if base else float("-inf")
+        scrapes = tuple(scrape for scrape in target.scrapes if first < scrape.time <= last)
+        fresh = frozenset[float]().union(*(span.fresh for span in spans))
+        whole = Span(target, base, scrapes, fresh, last)
+        for name in names:
+            for key, series in target.series.get(name, {}).items():
+                rises, _, _ = _rises(series, whole)
+                by_key = found.setdefault(name, {})
+                by_key[key] = by_key.get(key, 0.0) + sum(rises)
+    return found
+
+
 def count_scenario(
     targets: Sequence[Target], scenario: ScenarioRun, indicators: Sequence[str] = ()
 ) -> ScenarioCount:

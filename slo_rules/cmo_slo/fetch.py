@@ -1,7 +1,7 @@
 """Fetch the evidence of a run: wait until it is all there, then read it once.
 
-The edge between the data source and the pure steps after it. Which samples count is decided by `cmo_slo.count`
-alone; here it is only decided from when to when samples are read, generously.
+The edge between the data source and the pure steps after it. Which samples count is decided by
+`cmo_slo.count` alone; here it is only decided from when to when samples are read, generously.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,7 @@ _SETTLING_SCRAPES: Final = 3
 _SETTLING_SECONDS: Final = 5.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_CLOCK_TRIES: Final = 3
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 RUN_SERIES: Final = (
@@ -114,8 +116,8 @@ class Fetcher:
         interval = self._interval(scenarios, names)
         until = self._wait(scenarios, interval)
         since = min(one.start for one in scenarios) - interval * (LONGEST_GAP_INTERVALS + 2) - 1.0
-        wanted = (*START_TIMES, catalogue.QUERIES_IN_PROGRESS.name, *QUERY_SERIES, *BACKGROUND_SERIES)
-        wanted = (UP, SCRAPE_DURATION, *wanted, *indicator_series(objectives), *RUN_SERIES)
+        wanted = [UP, SCRAPE_DURATION, *START_TIMES, catalogue.QUERIES_IN_PROGRESS.name, *QUERY_SERIES]
+        wanted += [*BACKGROUND_SERIES, *indicator_series(objectives), *RUN_SERIES]
         readings = [self._read(name, names, since, until) for name in dict.fromkeys(wanted)]
         return Evidence(tuple(readings), clock, until)
 
@@ -125,10 +127,14 @@ class Fetcher:
     def _compare_clocks(self, run: Run) -> Clock:
         if run.host not in _host_ids():
             return Clock(None)
-        before = self.clock()
-        theirs = self.prometheus.now()
-        after = self.clock()
-        return Clock(theirs - (before + after) / 2, (after - before) / 2)
+        best = Clock(None, float("inf"))
+        for _ in range(_CLOCK_TRIES):
+            before = self.clock()
+            theirs = self.prometheus.now()
+            after = self.clock()
+            if (after - before) / 2 < best.uncertainty_seconds:
+                best = Clock(theirs - (before + after) / 2, (after - before) / 2)
+        return best
 
     def _interval(self, scenarios: Sequence[ScenarioRun], names: Sequence[str]) -> float:
         """The longest usual scrape interval of the targets, from the spacing of their samples."""
@@ -138,7 +144,7 @@ class Fetcher:
         intervals = []
         for series in reading.series:
             times = sorted(series.points)
-            gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+            gaps = sorted(later - earlier for earlier, later in pairwise(times))
             intervals += gaps[len(gaps) // 2 : len(gaps) // 2 + 1]
         return max(intervals, default=_DEFAULT_INTERVAL_SECONDS)
 
@@ -147,7 +153,8 @@ class Fetcher:
         last = max(scenarios, key=lambda one: one.end)
         usual = _SETTLING_SCRAPES * interval + _SETTLING_SECONDS
         patience = usual if self.wait_seconds is None else self.wait_seconds
-        deadline = last.end + patience
+        # A manifest from a clock that is ahead must not make anybody wait for its future.
+        deadline = min(last.end, self.clock()) + patience
         pause = min(max(interval / 3, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
         told = False
         while (now := self.clock()) < deadline and not self._at_rest(last, now, interval):

@@ -1,9 +1,9 @@
 """Read raw samples from Prometheus, or from whatever speaks its HTTP API (VictoriaMetrics, Mimir, Thanos).
 
-Every answer that is not a complete, well-formed one becomes a `DataSourceError` that says what is wrong and how
-to mend it: an answer that is merely partial would be counted as if nothing else had happened. Redirects are
-not followed, because a login page at the end of one is no data. `requests` is used, and no Prometheus client
-library, because those turn a warning into nothing.
+Every answer that is not a complete, well-formed one becomes a `DataSourceError` that says what is wrong and
+how to mend it: an answer that is merely partial would be counted as if nothing else had happened. Redirects
+are not followed, because a login page at the end of one is no data. `requests` is used, and no Prometheus
+client library, because those turn a warning into nothing.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class Prometheus:
             )
         except requests.Timeout as error:
             raise DataSourceError(
-                f"{self.url} did not answer within {self._timeout_seconds:g} s. Is it overloaded? Query: {query}"
+                f"{self.url} did not answer within {self._timeout_seconds:g} s. Is it overloaded? "
+                f"Query: {query}"
             ) from error
         except requests.ConnectionError as error:
             raise DataSourceError(
@@ -164,8 +165,8 @@ class Prometheus:
         is_api = isinstance(document, dict) and document.get("status") in ("success", "error")
         if response.status_code in _HTTP_REDIRECTS:
             raise DataSourceError(
-                f"{self.url} redirects to {response.headers.get('Location', 'another address')}, which is not "
-                "followed: it may be a login page. Give the address of Prometheus itself."
+                f"{self.url} redirects to {response.headers.get('Location', 'another address')}, which is "
+                "not followed: it may be a login page. Give the address of Prometheus itself."
             )
         if response.status_code in _HTTP_UNAUTHORIZED:
             raise DataSourceError(

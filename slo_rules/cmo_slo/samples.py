@@ -75,7 +75,6 @@ class Evidence:
     readings: tuple[Reading, ...]
     clock: Clock
     evaluation_time: float
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
