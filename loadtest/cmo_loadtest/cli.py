@@ -110,3 +110,7 @@ def _check_target(target: str) -> None:
         raise click.BadParameter(
             f"{target!r} is no base URL; expected one like http://127.0.0.1:8000", param_hint="--target"
         )
+    if parts.username is not None:
+        raise click.BadParameter(
+            "credentials in the URL would be kept in the manifest; leave them out", param_hint="--target"
+        )

@@ -97,7 +97,7 @@ class PlannedSession(FastHttpUser):
             # A fault of our own ends the whole run, because Locust would begin the task again.
             _log.exception("A user failed by a fault of the load test.")
             self.environment.process_exit_code = _EXIT_FAULT
-            self.environment.runner.quit()  # type: ignore[union-attr]
+            _quit(self.environment)
             raise
         self.client.client.close()
         self.stage.leave()
@@ -152,16 +152,27 @@ class PlannedSession(FastHttpUser):
 
 def _conduct(environment: Environment) -> None:
     """Drive the scenarios back to back, each as soon as the one before has no user left."""
+    if next(_seats, None) is not None:
+        _log.error("Locust spawned fewer users than planned.")
+        environment.process_exit_code = _EXIT_FAULT
+        _quit(environment)
+        return
     for stage in _stages:
         stage.open()
         stage.empty.wait()
     _results.close()
-    environment.runner.quit()
+    _quit(environment)
+
+
+def _quit(environment: Environment) -> None:
+    if environment.runner is not None:
+        environment.runner.quit()
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: Any) -> None:
     """Die with the runner, whose ``finally`` cannot run when it is killed; begin when all are seated."""
+    logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)  # its tables would be empty
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != _plan.parent:
         os._exit(_EXIT_FAULT)

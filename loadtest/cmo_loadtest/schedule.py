@@ -30,7 +30,7 @@ _BUSYNESS: Final[dict[Pattern, tuple[float, ...]]] = {
     # The 24 hours of a working day: a quiet night, a peak at ten, a lunch break, a second peak at fifteen.
     Pattern.REALISTIC: (
         1.0, 1.0, 1.0, 1.0, 1.0, 1.5, 2.0, 4.0, 7.0, 9.0, 10.0, 8.5,
-        6.0, 7.0, 9.0, 9.5, 8.0, 6.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.0,
+        4.0, 5.0, 9.0, 9.5, 8.5, 7.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.0,
     ),
 }  # fmt: skip
 

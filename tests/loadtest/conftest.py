@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import urllib.error
@@ -37,33 +38,48 @@ class StartService(Protocol):
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[StartService]:
-    """Start targets with a script; all are stopped at the end."""
+    """Start targets with a script; all are stopped at the end of the test."""
+    with _starter(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartService]:
+    """The same, for targets that several tests look at."""
+    with _starter(tmp_path_factory.mktemp("target")) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _starter(directory: Path) -> Iterator[StartService]:
     started: list[ManagedProcess] = []
 
     def start(*script: dict[str, Any], ready: int = 200) -> Service:
         port = free_port()
-        seen = tmp_path / f"seen-{port}.jsonl"
+        seen = directory / f"seen-{port}.jsonl"
         seen.touch()
         settings = {"port": port, "seen": str(seen), "script": script, "ready": ready}
         url = f"http://127.0.0.1:{port}"
         process = ManagedProcess(
             "target service",
             [sys.executable, str(Path(__file__).with_name("target_service.py")), json.dumps(settings)],
-            log_path=tmp_path / f"target-{port}.log",
+            log_path=directory / f"target-{port}.log",
             ready=lambda: _answers(url),
         )
         started.append(process)
         process.start()
         return Service(url, process, seen)
 
-    yield start
-    for process in started:
-        process.stop()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()  # it may be in the middle of a slow answer
 
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5):  # noqa: S310 - our own service
             return True
     except urllib.error.HTTPError:
         return True

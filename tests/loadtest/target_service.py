@@ -1,10 +1,10 @@
 """A small service that answers by script and writes down what it saw: the load test's target in tests.
 
-Started as a process of its own on uvicorn, with a JSON object on the command line: ``port``, ``seen`` (path of
-the log), ``ready`` (status of /readyz) and ``script``. Each step of the script has ``every`` (it applies to each
-question whose number within its scenario is a multiple of it), and says what happens: ``latency_seconds``,
-``status``, ``body`` (``trail`` or raw text), or ``cut``: ``reset`` drops the connection before the answer,
-``half`` in the middle of it. The first step that applies is taken.
+Started as a process of its own on uvicorn, with a JSON object on the command line: ``port``, ``seen`` (path
+of the log), ``ready`` (status of /readyz) and ``script``. A step of the script has ``every``: it applies to
+each question whose number within its scenario is a multiple of it; the first that applies is taken. It says
+what happens: ``latency_seconds``, ``status``, ``trail`` (changes of the usual one), ``body`` (raw, instead of
+an answer), and ``cut``: ``reset`` drops the connection before the answer, ``half`` in the middle of it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Target:
         if step.get("cut") == "reset":
             send.__self__.transport.abort()
             return
-        answer = step.get("body") or json.dumps({"answer": "An answer.", "trail": {**SUCCESS, **step.get("trail", {})}})
+        answer = step.get("body") or json.dumps(
+            {"answer": "An answer.", "trail": {**SUCCESS, **step.get("trail", {})}}
+        )
         await _respond(send, step.get("status", 200), answer.encode(), half=step.get("cut") == "half")
 
     def _step(self, number: int) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def main() -> None:
         port=settings["port"],
         lifespan="off",
         timeout_keep_alive=120,
-        log_level="warning",
+        log_level="critical",
         access_log=False,
     )
 
