@@ -7,6 +7,7 @@ which uses the standard library alone.
 
 import shutil
 import sys
+from pathlib import Path
 
 MINIMUM_PYTHON = (3, 11)
 NEWER_PYTHONS = ("python3.14", "python3.13", "python3.12", "python3.11")
@@ -20,7 +21,11 @@ def python_complaint(version, which=shutil.which):  # type: ignore[no-untyped-de
     needed = ".".join(map(str, MINIMUM_PYTHON))
     found = ".".join(map(str, version[:3]))
     newer = next((name for name in NEWER_PYTHONS if which(name)), None)
-    mend = "Run `make PYTHON=%s ...`." % newer if newer else "Install a newer Python and run `make PYTHON=/path/to/it ...`."  # noqa: UP031
+    mend = (
+        "Run `make PYTHON=" + newer + " ...`."
+        if newer
+        else "Install a newer Python and run `make PYTHON=/path/to/it ...`."
+    )
     return "Python %s or later is needed; this is %s (%s). %s" % (needed, found, sys.executable, mend)  # noqa: UP031
 
 
@@ -32,7 +37,7 @@ def main():  # type: ignore[no-untyped-def]
         return STATUS_NOT_SET_UP
     from cmo_bootstrap import setup  # noqa: PLC0415 - an old Python cannot read it
 
-    return setup.main()
+    return setup.main(Path(__file__).resolve().parents[1])
 
 
 if __name__ == "__main__":

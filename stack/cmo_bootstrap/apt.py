@@ -19,7 +19,9 @@ from cmo_bootstrap.work import CommandFailedError, SetupError, run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TARGET: Final = re.compile(r"^'(?P<uri>\S+?)/dists/(?P<release>[^/\s]+)/(?P<component>[^\s']+?)/binary-[^/]+/Packages")
+_TARGET: Final = re.compile(
+    r"^'(?P<uri>\S+?)/dists/(?P<release>[^/\s]+)/(?P<component>[^\s']+?)/binary-[^/]+/Packages"
+)
 _RELEASE_FILE: Final = re.compile(r"^'(?P<uri>\S+?)/dists/(?P<release>[^/\s']+)/InRelease'")
 _KEYRINGS: Final = {
     "debian": Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
@@ -109,7 +111,9 @@ class PrivateApt:
             folder.mkdir(parents=True, exist_ok=True)
         keyring = _KEYRINGS[machine.family]
         trust = f"[signed-by={keyring}] " if keyring.is_file() else ""
-        lines = [f"deb {trust}{source.uri} {source.release} {' '.join(source.components)}\n" for source in sources]
+        lines = [
+            f"deb {trust}{source.uri} {source.release} {' '.join(source.components)}\n" for source in sources
+        ]
         (work / "sources.list").write_text("".join(lines))
         self._configuration = work / "apt.conf"
         self._configuration.write_text(_apt_configuration(work))
@@ -129,7 +133,9 @@ class PrivateApt:
             SetupError: a package is not to be had; the message says why.
         """
         command = ["apt-get", "-c", str(self._configuration), "download", *packages]
-        return self._fetch(packages, ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(self._archives), *command])
+        return self._fetch(
+            packages, ["sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(self._archives), *command]
+        )
 
     def download_with_dependencies(self, packages: Sequence[str]) -> list[Path]:
         """Download packages and whatever of their dependencies this machine lacks.

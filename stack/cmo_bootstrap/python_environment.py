@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PIP_CONFIGURATION_SECTIONS: Final = ("global", "install")
-# pip's setting, then what uv calls it. Hashes make it safe to take the best match of all indexes, as pip does.
+# pip's setting, then what uv calls it. Hashes make it safe to take the best match of all indexes, as pip
+# does.
 _UV_NAMES: Final = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
@@ -102,7 +103,10 @@ def pip_configuration(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     home = Path(environment.get("HOME", "/"))
     files = [
-        *(Path(folder) / "pip/pip.conf" for folder in environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")),
+        *(
+            Path(folder) / "pip/pip.conf"
+            for folder in environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(":")
+        ),
         Path("/etc/pip.conf"),
         home / ".pip/pip.conf",
         Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "pip/pip.conf",
@@ -126,10 +130,15 @@ def _install_pins(checkout: Checkout) -> None:
         shutil.rmtree(checkout.venv)
     if shutil.which("uv"):
         with announced("Making .venv and installing the pinned Python packages with uv"):
-            run("Making .venv", ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, str(checkout.venv)])
+            run(
+                "Making .venv",
+                ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, str(checkout.venv)],
+            )
             _install(checkout, "--require-hashes", "--requirement", str(checkout.pins))
         return
-    with announced("Making .venv and installing the pinned Python packages with pip (a minute or so; uv takes seconds)"):
+    with announced(
+        "Making .venv and installing the pinned Python packages with pip (a minute or so; uv takes seconds)"
+    ):
         _make_venv_with_pip(checkout)
         _install(checkout, "--require-hashes", "--requirement", str(checkout.pins))
 
@@ -140,13 +149,20 @@ def _install(checkout: Checkout, *arguments: str) -> None:
         environment = {**os.environ, **uv_settings(os.environ, pip_configuration(os.environ))}
     else:
         command = [str(checkout.python), "-m", "pip", "install", "--quiet", "--no-input", *arguments]
-        environment = {**os.environ, "PIP_USER": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **_certificates(checkout)}
+        environment = {
+            **os.environ,
+            "PIP_USER": "0",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            **_certificates(checkout),
+        }
     run("Installing Python packages", command, environment)
 
 
 def _make_venv_with_pip(checkout: Checkout) -> None:
     if importlib.util.find_spec("venv") is None:
-        raise SetupError("This Python has no `venv` module. Install it (Debian and Ubuntu: apt-get install python3-venv).")
+        raise SetupError(
+            "This Python has no `venv` module. Install it (Debian and Ubuntu: apt-get install python3-venv)."
+        )
     if importlib.util.find_spec("ensurepip") is not None:
         run("Making .venv", [sys.executable, "-m", "venv", str(checkout.venv)])
         return

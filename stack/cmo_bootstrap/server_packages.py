@@ -7,14 +7,14 @@ from the machine's own release alone.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from cmo_stack import servers
+
 from cmo_bootstrap import apt
 from cmo_bootstrap.work import SetupError, announced, exclusive, fingerprint, say, stamped, write_stamp
-from cmo_stack import servers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ _PACKAGES: Final[dict[str, tuple[servers.ServerName, ...]]] = {
     "prometheus-alertmanager": ("alertmanager", "amtool"),
     "redis-server": ("redis-server",),
 }
-# Debian has moved promtool into a package of its own since; a package is fetched here without what it depends on.
+# Debian has since moved promtool into a package of its own, and here nothing is fetched that is not named.
 _NEWER_PACKAGES: Final = ("prometheus", "promtool", "prometheus-alertmanager")
 
 
@@ -83,7 +83,9 @@ def _prepare_bundle(machine: apt.Distribution, bundle: Bundle, directory: Path, 
     if stamped(directory / bundle.release / STAMP, bundle.key):
         return
     try:
-        with announced(f"Unpacking {', '.join(bundle.packages)} of {bundle.release} (not installed, nothing is started)"):
+        with announced(
+            f"Unpacking {', '.join(bundle.packages)} of {bundle.release} (not installed, nothing is started)"
+        ):
             _unpack_bundle(machine, bundle, directory, work / bundle.release)
     except SetupError as error:
         if bundle.release == machine.codename:
@@ -126,14 +128,16 @@ def _check_every_server() -> None:
 
 
 def _missing(name: servers.ServerName) -> str:
+    folder = servers.servers_directory()
     if apt.distribution() is None:
         return (
-            f"{name} is not on PATH, and only on Debian and Ubuntu can the set-up fetch it. Install Prometheus "
-            "2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 or later so "
-            f"that their programs are on PATH, or point {servers.SERVERS_DIRECTORY_VARIABLE} at a folder that "
-            "holds them as RELEASE/usr/bin/PROGRAM; then run the same command again."
+            f"{name} is not on PATH, and the set-up can fetch it on Debian and Ubuntu only. Install "
+            "Prometheus 2.42 or later (with promtool), Alertmanager 0.25 or later (with amtool) and Redis 7 or "
+            "later, so that their programs are on PATH; or name a folder in "
+            f"{servers.SERVERS_DIRECTORY_VARIABLE} that holds them as RELEASE/usr/bin/PROGRAM. Then run the "
+            "same command again."
         )
     return (
-        f"{name} was unpacked into {servers.servers_directory()} but does not run. Try `{name} --version` "
-        f"there; remove {servers.servers_directory()}{os.sep} and run the same command again to fetch it anew."
+        f"{name} was unpacked into {folder} but does not run there. Remove that folder and run the "
+        "same command again to fetch it anew."
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from cmo_stack import servers
 
 from cmo_bootstrap import python_environment, server_packages
 from cmo_bootstrap.work import SetupError, disk_full_explained, exclusive, say
-from cmo_stack import servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STATUS_NOT_SET_UP: Final = 4
 STATUS_INTERRUPTED: Final = 130
 
 
-def main(root: Path = Path(__file__).resolve().parents[2]) -> int:
+def main(root: Path) -> int:
     """Set the checkout up; 0 when it is, 4 when it cannot be, 130 when the user interrupts."""
     started = time.monotonic()
     try:
@@ -43,7 +45,3 @@ def set_up(checkout: python_environment.Checkout) -> None:
     with exclusive(checkout.root / ".cmo/setup.lock"):
         python_environment.prepare(checkout)
         server_packages.prepare(servers.servers_directory(), checkout.work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -38,11 +38,16 @@ _NETWORK_SIGNS: Final = (
     "proxyerror",
 )
 NO_NETWORK: Final = (
-    "A package server could not be reached. Check the network (and http_proxy, https_proxy, pip's and apt's "
-    "own settings, which are all respected), then run the same command again: it goes on where it stopped."
+    "A package server could not be reached. Check the network (http_proxy, https_proxy and the settings of "
+    "pip and apt are all respected), then run the same command again: it goes on where it stopped."
 )
 DISK_FULL: Final = (
-    "The disk is full. About 1.5 GB are needed; make room and run the same command again: it goes on where it stopped."
+    "The disk is full. About 1.5 GB are needed. Make room, then run the same command again: it goes on where "
+    "it stopped."
+)
+BAD_CERTIFICATE: Final = (
+    "The package server's certificate is not trusted here. Where a proxy or a mirror has a certificate of "
+    "its own, name its authority in PIP_CERT and SSL_CERT_FILE, or install the package ca-certificates."
 )
 
 
@@ -64,6 +69,8 @@ def explain(what: str, output: str) -> str:
     tail = "\n".join(f"  {line}" for line in output.strip().splitlines()[-_TAIL_LINES:])
     if "no space left on device" in lowered:
         cause = DISK_FULL
+    elif "certificate_verify_failed" in lowered or "invalid peer certificate" in lowered:
+        cause = BAD_CERTIFICATE
     elif any(sign in lowered for sign in _NETWORK_SIGNS):
         cause = NO_NETWORK
     else:

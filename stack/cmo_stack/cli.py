@@ -1,4 +1,4 @@
-"""The ``cmo`` command: gathers every room's commands, loads each only when used, maps errors to exit statuses.
+"""The ``cmo`` command: every room's commands, loaded when used, and every error mapped to an exit status.
 
 ``cmo --help`` and shell completion run often and must be quick, so this module knows the commands by name and
 one line of help, and imports a room when its command is run. A base installation lacks what most commands
@@ -64,12 +64,25 @@ _EVERYTHING: Final = ("oracle", "slo", "loadtest")
 COMMANDS: Final = {
     command.name: command
     for command in (
-        LazyCommand("demo", "cmo_stack.demo", "Run the whole path on this machine and print a verdict.", _EVERYTHING),
-        LazyCommand("stack", "cmo_stack.cli_stack", "Start, stop and look at the stack on this machine.", _EVERYTHING),
-        LazyCommand("loadtest", "cmo_loadtest.cli", "Drive the load-test scenarios against a service.", ("loadtest",)),
+        LazyCommand(
+            "demo", "cmo_stack.demo", "Run the whole path on this machine and print a verdict.", _EVERYTHING
+        ),
+        LazyCommand(
+            "stack", "cmo_stack.cli_stack", "Start, stop and look at the stack on this machine.", _EVERYTHING
+        ),
+        LazyCommand(
+            "loadtest", "cmo_loadtest.cli", "Drive the load-test scenarios against a service.", ("loadtest",)
+        ),
         LazyCommand("check", "cmo_slo.cli", "Judge a run or a window against the objectives.", ("slo",)),
-        LazyCommand("rules", "cmo_slo.cli", "Compile objectives into Prometheus rules, or check them.", ("slo",)),
-        LazyCommand("dashboards", "cmo_dashboards.cli", "Build the Grafana dashboards, or check them.", ("dashboards",)),
+        LazyCommand(
+            "rules", "cmo_slo.cli", "Compile objectives into Prometheus rules, or check them.", ("slo",)
+        ),
+        LazyCommand(
+            "dashboards",
+            "cmo_dashboards.cli",
+            "Build the Grafana dashboards, or check them.",
+            ("dashboards",),
+        ),
     )
 }
 
@@ -83,15 +96,15 @@ def missing_extra(command: str, extras: Sequence[str], package: str) -> str:
 class LazyGroup(click.Group):
     """A group that lists its commands without importing them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All commands, in the order of their use."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command."""
         return COMMANDS[cmd_name].load() if cmd_name in COMMANDS else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands from what is known without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(command.name, command.help) for command in COMMANDS.values()])
@@ -129,7 +142,12 @@ Shell completion: eval "$(_CMO_COMPLETE=bash_source cmo)"   (or zsh_source, fish
 """,
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
 )
 def cli() -> None:
     """Service level objectives and observability for LLM question-answering services."""
@@ -172,10 +190,10 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 
 def _status_of_exit(request: SystemExit) -> int:
-    """Commands leave by click's ``Context.exit``; a SystemExit is a library's, and no verdict, or a signal's."""
+    """Commands leave by click's ``Context.exit``; this is a signal, or a library, and no verdict."""
     if request.code in (None, 0):
         return ExitStatus.COMPLIANT
-    if isinstance(request.code, int) and request.code > 128:  # noqa: PLR2004 - 128 + the signal's number, as shells have it
+    if isinstance(request.code, int) and request.code > 128:
         return request.code
     _complain(f"ended unexpectedly ({request.code})")
     return ExitStatus.FAULT
@@ -188,9 +206,9 @@ def _report(error: Exception) -> int:
     if status is not None:
         _complain(str(error))
         return status
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     _complain(
-        f"a fault of cmo itself: {type(error).__name__}: {' '.join(str(error).split())} - please report it with what "
-        f"`{DEBUG_VARIABLE}=1 cmo ...` prints."
+        f"a fault of cmo itself: {what} - please report it, with what `{DEBUG_VARIABLE}=1 cmo ...` prints."
     )
     return ExitStatus.FAULT
 

@@ -23,7 +23,7 @@ Examples:
 """
 )
 def stack() -> None:
-    """Prometheus, Alertmanager, Redis, the upstream stub, the reference service and a pager, on this machine."""
+    """Prometheus, Alertmanager, Redis, upstream stub, reference service and pager, on this machine."""
 
 
 @stack.command()
@@ -43,7 +43,9 @@ def up(*, profile: str, seed: int, scrape_interval: int, quiet: bool, **options:
     """Start the stack, print its addresses, and leave it running. Well-known ports are taken where free."""
     home = _home()
     if home.running():
-        click.echo("The stack is already running. `cmo stack status` shows it, `cmo stack down` stops it.", err=True)
+        click.echo(
+            "The stack is already running. `cmo stack status` shows it, `cmo stack down` stops it.", err=True
+        )
         _show_addresses(home)
         return
     settings = topology.Settings(
@@ -54,7 +56,9 @@ def up(*, profile: str, seed: int, scrape_interval: int, quiet: bool, **options:
         seed=seed,
         scrape_interval_seconds=scrape_interval,
     )
-    detached.start(settings, home, tell=lambda line: None if quiet else click.echo(f"started {line}", err=True))
+    detached.start(
+        settings, home, tell=lambda line: None if quiet else click.echo(f"started {line}", err=True)
+    )
     _show_addresses(home)
     click.echo("Stop it with `cmo stack down`.", err=True)
 

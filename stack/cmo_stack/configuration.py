@@ -7,11 +7,12 @@ A run changes ports, intervals and paths, and nothing else.
 from __future__ import annotations
 
 import re
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+from cmo_slo import rulefile
+from cmo_slo.objectives import find_objectives, load_objectives
 
 from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import DEFAULT_PORTS, Ports
@@ -37,18 +38,23 @@ def committed(room: str, name: str) -> Path:
     candidates = (package / room / name, package.parents[1] / room / name)
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
-        raise ConfigurationMissingError(f"{room}/{name} is missing: looked in {candidates[0]} and {candidates[1]}.")
+        raise ConfigurationMissingError(
+            f"{room}/{name} is missing: looked in {candidates[0]} and {candidates[1]}."
+        )
     return found
 
 
-def rule_files() -> tuple[Path, ...]:
-    """The compiled rule files, in the tree or in a wheel."""
-    spec = util.find_spec("cmo_slo")
-    if spec is None or spec.origin is None:
-        return ()
-    package = Path(spec.origin).resolve().parent
-    folder = next((path for path in (package / "rules", package.parent / "rules") if path.is_dir()), None)
-    return tuple(sorted(folder.glob("*.yml"))) if folder else ()
+def rule_file(objectives_name: str, scrape_interval_seconds: int, directory: Path) -> Path:
+    """The compiled rules of shipped objectives: the committed file, or one compiled for another interval."""
+    objectives = load_objectives(find_objectives(objectives_name))
+    interval = f"{scrape_interval_seconds}s"
+    name = rulefile.rule_file_name(objectives, interval)
+    shipped = rulefile.shipped_rules_directory() / name
+    if shipped.is_file():
+        return shipped
+    compiled = directory / name
+    compiled.write_text(rulefile.render(objectives, interval))
+    return compiled
 
 
 def prometheus_configuration(

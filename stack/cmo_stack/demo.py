@@ -1,7 +1,8 @@
-"""``cmo demo``: the whole path on this machine, from a user's question to a verdict, in under three minutes."""
+"""``cmo demo``: the whole path on this machine, from a user's question to a verdict, in three minutes."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from cmo_stack.stack import Stack
 from cmo_stack.stack_options import port_options, profile_option, quiet_option, state_directory, wanted_ports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _VERDICTS: Final = (ExitStatus.COMPLIANT, ExitStatus.NON_COMPLIANT, ExitStatus.INCONCLUSIVE)
 _SCRAPE_INTERVAL_SECONDS: Final = 1
@@ -45,7 +46,9 @@ Examples:
 """
 )
 @profile_option
-@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the load and of the upstream stub.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Seed of the load and of the upstream stub."
+)
 @port_options
 @quiet_option
 def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
@@ -66,15 +69,24 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
         seed=seed,
         scrape_interval_seconds=_SCRAPE_INTERVAL_SECONDS,
     )
-    with unwinding():
+    with unwinding(), _logs_kept_on_failure(directory, tell):
         tell("Starting the stack:")
-        with Stack(settings, tell=lambda line: tell(f"  {line}")):
+        with Stack(topology.parts(settings), directory, lambda line: tell(f"  {line}")):
             run = _drive(settings, state / "runs", quiet=quiet)
             _judge(settings, run)
             shutil.copy(topology.timing_log(settings), run / "timing.jsonl")
-    shutil.rmtree(directory)
     tell(f"Everything is stopped again. {time.monotonic() - began:.0f} s in all.")
     click.echo(f"Report: {run / 'verdict.txt'} (and verdict.json, manifest.json beside it)")
+
+
+@contextlib.contextmanager
+def _logs_kept_on_failure(directory: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        tell(f"Everything is stopped again. The servers' logs are in {directory / 'logs'}.")
+        raise
+    shutil.rmtree(directory)
 
 
 def _drive(settings: topology.Settings, runs: Path, *, quiet: bool) -> Path:

@@ -1,8 +1,8 @@
 """A stack that outlives the command that started it: a supervisor process owns it until it is told to stop.
 
 The parts are the supervisor's children and the kernel ends them with it, so a crash of anything leaves
-nothing behind. The supervisor holds a lock as long as it lives; whether a stack is running is whether the lock
-is held, not what a file says. The state file only tells people and commands about it.
+nothing behind. The supervisor holds a lock as long as it lives; whether a stack is running is whether the
+lock is held, not what a file says. The state file only tells people and commands about it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from cmo_stack import topology
 from cmo_stack.exit_status import ExitStatus, explained
 from cmo_stack.ports import Ports
 from cmo_stack.signals import EndedBySignal, unwinding
@@ -117,6 +119,10 @@ class Home:
         unfinished.write_text(state.to_json())
         unfinished.replace(self.directory / "state.json")
 
+    def forget(self) -> None:
+        """Remove the state file: the stack is gone."""
+        (self.directory / "state.json").unlink(missing_ok=True)
+
     def running(self) -> bool:
         """Whether a supervisor lives."""
         with _try_lock(self.lock) as free:
@@ -177,32 +183,35 @@ def process_started(pid: int) -> int | None:
 
 
 def supervise(settings: Settings, home: Home) -> int:
-    """Own a stack until a signal asks to end; the exit status says whether it ever served."""
+    """Own a stack until a signal asks to end; not 0 if it could not be started."""
     with _try_lock(home.lock) as free:
         if not free:
             return _ANOTHER_IS_RUNNING
-        state = State("starting", os.getpid(), process_started(os.getpid()) or 0, settings.ports, settings.profile)
+        state = State(
+            "starting", os.getpid(), process_started(os.getpid()) or 0, settings.ports, settings.profile
+        )
         home.write(state)
         try:
             with unwinding():
                 _hold(settings, home, state)
         except EndedBySignal:
-            _remove_state(home)
-            return 0
-        except Exception as error:
+            home.forget()
+        except Exception as error:  # noqa: BLE001 - whoever waits for the stack is told of any
             status = explained(error)
             message = str(error) if status else f"{type(error).__name__}: {error}"
-            home.write(replace(state, phase="failed", message=message, exit_status=status or ExitStatus.FAULT))
-            raise
+            home.write(
+                replace(state, phase="failed", message=message, exit_status=status or ExitStatus.FAULT)
+            )
+            traceback.print_exception(error)
+            return status or ExitStatus.FAULT
+        return 0
 
 
 def _hold(settings: Settings, home: Home, state: State) -> None:
-    stack = Stack(settings)
-
     def note(_: str) -> None:
         home.write(replace(state, parts=_running_parts(stack)))
 
-    stack.tell = note
+    stack = Stack(topology.parts(settings), settings.directory, note)
     with stack:
         home.write(replace(state, phase="running", parts=_running_parts(stack)))
         threading.Event().wait()
@@ -216,11 +225,9 @@ def _running_parts(stack: Stack) -> tuple[RunningPart, ...]:
     )
 
 
-def _remove_state(home: Home) -> None:
-    (home.directory / "state.json").unlink(missing_ok=True)
-
-
-def _wait_until_running(supervisor: subprocess.Popen[bytes], home: Home, tell: Callable[[str], None]) -> State:
+def _wait_until_running(
+    supervisor: subprocess.Popen[bytes], home: Home, tell: Callable[[str], None]
+) -> State:
     told = 0
     while True:
         ended = supervisor.poll() is not None

@@ -30,8 +30,9 @@ class ExitStatus(IntEnum):
     BROKEN_PIPE = 141
 
 
+# No error is ever a verdict, whatever status it declares.
+_OF_ERRORS = (ExitStatus.USAGE, ExitStatus.UNREADABLE, ExitStatus.FAULT)
 _EXPLAINED: dict[type[BaseException], ExitStatus] = {
-    click.ClickException: ExitStatus.USAGE,
     PortError: ExitStatus.USAGE,
     ServerMissingError: ExitStatus.USAGE,
     ProcessFailedError: ExitStatus.FAULT,
@@ -41,11 +42,8 @@ _EXPLAINED: dict[type[BaseException], ExitStatus] = {
 def explained(error: BaseException) -> ExitStatus | None:
     """The status of an error whose message says all that a user needs; None for one that is a surprise."""
     declared = getattr(error, "exit_status", None)
+    if isinstance(error, click.ClickException):
+        return ExitStatus(error.exit_code) if error.exit_code in _OF_ERRORS else ExitStatus.USAGE
     if isinstance(declared, int):
-        return _not_a_verdict(declared)
+        return ExitStatus(declared) if declared in _OF_ERRORS else ExitStatus.FAULT
     return next((status for kind, status in _EXPLAINED.items() if isinstance(error, kind)), None)
-
-
-def _not_a_verdict(status: int) -> ExitStatus:
-    """No error is ever a verdict, whatever it declares."""
-    return ExitStatus(status) if status in (ExitStatus.USAGE, ExitStatus.UNREADABLE) else ExitStatus.FAULT

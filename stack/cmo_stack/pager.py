@@ -66,7 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/healthz":
             self._answer(HTTPStatus.OK, {"status": "ok"})
         else:
-            self._answer(HTTPStatus.NOT_FOUND, {"error": "GET /pages or /healthz; POST notifications to /page"})
+            self._answer(
+                HTTPStatus.NOT_FOUND, {"error": "GET /pages or /healthz; POST notifications to /page"}
+            )
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -75,7 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         notification = _parsed(self.rfile.read(length))
         if notification is None:
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": "expected an Alertmanager notification: {'alerts': [...]}"})
+            self._answer(
+                HTTPStatus.BAD_REQUEST, {"error": "expected an Alertmanager notification: {'alerts': [...]}"}
+            )
             return
         self.server.page_log.append(notification)
         for line in phone_lines(notification):
@@ -91,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002, ARG002 - the base class names it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Say nothing about requests: the pages are the log."""
 
 
@@ -117,9 +121,13 @@ def _parsed(body: bytes) -> dict[str, Any] | None:
 
 def main() -> None:
     """Receive notifications until told to stop."""
-    parser = argparse.ArgumentParser(prog="python -m cmo_stack.pager", description="A small receiver of pages.")
+    parser = argparse.ArgumentParser(
+        prog="python -m cmo_stack.pager", description="A small receiver of pages."
+    )
     parser.add_argument("--port", type=int, default=DEFAULT_PORTS.pager)
-    parser.add_argument("--log", type=Path, default=Path(".cmo/pages.jsonl"), help="one JSON line a notification")
+    parser.add_argument(
+        "--log", type=Path, default=Path(".cmo/pages.jsonl"), help="one JSON line a notification"
+    )
     arguments = parser.parse_args()
     with Pager(arguments.port, arguments.log) as pager:
         pager.serve_forever()

@@ -89,7 +89,9 @@ def _asked_for(part: str, port: int) -> Iterator[int]:
         except PermissionError as error:
             raise PortError(f"Port {port} for {part} is reserved for root. {_mend(part)}") from error
         except OSError as error:
-            raise PortError(f"Port {port} for {part} is busy: something listens there already. {_mend(part)}") from error
+            raise PortError(
+                f"Port {port} for {part} is busy: something listens there already. {_mend(part)}"
+            ) from error
         yield port
 
 

@@ -89,8 +89,8 @@ def _candidates(name: ServerName) -> list[tuple[Path, dict[str, str]]]:
     from_path = on_path(name)
     candidates: list[tuple[Path, dict[str, str]]] = [(from_path, {})] if from_path else []
     for executable in _EXECUTABLES[name]:
-        for path in sorted(servers_directory().glob(f"*/usr/bin/{executable}")):
-            candidates.append((path, _library_path(path.parents[2])))
+        unpacked = sorted(servers_directory().glob(f"*/usr/bin/{executable}"))
+        candidates += [(path, _library_path(path.parents[2])) for path in unpacked]
     return candidates
 
 

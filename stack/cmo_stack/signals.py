@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class EndedBySignal(SystemExit):  # noqa: N818 - no error: somebody asked
+class EndedBySignal(SystemExit):
     """A signal asks us to end; the exit status is the shells' convention, 128 and the signal's number."""
 
     def __init__(self, number: int) -> None:

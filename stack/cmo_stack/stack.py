@@ -7,25 +7,30 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from cmo_stack.process import ManagedProcess
-from cmo_stack.topology import Part, Settings, parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
+
+    from cmo_stack.topology import Part
 
 
 class Stack:
     """All parts of one stack; a context manager. What it has started is stopped however the block ends.
 
     Args:
-        settings: what to run.
+        parts: what to run, in the order of starting.
+        directory: where their logs go.
         tell: called with a line for people whenever a part serves.
     """
 
-    def __init__(self, settings: Settings, tell: Callable[[str], None] = lambda _: None) -> None:
-        self.settings = settings
-        self.parts = parts(settings)
-        self.tell = tell
+    def __init__(
+        self, parts: Sequence[Part], directory: Path, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.parts = tuple(parts)
+        self.logs = directory / "logs"
+        self._tell = tell
         self._running: dict[str, ManagedProcess] = {}
 
     def start(self) -> Self:
@@ -77,7 +82,7 @@ class Stack:
         process = ManagedProcess(
             part.name,
             part.command,
-            log_path=self.settings.directory / "logs" / f"{part.name}.log",
+            log_path=self.logs / f"{part.name}.log",
             ready=part.serves,
             environment=part.environment,
         )
@@ -85,4 +90,4 @@ class Stack:
         self._running[part.name] = process
         process.start()
         with contextlib.suppress(OSError):  # a closed terminal must not stop the stack half-way
-            self.tell(f"{part.name:<13} {part.address}  ({part.version}; {time.monotonic() - began:.1f} s)")
+            self._tell(f"{part.name:<13} {part.address}  ({part.version}; {time.monotonic() - began:.1f} s)")

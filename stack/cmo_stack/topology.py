@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from cmo_stack.ports import Ports
 
+OBJECTIVES: Final = "cmo-015"
+
 JOB: Final = "cmo"
 """The scrape job of the service."""
 
@@ -93,7 +95,18 @@ def page_log(settings: Settings) -> Path:
 def _redis(settings: Settings) -> Part:
     server, port = servers.newest("redis-server"), settings.ports.redis
     # A cache only: nothing is kept, and room is made by dropping what was used least recently.
-    options = ["--bind", LOOPBACK, "--port", str(port), "--save", "", "--appendonly", "no", "--daemonize", "no"]
+    options = [
+        "--bind",
+        LOOPBACK,
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+    ]
     limits = ["--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"]
     return Part(
         name="redis",
@@ -185,7 +198,7 @@ def _prometheus(settings: Settings) -> Part:
             configuration.committed("prometheus", "prometheus.yml").read_text(),
             ports=settings.ports,
             scrape_interval_seconds=settings.scrape_interval_seconds,
-            rules=configuration.rule_files(),
+            rules=[configuration.rule_file(OBJECTIVES, settings.scrape_interval_seconds, settings.directory)],
         )
     )
     options = (
