@@ -35,7 +35,7 @@ def dashboards() -> None:
 @dashboards.command(epilog="Example: cmo dashboards build --output /tmp/dashboards --docs /tmp/dashboards.md")
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     default=None,
     help="Folder to write to; the default is where the compiled dashboards lie.",
 )
@@ -83,7 +83,14 @@ def _compiled_findings() -> list[str]:
 
 
 def _findings(path: Path) -> list[str]:
-    return [f"{path}: {name}: {finding}" for name, finding in run_checks(_read(path))]
+    document = _read(path)
+    try:
+        return [f"{path}: {name}: {finding}" for name, finding in run_checks(document)]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise WrongInputError(
+            f"{path} is no dashboard that Grafana could read: {error}. Expected objects and lists where its "
+            "schema has them; build it again with `cmo dashboards build`."
+        ) from error
 
 
 def _read(path: Path) -> Document:

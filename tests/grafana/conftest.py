@@ -1,0 +1,182 @@
+"""A small exposition of the whole catalogue, whose every number the tests know.
+
+Nothing here moves by the clock: each scrape is one step, so increases are exact however late a scrape is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from cmo_exporter import catalogue
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+    from prometheus_client.metrics_core import Metric as Family
+
+Labels = dict[str, str]
+
+SCENARIOS: Final = (
+    catalogue.LIVE,
+    "academic_research",
+    "clinical_rush",
+    "cache_effectiveness",
+    "rag_intensive",
+)
+PASSING: Final = "academic_research"
+FAILING: Final = "clinical_rush"
+BARELY: Final = "rag_intensive"
+"""Exactly on its targets, which a strict operator leaves outside."""
+
+OUTCOMES: Final = {
+    catalogue.LIVE: {"success": 98, "error": 2},
+    PASSING: {"success": 97, "error": 1, "timeout": 2, "cancelled": 5},
+    FAILING: {"success": 80, "error": 15, "rejected": 5},
+    "cache_effectiveness": {"success": 381, "error": 19},
+    BARELY: {"success": 95, "error": 5},
+}
+"""Queries that finish in one step, by scenario and outcome."""
+SLOW_SUCCESSES: Final = {FAILING: 30}
+"""Successes of a step that took more than 2 s."""
+CANCELLED_EARLY: Final = {PASSING: 3}
+"""Cancelled queries of a step whose users left within 2 s."""
+CACHE: Final = {"hit": 80, "miss": 20, "bypass": 7}
+USERS: Final = {catalogue.LIVE: 3, PASSING: 50, FAILING: 60, "cache_effectiveness": 80, BARELY: 49}
+MEGABYTE: Final = 1e6
+LOADING_STEPS: Final = 2
+RSS_LOADING: Final = 120 * MEGABYTE
+RSS_LOADED: Final = 300 * MEGABYTE
+GROWTH: Final = {PASSING: 45 * MEGABYTE, FAILING: 130 * MEGABYTE}
+
+_CLOSED_BY_SETTINGS: Final = {
+    "scenario": SCENARIOS,
+    "component": ("lightrag", "perplexity"),
+    "worker": ("0",),
+    "metric": ("cmo_queries_total",),
+    "provider": ("stub",),
+    "model": ("cmo-stub",),
+    "version": ("0",),
+    "revision": ("0",),
+    "http_request_method": ("POST",),
+    "http_route": ("/query",),
+    "http_response_status_code": ("200",),
+}
+
+
+@pytest.fixture
+def exposition() -> Iterator[Exposition]:
+    """A running exposition, idle."""
+    with Exposition() as running:
+        yield running
+
+
+class Exposition(Collector):
+    """Serves the catalogue; a context manager. Idle until ``busy`` is set, then every scrape is one step."""
+
+    scenarios = SCENARIOS
+    passing, failing, barely = PASSING, FAILING, BARELY
+    cache, users, growth = CACHE, USERS, GROWTH
+    rss_loaded, loading_steps = RSS_LOADED, LOADING_STEPS
+
+    def __init__(self) -> None:
+        self.busy = False
+        self.scrapes = 0
+        self.steps = 0
+        self._lock = threading.Lock()
+        registry = CollectorRegistry()
+        registry.register(self)
+        self._server, self._thread = start_http_server(0, "127.0.0.1", registry)
+        self.scrapes = 0
+
+    @property
+    def address(self) -> str:
+        """Host and port to scrape."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def describe(self) -> list[Family]:
+        """Nothing: the registry would otherwise collect once, which is no scrape."""
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        """One scrape."""
+        with self._lock:
+            self.scrapes += 1
+            self.steps += self.busy
+            families = [self._family(metric) for metric in catalogue.CATALOGUE]
+        yield from families
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _family(self, metric: catalogue.Metric) -> Family:
+        names = list(metric.labels)
+        values = [metric.labels[name] or _CLOSED_BY_SETTINGS[name] for name in names]
+        sets = [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
+        if metric.kind is catalogue.Kind.HISTOGRAM:
+            histogram = HistogramMetricFamily(metric.name, metric.help, labels=names)
+            for labels in sets:
+                histogram.add_metric(list(labels.values()), self._buckets(metric, labels), sum_value=0.0)
+            return histogram
+        kind = CounterMetricFamily if metric.kind is catalogue.Kind.COUNTER else GaugeMetricFamily
+        family = kind(metric.name, metric.help, labels=names)
+        for labels in sets:
+            family.add_metric(list(labels.values()), self._value(metric, labels))
+        return family
+
+    def _value(self, metric: catalogue.Metric, labels: Labels) -> float:
+        scenario = labels.get("scenario", "")
+        if metric is catalogue.QUERIES:
+            return self.steps * OUTCOMES[scenario].get(labels["outcome"], 0)
+        if metric is catalogue.QUERIES_STARTED:
+            return self.steps * sum(OUTCOMES[scenario].values())
+        if metric is catalogue.QUERY_CACHE_RESULTS_TOTAL:
+            return self.steps * CACHE[labels["result"]]
+        if metric is catalogue.ACTIVE_USER_SECONDS:
+            return self.steps * USERS[scenario]
+        if metric is catalogue.ACTIVE_USER_CLOCK:
+            return 1_000 + self.scrapes
+        if metric in (catalogue.ACTIVE_USERS, catalogue.QUERIES_IN_PROGRESS):
+            return USERS[scenario] if self.steps else 0
+        return self._memory_value(metric, labels)
+
+    def _memory_value(self, metric: catalogue.Metric, labels: Labels) -> float:
+        resident = RSS_LOADING if self.scrapes <= LOADING_STEPS else RSS_LOADED
+        if metric is catalogue.MEMORY:
+            return resident
+        if metric is catalogue.MEMORY_PEAK:
+            return resident + (GROWTH.get(labels["scenario"], 0.0) if self.steps else 0.0)
+        return 1_790_000_000 if metric is catalogue.WORKER_START_TIME else 0
+
+    def _buckets(self, metric: catalogue.Metric, labels: Labels) -> list[tuple[str, float]]:
+        within, count = self._within_and_count(labels) if metric is catalogue.QUERY_DURATION else (0, 0)
+        edges = [(str(edge), within if edge >= 2.0 else 0) for edge in metric.buckets if edge <= 2.0]
+        edges += [(str(edge), within) for edge in metric.buckets if edge > 2.0]
+        return [*edges, ("+Inf", count)]
+
+    def _within_and_count(self, labels: Labels) -> tuple[int, int]:
+        finished = OUTCOMES[labels["scenario"]]
+        if labels["outcome"] == "success":
+            count = finished["success"]
+            within = count - SLOW_SUCCESSES.get(labels["scenario"], 0)
+        elif labels["outcome"] == "cancelled":
+            count = finished.get("cancelled", 0)
+            within = CANCELLED_EARLY.get(labels["scenario"], 0)
+        else:
+            count = sum(finished.get(outcome, 0) for outcome in ("error", "timeout", "rejected"))
+            within = count
+        return self.steps * within, self.steps * count

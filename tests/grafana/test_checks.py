@@ -1,0 +1,126 @@
+"""Each check finds the fault that was put in for it, and the finished dashboard has none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cmo_dashboards import shipped_dashboards
+from cmo_dashboards.checks import CHECKS, run_checks
+from cmo_dashboards.checks.recorded import recorded_series
+from cmo_dashboards.document import Document, every_panel, panels
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import timeseries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Fault = Callable[[Document], object]
+
+
+@pytest.fixture
+def document() -> Document:
+    return copy.deepcopy(shipped_dashboards()[0].document)
+
+
+def test_the_finished_dashboard_has_no_fault(document: Document) -> None:
+    assert list(run_checks(document)) == []
+
+
+def _panel(document: Document, number: int = 1) -> dict[str, Any]:
+    return list(panels(document))[number]
+
+
+def _target(document: Document) -> dict[str, Any]:
+    target: dict[str, Any] = _panel(document)["targets"][0]
+    return target
+
+
+def _defaults(document: Document) -> dict[str, Any]:
+    defaults: dict[str, Any] = _panel(document)["fieldConfig"]["defaults"]
+    return defaults
+
+
+def _ask(expression: str) -> Fault:
+    return lambda document: _target(document).update(expr=expression)
+
+
+FAULTS: list[tuple[str, str, Fault]] = [
+    ("ids", "has id None", lambda d: _panel(d).pop("id")),
+    ("ids", "has id 0", lambda d: next(every_panel(d)).update(id=0)),
+    ("ids", "2 panels have the id", lambda d: _panel(d).update(id=_panel(d, 2)["id"])),
+    ("ids", "2 panels have the title", lambda d: _panel(d).update(title=_panel(d, 2)["title"])),
+    ("ids", "has no uid", lambda d: d.update(uid="")),
+    ("grid", "overlaps", lambda d: _panel(d)["gridPos"].update(x=0)),
+    ("grid", "leaves the grid", lambda d: _panel(d)["gridPos"].update(w=24)),
+    ("grid", "expected x, y, w and h", lambda d: _panel(d).pop("gridPos")),
+    ("datasource", "expected", lambda d: _panel(d)["datasource"].update(uid="prometheus-1")),
+    ("datasource", "expected", lambda d: _target(d)["datasource"].update(uid="prometheus-1")),
+    ("datasource", "expected", lambda d: d["annotations"]["list"][0].pop("datasource")),
+    ("datasource", "no variable", lambda d: d["templating"]["list"].pop(0)),
+    ("units", "has unit", lambda d: _defaults(d).pop("unit")),
+    ("units", "has unit", lambda d: _defaults(d).update(unit="percent")),
+    ("units", "has minimum", lambda d: _defaults(d).pop("min")),
+    ("descriptions", "answers", lambda d: _panel(d).update(description="")),
+    ("descriptions", "what to do", lambda d: _panel(d).update(description="Is it well?")),
+    ("descriptions", "what to do", lambda d: _panel(d).update(description="Well?\n\n**When red:** ")),
+    ("descriptions", "no title", lambda d: _panel(d).update(title="")),
+    ("parses", "is not PromQL", _ask("sum(rate(cmo_queries_total[$__rate_interval])")),
+    ("parses", "nothing replaces", _ask('up{job="$unknown"}')),
+    ("parses", "fixed length", _ask("sum(rate(cmo_queries_total[5m]))")),
+    ("parses", "fixed length", _ask("max_over_time(up[$__range:1m])")),
+    ("parses", "fixed length", _ask("up offset 5m")),
+    ("parses", "has no query", lambda d: _panel(d).update(targets=[])),
+    ("names", "neither in the catalogue", _ask("cmo_querys_total")),
+    ("names", "neither in the catalogue", _ask("rate(cmo_querys_total[$__rate_interval])")),
+    ("names", "neither in the catalogue", _ask("cmo_query_duration_seconds")),
+    ("names", "neither in the catalogue", lambda d: d["annotations"]["list"][0].update(expr="ALARMS")),
+    ("names", "has no label", _ask('cmo_queries_total{status="success"}')),
+    ("names", "is no value", _ask('cmo_queries_total{outcome="succeeded"}')),
+    ("names", "is no value", _ask('cmo_queries_total{outcome=~"success|failed"}')),
+    ("names", "groups or matches by", _ask("sum by (tier) (cmo_queries_total)")),
+    ("names", "groups or matches by", _ask("cmo_queries_total / on (user) up")),
+    ("no_data", "no words", lambda d: _defaults(d).pop("noValue")),
+    ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"].pop(0)),
+    ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"][0].update(color="green")),
+    ("no_data", "null and NaN", lambda d: _defaults(d)["mappings"].clear()),
+    ("round_trip", "unknown to the schema", lambda d: _panel(d).update(descripton="a misspelt field")),
+    ("round_trip", "unknown to the schema", lambda d: _defaults(d).update(treshold={})),
+    ("round_trip", "cannot be read", lambda d: _panel(d).update(targets=[None])),
+]
+
+
+@pytest.mark.parametrize(("check", "words", "fault"), FAULTS)
+def test_a_seeded_fault_is_found(document: Document, check: str, words: str, fault: Fault) -> None:
+    fault(document)
+    assert [str(found) for found in CHECKS[check](document) if words in str(found)]
+
+
+def test_every_check_has_a_seeded_fault() -> None:
+    assert {check for check, _, _ in FAULTS} == set(CHECKS)
+
+
+def test_every_check_is_a_file_of_its_name() -> None:
+    for name, check in CHECKS.items():
+        assert check.__module__ == f"cmo_dashboards.checks.{name}"
+
+
+def test_what_the_sdk_makes_without_finishing_is_not_accepted() -> None:
+    """The traps that the finishing function is there for, as the SDK sets them."""
+    built = builders.Dashboard("raw").uid("raw").with_row(builders.Row("row"))
+    raw = built.with_panel(timeseries.Panel().title("panel")).build().to_json()
+    plain: Document = {**raw, "panels": [panel.to_json() for panel in raw["panels"]]}  # type: ignore[attr-defined]
+    for panel in plain["panels"]:
+        panel["gridPos"] = panel["gridPos"].to_json()
+    assert {finding.wrong.split(";")[0] for finding in CHECKS["ids"](plain)} >= {"has id 0", "has id None"}
+
+
+def test_recorded_series_count_as_known(tmp_path: Path) -> None:
+    rule = {"record": "slo:cmo_seeded:sum", "expr": "up", "labels": {"slo": "seeded"}}
+    alert = {"alert": "CMOSeeded", "expr": "up == 0"}
+    rules = {"groups": [{"name": "seeded", "rules": [rule, alert]}]}
+    (tmp_path / "seeded.yml").write_text(yaml.safe_dump(rules))
+    assert recorded_series(tmp_path) == {"slo:cmo_seeded:sum": ("slo",)}
