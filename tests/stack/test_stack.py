@@ -126,7 +126,7 @@ def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> Non
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path, wait_until: Wait, alive: Alive) -> None:
     """Started as far as it takes to have a part running; ``up`` then says that it was stopped."""
-    command = [CMO, "stack", "up", *_free_ports()]
+    command = [str(CMO), "stack", "up", *_free_ports()]
     up = subprocess.Popen(command, env=_environment(tmp_path), stderr=subprocess.PIPE, text=True)
     home = detached.Home(tmp_path / "stack")
     wait_until(
