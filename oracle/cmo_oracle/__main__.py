@@ -15,7 +15,7 @@ import click
 import uvicorn
 from cmo_exporter.errors import ExporterError
 
-from cmo_oracle.app import create_asgi
+from cmo_oracle.app import create_app, with_timer
 from cmo_oracle.corpus import CorpusError
 from cmo_oracle.logs import writing_logs
 from cmo_oracle.profile import PROFILE_NAMES, ProfileError, load_profile
@@ -104,9 +104,12 @@ def serve(settings: Settings) -> None:
 
     Raises:
         SettingsError: the address is taken or is not ours.
+        ExporterError: that of the metrics is, or a setting of theirs cannot be used.
+        CorpusError: the passages cannot be read.
     """
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_asgi(settings),
+        with_timer(app, settings),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="on",
@@ -114,7 +117,8 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
     )
-    with _listening(settings.host, settings.port) as listener, writing_logs():
+    # The metrics before anything else: their port, if it is taken, is to be told as plainly as the service's.
+    with _listening(settings.host, settings.port) as listener, app.state.service.exporter, writing_logs():
         uvicorn.Server(config).run(sockets=[listener])
 
 
