@@ -88,7 +88,7 @@ def test_a_key_file_that_cannot_be_read_is_told_without_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CMO_TEST_KEY_FILE", str(tmp_path / "nowhere"))
-    with pytest.raises(SettingsError, match="CMO_TEST_KEY_FILE: .*nowhere cannot be read"):
+    with pytest.raises(SettingsError, match=r"CMO_TEST_KEY_FILE: .*nowhere cannot be read"):
         secret("CMO_TEST_KEY")
     (tmp_path / "nowhere").write_text("\n")
     with pytest.raises(SettingsError, match="is empty"):
