@@ -16,7 +16,6 @@ import time
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 
@@ -27,6 +26,7 @@ from cmo_exporter.memory import ProportionalMemory, process_start_time
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric as Exposed
 
     from cmo_exporter.instruments import Family, HttpFamily, Instruments
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "cmo-exporter"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802 - named by http.server
+    def do_GET(self) -> None:
         """Render the registry in the format that the scraper asks for."""
         if self.path.partition("?")[0] != _METRICS_PATH:
             self._answer(404, "text/plain; charset=utf-8", b"The metrics are at /metrics.\n")

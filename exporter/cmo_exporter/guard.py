@@ -45,7 +45,9 @@ class Guarded(Protocol):
     """What has methods that must not raise."""
 
     @property
-    def errors(self) -> ErrorCounter: ...
+    def errors(self) -> ErrorCounter:
+        """Where errors inside its methods are counted."""
+        ...
 
 
 Owner = TypeVar("Owner", bound=Guarded)
@@ -62,7 +64,7 @@ def never_raises(
         method: Callable[Concatenate[Owner, Parameters], None],
     ) -> Callable[Concatenate[Owner, Parameters], None]:
         @functools.wraps(method)
-        def guarded(self: Owner, *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        def guarded(self: Owner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
             try:
                 method(self, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the point of it

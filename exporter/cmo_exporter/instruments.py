@@ -13,6 +13,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics import MetricWrapperBase
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from cmo_exporter.settings import ExporterSettings
 
-Child = TypeVar("Child", Counter, Gauge, Histogram)
+Child = TypeVar("Child", bound=MetricWrapperBase)
 
 KNOWN_HTTP_METHODS: Final = (
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
@@ -80,9 +81,7 @@ class Family(Generic[Child]):
 
     def collect(self) -> Exposed:
         """The samples at this moment, without the ``_created`` ones that prometheus-client adds."""
-        (exposed,) = self._client.collect()
-        exposed.samples = [sample for sample in exposed.samples if not sample.name.endswith("_created")]
-        return exposed
+        return _collect(self._client)
 
     def _unusual_child(self, values: tuple[object, ...]) -> Child:
         safe: list[str] = []
@@ -101,7 +100,7 @@ class Family(Generic[Child]):
 
 
 class HttpFamily(Generic[Child]):
-    """A family of HTTP metrics: its routes are known only once they are asked for, so their number is bounded."""
+    """A family whose label values are known only once they are met, so that their number is bounded."""
 
     def __init__(
         self, client: Child, overflow: tuple[str, ...], maximum: int, dropped: Callable[[], None]
@@ -124,9 +123,7 @@ class HttpFamily(Generic[Child]):
 
     def collect(self) -> Exposed:
         """The samples at this moment, without ``_created``."""
-        (exposed,) = self._client.collect()
-        exposed.samples = [sample for sample in exposed.samples if not sample.name.endswith("_created")]
-        return exposed
+        return _collect(self._client)
 
 
 class Instruments:
@@ -226,6 +223,12 @@ class Instruments:
         if metric.labels:
             family.preset(itertools.product(*lists) if combinations is None else combinations)
         return family
+
+
+def _collect(client: MetricWrapperBase) -> Exposed:
+    (exposed,) = client.collect()
+    exposed.samples = [sample for sample in exposed.samples if not sample.name.endswith("_created")]
+    return exposed
 
 
 def _client(metric: catalogue.Metric, kind: type[Child]) -> Child:

@@ -96,7 +96,7 @@ def instrument_fastapi(
     build = app.build_middleware_stack
     routes, methods = RouteSet(query_routes), frozenset(query_methods)
 
-    def build_instrumented() -> Any:  # noqa: ANN401 - Starlette's own type of an ASGI application
+    def build_instrumented() -> Any:
         return Middleware(build(), exporter, routes, methods, owner=app)
 
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]

@@ -96,7 +96,7 @@ class Query:
     def answered(self, source: str) -> None:
         """The user gets an answer from ``source``.
 
-        From a cache, LightRAG or Perplexity it is a success; a stale answer or the default apology is an error.
+        From a cache, LightRAG or Perplexity it is a success; a stale answer or an apology is an error.
         """
         known = closed(source, SOURCES)
         if known is None:
@@ -165,7 +165,7 @@ class Query:
             self._left_at = time.monotonic()
 
     def undelivered(self) -> None:
-        """The transport answered with a failure: a success that the service has claimed did not come about."""
+        """The transport answered with a failure, so the success that the service claims was none."""
         if self._outcome == "success":
             self._outcome, self._source = "error", None
 

@@ -58,7 +58,7 @@ def route_template(scope: Scope, app: object, root_path_at_arrival: str) -> str:
 def _mounts(app: object, grown: str) -> str:
     """The templates of the mounts that made a root path grow.
 
-    The growth itself is no label value: a mount may have a parameter. Where its mount is not found, it is left out.
+    The growth itself is no label value: a mount may have a parameter. Where no mount fits, it is left out.
     """
     templates = ""
     for _ in range(_MOST_NESTED_MOUNTS):

@@ -62,7 +62,7 @@ class EngineSettings:
     index_calls_at_once: int = 8
     entities_per_query: int = 8
     chunks_per_query: int = 4
-    similarity_threshold: float = 0.15
+    similarity_threshold: float = 0.18
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work.

@@ -125,8 +125,8 @@ class _Paced(Response):
             client.close()
 
     async def _serve(self, fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
-        if fate.fault in _STATUS:
-            return await _refuse(fate, client, scope, receive)
+        if fate.fault and fate.fault in _STATUS:
+            return await _refuse(fate.fault, fate, client, scope, receive)
         reply = self._work()
         if isinstance(reply, _Stream):
             return await reply.send(fate, client)
@@ -136,14 +136,13 @@ class _Paced(Response):
         return fate.fault or "answered"
 
 
-async def _refuse(fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
+async def _refuse(fault: Fault, fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
     if not await client.stays(fate.seconds):
         return "left"
-    assert fate.fault is not None  # noqa: S101 - for the type checker; the caller looked
-    status, message = _STATUS[fate.fault]
-    headers = {"retry-after": "1"} if fate.fault == "rate_limit" else None
+    status, message = _STATUS[fault]
+    headers = {"retry-after": "1"} if fault == "rate_limit" else None
     await _error(status, message, headers)(scope, receive, client.send)
-    return fate.fault
+    return fault
 
 
 class _Stream:
@@ -181,8 +180,12 @@ _Reply = Response | _Stream
 
 
 def create_app(calibration: Calibration, *, seed: int = 0) -> Starlette:
-    """The stub as an ASGI application."""
-    upstream = Upstream(calibration, seed)
+    """The stub as an ASGI application, with a state of its own."""
+    return serve_app(Upstream(calibration, seed))
+
+
+def serve_app(upstream: Upstream) -> Starlette:
+    """The stub as an ASGI application over a state that the caller can look at and change."""
 
     def chat(route: Route | None) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
