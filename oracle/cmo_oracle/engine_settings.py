@@ -60,7 +60,7 @@ class EngineSettings:
     default_mode: str = "hybrid"
     index_base_url: str = ""
     index_calls_at_once: int = 8
-    entities_per_query: int = 8
+    entities_per_query: int = 5
     chunks_per_query: int = 4
     similarity_threshold: float = 0.18
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
+from cmo_exporter import Exporter, ExporterSettings
 from cmo_oracle.corpus import Passage, load_corpus
-from cmo_oracle.engine import MODES, Engine, EngineError, EngineSettings
+from cmo_oracle.engine import MODES, Engine, EngineError, EngineSettings, EngineTelemetry
 from cmo_oracle.engine_index import ByteTokenizer, ensure_index, index_name
 from cmo_oracle.upstream.calibration import Calibration
 from cmo_oracle.upstream.server import Upstream, serve_app
 from cmo_stack.process import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 WAIT_SECONDS = 90.0
@@ -33,7 +34,7 @@ QUESTIONS = {
     "What does TMAO tell us about cardiovascular risk?": "tmao-cardiovascular-risk",
     "Which amino acid is pathognomonic for maple syrup urine disease?": "maple-syrup-urine-disease",
     "How is octanoylcarnitine used to detect MCAD deficiency?": "octanoylcarnitine-mcad-deficiency",
-    "When do bile acids in cholestasis of pregnancy threaten the fetus?": "bile-acids-cholestasis-of-pregnancy",
+    "When do bile acids in pregnancy threaten the fetus?": "bile-acids-cholestasis-of-pregnancy",
     "What happens to succinate at reperfusion?": "succinate-ischaemia",
     "To which target is gout treated?": "uric-acid-gout",
     "When is cystatin C better than creatinine?": "creatinine-cystatin-c",
@@ -51,7 +52,7 @@ TINY = (
     Passage(
         "gout",
         "Uric acid in gout",
-        "Xanthine oxidase makes uric acid. Allopurinol inhibits xanthine oxidase.",
+        "Xanthine oxidase makes it. Allopurinol inhibits xanthine oxidase.",
     ),
     Passage("sepsis", "Lactate in sepsis", "Lactate rises in septic shock. Metformin raises lactate too."),
 )
@@ -105,9 +106,13 @@ class Stub:
         return replace(plain, **changes)
 
     async def until_in_flight(self, expected: int) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while self.upstream.in_flight != expected:  # noqa: ASYNC110 - a counter, not an event
-                await asyncio.sleep(0.01)
+        await _until(lambda: self.upstream.in_flight == expected)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not condition():  # noqa: ASYNC110 - counters, not events
+            await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +135,7 @@ async def _stub(**chat: Any) -> AsyncIterator[Stub]:
 
 @contextlib.asynccontextmanager
 async def _engine(
-    settings: EngineSettings, telemetry: Recorder | None = None, **more: Any
+    settings: EngineSettings, telemetry: EngineTelemetry | None = None, **more: Any
 ) -> AsyncIterator[Engine]:
     engine = await Engine.open(settings, telemetry, **more)
     try:
@@ -306,6 +311,40 @@ async def test_calls_and_tokens_go_to_the_query_that_asked(indexes: Path) -> Non
     assert all(used[:2] == ("lightrag", "stub") and used[3] > 0 and used[4] > 0 for used in answers)
 
 
+async def test_the_exporter_can_be_given_as_it_is(indexes: Path) -> None:
+    settings = ExporterSettings(
+        scenarios=("academic_research",),
+        components=("lightrag", "llm", "embedding"),
+        models=(("lightrag", "stub", "cmo-stub"),),
+    )
+    exporter = Exporter(settings)
+
+    async def ask(engine: Engine, scenario: str, mode: str) -> None:
+        with exporter.query(scenario=scenario, session=None) as query:
+            await engine.answer(QUESTION, mode)
+            query.answered("lightrag")
+
+    async with _stub() as stub, _engine(stub.settings(indexes), exporter) as engine:
+        await asyncio.gather(
+            *(ask(engine, "academic_research", "hybrid") for _ in range(3)),
+            *(ask(engine, "live", "naive") for _ in range(2)),
+        )
+    read = exporter.registry.get_sample_value
+    for scenario, component, expected in (
+        ("academic_research", "llm", 6),
+        ("academic_research", "embedding", 3),
+        ("live", "llm", 2),
+        ("live", "embedding", 2),
+    ):
+        labels = {"scenario": scenario, "component": component, "outcome": "success"}
+        assert read("cmo_component_calls_total", labels) == expected, labels
+    assert read("cmo_queue_wait_seconds_count", {"component": "llm"}) == 8
+    assert read("cmo_queue_depth", {"component": "llm"}) == 0
+    tokens = {"component": "lightrag", "provider": "stub", "model": "cmo-stub", "token_type": "input"}
+    assert (read("cmo_llm_tokens_total", tokens) or 0) > 0
+    exporter.close()
+
+
 async def test_waits_for_a_place_are_reported_and_the_line_empties(indexes: Path) -> None:
     telemetry = Recorder()
     slow = _stub(median_seconds=0.2, p95_seconds=0.21)
@@ -346,7 +385,7 @@ async def test_a_query_given_up_takes_its_model_call_with_it(streamed: bool, ind
                 pass
 
         asked = [asyncio.create_task(ask()) for _ in range(3)]
-        await stub.until_in_flight(1)
+        await _until(lambda: stub.upstream.asked_for["question"] == 1 and telemetry.depths[-1:] == [2])
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
@@ -437,12 +476,10 @@ async def test_two_processes_build_one_index_between_them(tmp_path: Path) -> Non
         ]
         async with asyncio.timeout(WAIT_SECONDS):
             assert [await builder.wait() for builder in builders] == [0, 0]
-        extractions = stub.upstream.ended["answered"]
-        name = index_name(settings, TINY)
-        shutil.rmtree(tmp_path / name)
-        await ensure_index(settings, TINY)
-        assert stub.upstream.ended["answered"] == 2 * extractions  # the two made it once, as one did
-    assert _folders(tmp_path) == [name]
+        assert stub.upstream.asked_for["extraction"] == len(TINY)
+        async with _engine(settings, passages=TINY) as engine:
+            assert await engine.retrieve("What does allopurinol inhibit?", "hybrid") == ["gout"]
+    assert _folders(tmp_path) == [index_name(settings, TINY)]
 
 
 async def test_neither_questions_nor_keys_are_logged(

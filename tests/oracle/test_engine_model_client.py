@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MESSAGES = [{"role": "user", "content": "a clinical question"}]
+ANSWER_USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 ANSWER = {
     "id": "x", "object": "chat.completion", "created": 1, "model": "m",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "an answer"}}],
-    "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "an answer"}}],
+    "usage": ANSWER_USAGE,
 }  # fmt: skip
 
 
@@ -202,8 +203,7 @@ async def test_stream_hands_on_pieces_and_reports_usage_at_the_end() -> None:
     used: list[Usage] = []
     events = _events(
         _piece("an "), _piece("answer"), _piece(None, "stop"),
-        {**_piece(None), "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}},
-        "[DONE]",
+        _piece(None, usage=ANSWER_USAGE) | {"choices": []}, "[DONE]",
     )  # fmt: skip
     async with _calling(_always(events)) as (client, provider):
         assert [piece async for piece in client.stream(MESSAGES, on_usage=used.append)] == ["an ", "answer"]
@@ -213,12 +213,11 @@ async def test_stream_hands_on_pieces_and_reports_usage_at_the_end() -> None:
 
 @pytest.mark.parametrize("last", [[], ["[DONE]"]], ids=["cut off", "done without a finish"])
 async def test_a_stream_that_breaks_off_is_an_error(last: list[str]) -> None:
-    read = []
     async with _calling(_always(_events(_piece("an "), *last))) as (client, _):
+        pieces = client.stream(MESSAGES)
+        assert await anext(pieces) == "an "
         with pytest.raises(ModelError, match="broke off") as failure:
-            async for piece in client.stream(MESSAGES):
-                read.append(piece)  # noqa: PERF401 - what was read before the error matters
-    assert read == ["an "]
+            await anext(pieces)
     assert failure.value.reason == "api_error"
 
 

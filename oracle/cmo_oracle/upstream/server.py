@@ -56,6 +56,7 @@ class Upstream:
     seed: int = 0
     forced: Forced | None = None
     in_flight: int = 0
+    asked_for: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     _asked: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
@@ -193,6 +194,7 @@ def serve_app(upstream: Upstream) -> Starlette:
             if body is None or not _is_messages(body.get("messages")):
                 return _error(400, "Expected a JSON body with 'messages', a list of {role, content}.")
             prompt = read_prompt(body["messages"])
+            upstream.asked_for[prompt.kind] += 1
             content = f"{prompt.kind}|{prompt.user}".encode()
             return _Paced(upstream, route, content, lambda: _chat_reply(body, prompt))
 
@@ -204,12 +206,14 @@ def serve_app(upstream: Upstream) -> Starlette:
             texts = _texts(body)
             if body is None or texts is None:
                 return _error(400, "Expected a JSON body with 'input', a text or a list of texts.")
+            upstream.asked_for["embeddings"] += 1
             return _Paced(upstream, route, "\0".join(texts).encode(), lambda: _embeddings_reply(body, texts))
 
         return endpoint
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "in_flight": upstream.in_flight, "ended": dict(upstream.ended)})
+        counts = {"asked_for": dict(upstream.asked_for), "ended": dict(upstream.ended)}
+        return JSONResponse({"status": "ok", "in_flight": upstream.in_flight, **counts})
 
     return Starlette(
         routes=[
