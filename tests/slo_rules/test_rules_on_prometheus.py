@@ -219,12 +219,13 @@ def start_prometheus(
 @pytest.fixture
 def stack(prometheus_server: servers.Server, tmp_path: Path) -> Iterator[Stack]:
     with ExitStack() as exit_stack:
-        service, pager = Service(), Pager()
-        exit_stack.callback(service.close)
+        pager = Pager()
         webhook = pager.start()
         exit_stack.callback(webhook.server_close)
         exit_stack.callback(webhook.shutdown)
         alertmanager_port = start_alertmanager(exit_stack, webhook.server_port, tmp_path)
+        service = Service()
+        exit_stack.callback(service.close)
         url = start_prometheus(exit_stack, prometheus_server, service.address, alertmanager_port, tmp_path)
         yield Stack(service, pager, url)
 
@@ -259,7 +260,7 @@ def assert_recorded(stack: Stack, scenario: str, truth: Counter[Sum]) -> None:
 
 def test_recorded_events_equal_the_truth_and_the_page_comes_and_goes(stack: Stack) -> None:
     service = stack.service
-    # A past that Prometheus has not seen: the first run of this scenario begins before the first scrape.
+    # Two runs of one scenario; the first begins whether Prometheus has scraped the service yet or not.
     truth = {"academic_research": drive(service, "academic_research", 41)}
     stack.wait_for_events("success", "academic_research", truth["academic_research"])
     for scenario in ("academic_research", "clinical_rush"):
