@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cmo_exporter import catalogue
 
@@ -61,6 +61,8 @@ _LIVE: Final[Labels] = {"scenario": (catalogue.LIVE,)}
 
 class CompileError(Exception):
     """The objectives or the scrape interval cannot be compiled; the message says why and how to mend it."""
+
+    exit_status: ClassVar[int] = 3
 
 
 @dataclass(frozen=True)
