@@ -1,4 +1,4 @@
-"""The committed Prometheus configuration and rules on real Prometheus servers: they load, and every rule works."""
+"""The committed Prometheus configuration and rules on real servers: they load, and every rule works."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_configuration_loads_as_it_is(prometheus_server: servers.Server, tmp
 def test_no_rule_fails_without_a_service(
     prometheus_server: servers.Server, tmp_path: Path, name: str
 ) -> None:
-    """Every group that runs is healthy though nothing is scraped: absent series are no error, and no alert."""
+    """Every rule is healthy though nothing is scraped: absent series are no error, and no alert."""
     configuration = tmp_path / "prometheus.yml"
     rules = yaml.safe_load((shipped_rules_directory() / name).read_text(encoding="utf-8"))
     for group in rules["groups"]:
