@@ -32,8 +32,7 @@ For the person on call: what each panel answers, and what to do when it is red.
 
 ## Putting them into Grafana
 
-Grafana 12 or later; as root, or in a container with the same variables. All three paths and addresses come
-from the environment:
+For Grafana 12 or later. Addresses and paths come from the environment:
 
 ```sh
 export CMO_PROMETHEUS_URL=http://127.0.0.1:9090 CMO_SCRAPE_INTERVAL=15s

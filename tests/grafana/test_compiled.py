@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from cmo_dashboards.document import defaults_of, every_panel, panels
 from cmo_dashboards.finish import text_of
 from cmo_dashboards.shipped import compiled_directory, file_name
 from cmo_dashboards.walkthrough import walkthrough
+from cmo_exporter import catalogue
 from cmo_slo.model import Objectives
 from cmo_slo.objectives import load_objectives, shipped_directory
 
@@ -79,6 +81,12 @@ def test_a_file_without_an_objective_that_is_shown_is_refused_by_name(objectives
     fewer = [item for item in objectives.objectives if item.name != "cache_hits"]
     with pytest.raises(ValueError, match="cache_hits"):
         compliance(objectives.model_copy(update={"objectives": tuple(fewer)}))
+
+
+def test_descriptions_name_only_metrics_that_exist() -> None:
+    names = set(catalogue.BY_NAME)
+    for panel in panels(shipped_dashboards()[0].document):
+        assert set(re.findall(r"\bcmo_[a-z_]+", panel["description"])) - {"cmo_exporter"} <= names
 
 
 def test_queries_have_no_macro_left_and_sane_bounds() -> None:
