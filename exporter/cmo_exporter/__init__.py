@@ -1,1 +1,51 @@
-"""Instrumentation that a question-answering service imports: queries in, Prometheus metrics out."""
+"""Instrumentation that a question-answering service imports: queries in, Prometheus metrics out.
+
+The names below are loaded when they are first used: readers of the metrics (rules, dashboards, checker)
+import `cmo_exporter.catalogue` alone, and must not need what a writer of metrics needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cmo_exporter.components import ComponentCall
+    from cmo_exporter.errors import ExporterError, MetricsAddressError, SettingsError
+    from cmo_exporter.exporter import Exporter
+    from cmo_exporter.middleware import instrument_asgi, instrument_fastapi
+    from cmo_exporter.queries import Query
+    from cmo_exporter.settings import ExporterSettings, Price
+
+_HOMES: Final = {
+    "ComponentCall": "components",
+    "Exporter": "exporter",
+    "ExporterError": "errors",
+    "ExporterSettings": "settings",
+    "MetricsAddressError": "errors",
+    "Price": "settings",
+    "Query": "queries",
+    "SettingsError": "errors",
+    "instrument_asgi": "middleware",
+    "instrument_fastapi": "middleware",
+}
+
+__all__ = [
+    "ComponentCall",
+    "Exporter",
+    "ExporterError",
+    "ExporterSettings",
+    "MetricsAddressError",
+    "Price",
+    "Query",
+    "SettingsError",
+    "instrument_asgi",
+    "instrument_fastapi",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -145,11 +145,7 @@ def compile_rules(
         RuleGroup(
             f"{name}-long-windows", _LONG_WINDOWS_INTERVAL, tuple(_label(_long_window_rules(objectives), slo))
         ),
-        RuleGroup(
-            f"{name}-objectives",
-            _LONG_WINDOWS_INTERVAL,
-            tuple(_label(_constant_rules(objectives, interval), slo)),
-        ),
+        RuleGroup(f"{name}-objectives", interval, tuple(_label(_constant_rules(objectives, interval), slo))),
     )
     return tuple(group for group in groups if group.rules)
 
@@ -404,9 +400,9 @@ def _page_description(objective: Objective, page: Page, windows: PageWindows) ->
         seconds = objective.indicator.threshold_seconds
         consequence = f"Users wait longer than {seconds:g} s, or get no real answer."
     return (
-        f"{{{{ $value | humanizePercentage }}}} of the live queries of the last {duration(windows.short)} were "
-        f'bad for "{objective.title}". {consequence} Pages above {100 * page.bad_ratio_above:g}% over both '
-        f"{duration(windows.short)} and {duration(windows.long)}, with at least {page.minimum_bad_events} bad."
+        f"{{{{ $value | humanizePercentage }}}} of the live queries of the last {duration(windows.short)} "
+        f'were bad for "{objective.title}". {consequence} Pages above {100 * page.bad_ratio_above:g}%, over '
+        f"both {duration(windows.short)} and {duration(windows.long)}, from {page.minimum_bad_events} bad ones."
     )
 
 

@@ -61,7 +61,7 @@ WINDOW_SECONDS: Final = "window:slo_window_seconds:value"
 
 
 class Window(StrEnum):
-    """The windows recorded. Short and long follow from the scrape interval; the rest hold live queries only."""
+    """The windows recorded: short and long follow from the scrape interval, the rest are of live queries."""
 
     SHORT = "short"
     LONG = "long"

@@ -54,6 +54,12 @@ def servers_directory() -> Path:
     return Path(configured) if configured else Path(__file__).resolve().parents[2] / ".servers"
 
 
+def on_path(name: ServerName) -> Path | None:
+    """Where PATH has a server, if it does."""
+    found = (shutil.which(executable) for executable in _EXECUTABLES[name])
+    return next((Path(path) for path in found if path), None)
+
+
 def installed(name: ServerName) -> list[Server]:
     """Every version of a server on this machine, oldest first, each version once."""
     found: dict[tuple[int, int, int], Server] = {}
@@ -80,16 +86,17 @@ def newest(name: ServerName) -> Server:
 
 
 def _candidates(name: ServerName) -> list[tuple[Path, dict[str, str]]]:
-    candidates: list[tuple[Path, dict[str, str]]] = []
+    from_path = on_path(name)
+    candidates: list[tuple[Path, dict[str, str]]] = [(from_path, {})] if from_path else []
     for executable in _EXECUTABLES[name]:
-        on_path = shutil.which(executable)
-        if on_path:
-            candidates.append((Path(on_path), {}))
-        for path in sorted(servers_directory().glob(f"*/usr/bin/{executable}")):
-            root = path.parents[2]
-            libraries = [str(folder) for folder in sorted((root / "usr/lib").glob("*-linux-gnu*"))]
-            candidates.append((path, {"LD_LIBRARY_PATH": ":".join(libraries)} if libraries else {}))
+        unpacked = sorted(servers_directory().glob(f"*/usr/bin/{executable}"))
+        candidates += [(path, _library_path(path.parents[2])) for path in unpacked]
     return candidates
+
+
+def _library_path(root: Path) -> dict[str, str]:
+    folders = [*sorted((root / "usr/lib").glob("*-linux-gnu*")), *sorted((root / "lib").glob("*-linux-gnu*"))]
+    return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}
 
 
 def _version(path: Path, environment: dict[str, str]) -> tuple[int, int, int] | None:

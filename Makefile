@@ -1,0 +1,36 @@
+# Two commands: `make demo` runs the whole path, `make test` runs every test. Both set everything up first.
+# Any Python 3.11 or later will do: make PYTHON=python3.12 demo
+PYTHON ?= python3
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format pins clean
+
+help: ## Show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+setup: ## Prepare .venv and the servers; runs nothing, does nothing the second time
+	@$(PYTHON) stack/bootstrap.py
+
+demo: setup ## Run the whole path on this machine and print a verdict, in three minutes
+	@.venv/bin/cmo demo
+
+test: check ## Run every test
+	.venv/bin/pytest -n 2 --ignore=tests/e2e
+	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
+
+check: setup ## Run linters and the type checker
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup ## Mend what the linters can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+pins: setup ## Pin requirements anew after a change of dependencies (needs uv); PINS=--upgrade for newer ones
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) pyproject.toml \
+	    requirements/build.in --all-extras --no-emit-package cmo-observability --output-file requirements/dev.txt
+
+clean: ## Stop the stack and remove what set-up and runs have made
+	@if [ -x .venv/bin/cmo ]; then .venv/bin/cmo stack down || true; fi
+	rm -rf .venv .servers .cmo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,91 @@
+"""A call of one component for one query: timed from its beginning to its end, counted by its outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Self
+
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import QUERY_OUTCOMES
+from cmo_exporter.guard import never_raises
+from cmo_exporter.instruments import closed
+from cmo_exporter.ledger import duration_outcome
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.recorder import Recorder
+
+
+class ComponentCall:
+    """One call of a component; a context manager.
+
+    Its outcome follows from how it is left: without an exception it is a success, by `TimeoutError` a
+    timeout, by cancellation cancelled, by any other exception an error. `outcome` overrides that, for
+    components that return their failures.
+    """
+
+    __slots__ = ("_began", "_component", "_outcome", "_recorder", "_scenario")
+
+    def __init__(self, recorder: Recorder, scenario: str, component: str) -> None:
+        self._recorder = recorder
+        self._scenario = scenario
+        self._component = component
+        self._began: float | None = None
+        self._outcome: str | None = None
+
+    @property
+    def errors(self) -> ErrorCounter:
+        """Where errors inside these methods are counted."""
+        return self._recorder.errors
+
+    @never_raises(catalogue.COMPONENT_CALLS)
+    def outcome(self, outcome: str) -> None:
+        """Say what came of the call: success, error, timeout, rejected or cancelled; the last word counts."""
+        known = closed(outcome, QUERY_OUTCOMES)
+        if known is None:
+            self._recorder.instruments.dropped(catalogue.COMPONENT_CALLS.name)
+        self._outcome = known or "error"
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish(error)
+
+    @never_raises(catalogue.COMPONENT_IN_PROGRESS)
+    def _begin(self) -> None:
+        if self._began is None:
+            self._recorder.instruments.component_in_progress.child(self._component).inc()
+            self._began = time.monotonic()
+
+    @never_raises(catalogue.COMPONENT_CALLS)
+    def _finish(self, error: BaseException | None) -> None:
+        if self._began is None:
+            return
+        seconds = time.monotonic() - self._began
+        self._began = None
+        outcome = self._outcome or _outcome_of(error)
+        instruments = self._recorder.instruments
+        try:
+            instruments.component_calls.child(self._scenario, self._component, outcome).inc()
+            instruments.component_duration.child(
+                self._scenario, self._component, duration_outcome(outcome)
+            ).observe(seconds)
+        finally:
+            instruments.component_in_progress.child(self._component).dec()
+
+
+def _outcome_of(error: BaseException | None) -> str:
+    if error is None:
+        return "success"
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "cancelled"
+    return "error"

@@ -1,0 +1,15 @@
+"""What can go wrong while the exporter is set up; afterwards it raises nothing into the service."""
+
+from __future__ import annotations
+
+
+class ExporterError(Exception):
+    """The exporter cannot be set up as asked; the message says how to mend it."""
+
+
+class SettingsError(ExporterError, ValueError):
+    """A setting has a value that cannot work."""
+
+
+class MetricsAddressError(ExporterError):
+    """``/metrics`` cannot be served at the host and port of the settings."""

@@ -1,0 +1,228 @@
+"""The exporter: what a service holds on to, and through which it records everything.
+
+Construction and `start` may fail, with an error that says how to mend it; after that nothing here raises
+into the service. Two exporters in one process do not know of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from typing import TYPE_CHECKING, Self, TypeGuard
+
+from prometheus_client import CollectorRegistry
+
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import BREAKER_STATES, LIVE, OTHER
+from cmo_exporter.exposition import Exposition, MetricsServer
+from cmo_exporter.guard import ErrorCounter, never_raises
+from cmo_exporter.instruments import Instruments, closed
+from cmo_exporter.ledger import Ledger
+from cmo_exporter.queries import NoQuery, Query, current_query
+from cmo_exporter.recorder import Recorder
+from cmo_exporter.tracing import Tracing
+from cmo_exporter.users import SessionHasher
+from cmo_exporter.watchers import LoopLagWatcher, MemorySampler
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from cmo_exporter.settings import ExporterSettings
+
+
+class Exporter:
+    """Records what a question-answering service does and serves it to Prometheus.
+
+    A context manager: entering starts ``/metrics`` and the watching threads, leaving stops them. Recording
+    works without being started, only nobody can scrape it.
+    """
+
+    def __init__(self, settings: ExporterSettings) -> None:
+        self.settings = settings
+        self.registry = CollectorRegistry()
+        instruments = Instruments(settings)
+        self.recorder = Recorder(instruments, Ledger(settings, instruments), ErrorCounter(instruments))
+        self.registry.register(Exposition(settings, self.recorder))
+        self.tracing = Tracing(settings)
+        self._hasher = SessionHasher()
+        self._no_query = NoQuery(self.recorder)
+        self._breaker_states: dict[str, str] = {}
+        self._breaker_lock = threading.Lock()
+        self._prices = {model: settings.prices.get(model[2]) for model in settings.models}
+        self._server: MetricsServer | None = None
+        self._memory: MemorySampler | None = None
+        self._loop_lag: LoopLagWatcher | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def errors(self) -> ErrorCounter:
+        """Where errors inside recording calls are counted."""
+        return self.recorder.errors
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus finds the metrics; empty while the exporter is not started."""
+        return self._server.url if self._server else ""
+
+    def start(self) -> None:
+        """Serve ``/metrics`` and start watching memory and event loop; again, once started, it does nothing.
+
+        Raises:
+            MetricsAddressError: nothing can listen at the host and port of the settings.
+        """
+        if self._server is not None:
+            return
+        self._server = MetricsServer(self.registry, self.settings.host, self.settings.port)
+        self._memory = MemorySampler(self.recorder, self.settings.memory_sample_interval_seconds)
+        self._loop_lag = LoopLagWatcher(self.recorder, self.settings.loop_lag_interval_seconds)
+        if self._loop is not None:
+            self._loop_lag.watch(self._loop)
+
+    def close(self) -> None:
+        """Stop the threads, free the port, send the last spans; what was counted stays counted."""
+        parts = (self._server, self._memory, self._loop_lag)
+        self._server, self._memory, self._loop_lag = None, None, None
+        for part in parts:
+            if part is not None:
+                part.close()
+        self.tracing.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @never_raises(catalogue.EVENT_LOOP_LAG)
+    def watch_running_loop(self) -> None:
+        """Watch the event loop that this is called in; the middleware does it."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            if self._loop_lag is not None:
+                self._loop_lag.watch(loop)
+
+    def query(
+        self,
+        scenario: str = LIVE,
+        session: str | None = None,
+        *,
+        end_session: bool = False,
+        began: float | None = None,
+    ) -> Query:
+        """A user's question, for transports that the middleware does not see; a context manager.
+
+        Args:
+            scenario: one of the settings' scenarios, or ``live``.
+            session: the user's session id. Without one the query is counted, but no user is.
+            end_session: whether the session closes once the query has finished.
+            began: monotonic seconds at which it arrived, when that was earlier than now.
+        """
+        known = closed(scenario, self.settings.all_scenarios)
+        if known is None:
+            self.recorder.instruments.dropped(catalogue.QUERIES_STARTED.name)
+            known = OTHER
+        key = (known, self._hasher.hash(str.__str__(session))) if _usable(session) else None
+        return Query(self.recorder, known, key, ends_session=end_session, began=began)
+
+    def current_query(self) -> Query:
+        """The query that this code works for; outside of one, a harmless stand-in. Never None."""
+        return current_query() or self._no_query
+
+    @never_raises(catalogue.ACTIVE_USERS)
+    def end_session(self, session: str, scenario: str = LIVE) -> None:
+        """The user has left, without another query to say so."""
+        known = closed(scenario, self.settings.all_scenarios)
+        self.recorder.ledger.end_session((known or OTHER, self._hasher.hash(session)))
+
+    @never_raises(catalogue.RETRIES)
+    def retry(self, component: str) -> None:
+        """A call of a component is made again."""
+        self.recorder.instruments.retries.child(component).inc()
+
+    @never_raises(catalogue.QUEUE_WAIT)
+    def queue_wait(self, component: str, seconds: float) -> None:
+        """A call of a component waited so long for its turn."""
+        self.recorder.instruments.queue_wait.child(component).observe(_amount(seconds))
+
+    @never_raises(catalogue.QUEUE_DEPTH)
+    def queue_depth(self, component: str, value: float) -> None:
+        """So many calls of a component wait for their turn."""
+        self.recorder.instruments.queue_depth.child(component).set(_amount(value))
+
+    @never_raises(catalogue.BREAKER_STATE)
+    def breaker_state(self, component: str, state: str) -> None:
+        """The component's circuit breaker is in this state; another one than before is a transition."""
+        instruments = self.recorder.instruments
+        component = closed(component, self.settings.components) or self._dropped_component()
+        known = closed(state, BREAKER_STATES)
+        if known is None:
+            instruments.dropped(catalogue.BREAKER_STATE.name)
+        state = known or OTHER
+        with self._breaker_lock:
+            before = self._breaker_states.get(component)
+            if before == state:
+                return
+            self._breaker_states[component] = state
+            if before is not None:
+                instruments.breaker_state.child(component, before).set(0)
+            # Breakers begin closed, and many report only their changes.
+            if state != (before or "closed"):
+                instruments.breaker_transitions.child(component, state).inc()
+            instruments.breaker_state.child(component, state).set(1)
+
+    @never_raises(catalogue.BREAKER_REJECTIONS)
+    def breaker_rejection(self, component: str, state: str) -> None:
+        """The component's circuit breaker refused a call while it was in this state."""
+        self.recorder.instruments.breaker_rejections.child(component, state).inc()
+
+    @never_raises(catalogue.CACHE_ENTRIES)
+    def cache_entries(self, tier: str, count: float) -> None:
+        """A cache tier holds so many answers."""
+        self.recorder.instruments.cache_entries.child(tier).set(_amount(count))
+
+    @never_raises(catalogue.CACHE_EVICTIONS)
+    def cache_eviction(self, tier: str, count: float = 1) -> None:
+        """A cache tier dropped so many answers for want of room."""
+        self.recorder.instruments.cache_evictions.child(tier).inc(_amount(count))
+
+    @never_raises(catalogue.LLM_TOKENS)
+    def tokens(
+        self, component: str, provider: str, model: str, *, input_tokens: float, output_tokens: float
+    ) -> None:
+        """A model call used so many tokens, which also adds to its cost where its price is known."""
+        read, written = _amount(input_tokens), _amount(output_tokens)
+        instruments = self.recorder.instruments
+        key = next((known for known in self._prices if known == (component, provider, model)), None)
+        if key is None:
+            instruments.dropped(catalogue.LLM_TOKENS.name)
+            key = (OTHER, OTHER, OTHER)
+        instruments.tokens.child(*key, "input").inc(read)
+        instruments.tokens.child(*key, "output").inc(written)
+        price = self._prices.get(key)
+        if price is not None:
+            instruments.cost.child(*key).inc(price.cost(read, written))
+
+    def _dropped_component(self) -> str:
+        self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)
+        return OTHER
+
+
+def _usable(session: object) -> TypeGuard[str]:
+    return issubclass(type(session), str) and session != ""
+
+
+def _amount(value: float) -> float:
+    """The value, when a counter or gauge can hold it without being spoiled for good.
+
+    Raises:
+        ValueError: it is negative or not finite; the guard around every recording call counts that.
+    """
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError("an amount is 0 or more, and finite")
+    return number

@@ -1,0 +1,90 @@
+"""Memory of this process: read from /proc, and the peaks that fall between two scrapes.
+
+Resident memory is one small read (some 10 µs) and is sampled often; PSS, which does not count shared pages
+twice, walks every mapping (1 ms and more) and is read at scrapes only, at most once in a few seconds.
+Where there is no /proc the readings are None and the metrics are absent, not 0.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PSS_INTERVAL_SECONDS: Final = 5.0
+# Fields of /proc/self/stat after the command, which is in parentheses and may hold spaces.
+_START_TIME_FIELD: Final = 19
+
+
+def resident_bytes() -> float | None:
+    """Resident set size of this process (`/proc/self/statm`, second field), in bytes."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - twice as fast, and read very often
+            return float(int(statm.read().split()[1]) * _PAGE_BYTES)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def proportional_bytes() -> float | None:
+    """Proportional set size of this process (`/proc/self/smaps_rollup`), in bytes."""
+    try:
+        rollup = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+        line = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
+        return float(int(line.split()[1]) * 1024)
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def process_start_time() -> float:
+    """When this process started, in Unix seconds; when this was first asked, where /proc does not say."""
+    try:
+        stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+        ticks = int(stat.rpartition(")")[2].split()[_START_TIME_FIELD])
+        boot = next(
+            line for line in Path("/proc/stat").read_text(encoding="ascii").splitlines() if "btime" in line
+        )
+        return int(boot.split()[1]) + ticks / _TICKS_PER_SECOND
+    except (OSError, ValueError, IndexError, StopIteration):
+        return time.time()
+
+
+class ProportionalMemory:
+    """PSS, read again only when the last reading is a few seconds old."""
+
+    def __init__(self) -> None:
+        self._value: float | None = None
+        self._read_at = -_PSS_INTERVAL_SECONDS
+
+    def read(self, now: float) -> float | None:
+        """The last reading, or a new one when that is too old; ``now`` is monotonic seconds."""
+        if now - self._read_at >= _PSS_INTERVAL_SECONDS:
+            self._read_at = now
+            self._value = proportional_bytes()
+        return self._value
+
+
+class MemoryPeaks:
+    """The highest resident memory by scenario: reset, raised, and otherwise left as it is.
+
+    Not thread-safe: the caller holds one lock around every call.
+    """
+
+    def __init__(self, scenarios: tuple[str, ...], live: str) -> None:
+        self._live = live
+        self._peaks: dict[str, float] = dict.fromkeys((live, *scenarios), 0.0)
+
+    def reset(self, scenario: str, resident: float) -> None:
+        """The scenario's first session has opened: its peak begins anew; that of ``live`` never does."""
+        if scenario != self._live:
+            self._peaks[scenario] = resident
+
+    def raise_to(self, scenario: str, resident: float) -> None:
+        """Hold a reading against the peak of one scenario."""
+        self._peaks[scenario] = max(resident, self._peaks.get(scenario, 0.0))
+
+    def read(self) -> dict[str, float]:
+        """The peaks by scenario, in bytes; 0 for a scenario that has never been used."""
+        return dict(self._peaks)

@@ -1,0 +1,96 @@
+"""The page that documents every metric, written from the catalogue so that it cannot differ from it.
+
+Run ``python -m cmo_exporter.metrics_page docs/metrics.md`` after a change of the catalogue; without a path
+the page goes to standard output.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter.catalogue import CATALOGUE, LIVE, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cmo_exporter.catalogue import Metric
+
+_HEAD: Final = f"""# Metrics
+
+<!-- Written by `python -m cmo_exporter.metrics_page docs/metrics.md` from the catalogue; do not edit. -->
+
+Every metric that the exporter serves. What the words success, outcome, active user and scenario mean is
+decided in the design; names and label values are declared in `exporter/cmo_exporter/catalogue.py`, from which
+this page is written.
+
+- Label values come from closed lists. Anything else is recorded as `{OTHER}` (HTTP methods: `_OTHER`) and
+  counted in `cmo_series_dropped_total`.
+- Label sets of the configured scenarios, components, tiers and models are there from the start, at 0. Those
+  of `{OTHER}`, of HTTP routes and of unusual fallbacks appear when they are first needed.
+- `scenario` is `{LIVE}`, or one of the scenarios in the settings, which a load test names in a header.
+- Query metrics of one scrape are read at one instant: started is finished plus in progress, and in progress
+  is 0 only when everything has been counted.
+- A query without a session is counted as a query, but nobody is an active user by it.
+"""
+
+_LISTS_FROM_THE_SERVICE: Final = {
+    "scenario": f"`{LIVE}` and the scenarios of the settings",
+    "component": "the components of the settings",
+    "provider": "the providers of the settings",
+    "model": "the models of the settings",
+    "worker": "the worker of the settings",
+    "version": "the version of the service",
+    "revision": "the revision of the service",
+    "metric": "the metrics on this page",
+    "http_request_method": "the methods of HTTP",
+    "http_route": "the templates of the service's routes, `unmatched`",
+    "http_response_status_code": "100 to 599; 499 when the client has left",
+}
+
+
+def page() -> str:
+    """The page, in Markdown."""
+    return "\n".join([_HEAD, *(_section(metric) for metric in CATALOGUE)])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the page to the path given, or to standard output; returns the exit status."""
+    if len(arguments) > 1:
+        sys.stderr.write("usage: python -m cmo_exporter.metrics_page [PATH]\n")
+        return 2
+    if arguments:
+        try:
+            Path(arguments[0]).write_text(page(), encoding="utf-8")
+        except OSError as error:
+            sys.stderr.write(f"{arguments[0]} cannot be written: {error.strerror}. Give another path.\n")
+            return 1
+    else:
+        sys.stdout.write(page())
+    return 0
+
+
+def _section(metric: Metric) -> str:
+    lines = [f"## `{metric.name}`", "", metric.help, "", _kind(metric)]
+    if metric.labels:
+        lines += ["", "| label | values |", "|---|---|"]
+        lines += [f"| `{label}` | {_values(label, values)} |" for label, values in metric.labels.items()]
+    if metric.buckets:
+        edges = ", ".join(str(edge) for edge in metric.buckets)
+        lines += ["", f"Bucket edges in seconds: {edges}."]
+    return "\n".join(lines) + "\n"
+
+
+def _kind(metric: Metric) -> str:
+    return f"{metric.kind.value.capitalize()}{f', in {metric.unit}' if metric.unit else ''}."
+
+
+def _values(label: str, values: tuple[str, ...] | None) -> str:
+    if values is None:
+        return _LISTS_FROM_THE_SERVICE[label]
+    return ", ".join(f"`{value}`" for value in values)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

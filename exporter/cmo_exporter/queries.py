@@ -1,0 +1,256 @@
+"""A query: one user question from its beginning to its end, however it came.
+
+The service says what came of it; the transport says whether that reached the user. A success that was
+not delivered is none, so an error or a departure before the last byte overrides it; nothing ever turns
+a failure into a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final, Self
+
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import LIVE, OTHER, SOURCES
+from cmo_exporter.components import ComponentCall
+from cmo_exporter.guard import never_raises
+from cmo_exporter.instruments import closed
+
+if TYPE_CHECKING:
+    from contextvars import Token
+    from types import TracebackType
+
+    from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.recorder import Recorder
+    from cmo_exporter.users import SessionKey
+
+_REAL_ANSWERS: Final = frozenset({"cache", "lightrag", "perplexity"})
+
+_current: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
+
+
+def current_query() -> Query | None:
+    """The query that this code works for, unless it has finished."""
+    query = _current.get()
+    return query if query is not None and query.in_progress else None
+
+
+class Query:
+    """One user question; a context manager that counts it when it begins and when it ends.
+
+    The first outcome that the service names is the one that counts. Left without an outcome, the query is
+    an error. No method raises.
+    """
+
+    __slots__ = (
+        "_began",
+        "_cache_result",
+        "_ends_session",
+        "_finished",
+        "_first_token_seen",
+        "_left_at",
+        "_outcome",
+        "_recorder",
+        "_session",
+        "_source",
+        "_token",
+        "scenario",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        scenario: str = LIVE,
+        session: SessionKey | None = None,
+        *,
+        ends_session: bool = False,
+        began: float | None = None,
+    ) -> None:
+        self._recorder = recorder
+        self.scenario = scenario
+        self._session = session
+        self._ends_session = ends_session
+        self._began = began
+        self._left_at: float | None = None
+        self._outcome: str | None = None
+        self._source: str | None = None
+        self._cache_result: str | None = None
+        self._first_token_seen = False
+        self._finished = True
+        self._token: Token[Query | None] | None = None
+
+    @property
+    def errors(self) -> ErrorCounter:
+        """Where errors inside these methods are counted."""
+        return self._recorder.errors
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether the query has begun and not finished."""
+        return not self._finished
+
+    @never_raises(catalogue.ANSWERS)
+    def answered(self, source: str) -> None:
+        """The user gets an answer from ``source``.
+
+        From a cache, LightRAG or Perplexity it is a success; a stale answer or an apology is an error.
+        """
+        known = closed(source, SOURCES)
+        if known is None:
+            self._recorder.instruments.dropped(catalogue.ANSWERS.name)
+        self._claim("success" if known in _REAL_ANSWERS else "error", known or OTHER)
+
+    def failed(self) -> None:
+        """The query has failed, without even an apology."""
+        self._claim("error")
+
+    def timed_out(self) -> None:
+        """The query's own deadline has passed."""
+        self._claim("timeout")
+
+    def rejected(self) -> None:
+        """The query was refused before any work."""
+        self._claim("rejected")
+
+    def cancelled(self) -> None:
+        """The user has left."""
+        self._claim("cancelled")
+
+    @never_raises(catalogue.QUERY_CACHE_RESULTS_TOTAL)
+    def cache_result(self, result: str) -> None:
+        """What the caches as a whole did: ``hit``, ``miss`` or ``bypass``; the first call counts.
+
+        A query that never says so counts as ``bypass``: no cache was asked.
+        """
+        if self._cache_result is not None:
+            return
+        known = closed(result, catalogue.QUERY_CACHE_RESULTS)
+        if known is None:
+            self._recorder.instruments.dropped(catalogue.QUERY_CACHE_RESULTS_TOTAL.name)
+        self._cache_result = known or OTHER
+
+    @never_raises(catalogue.QUERY_TIME_TO_FIRST_TOKEN)
+    def first_token(self) -> None:
+        """The first piece of a streamed answer is on its way; the first call counts."""
+        if self._finished or self._first_token_seen or self._began is None:
+            return
+        self._first_token_seen = True
+        seconds = time.monotonic() - self._began
+        self._recorder.instruments.first_token.child(self.scenario).observe(seconds)
+
+    @never_raises(catalogue.CACHE_REQUESTS)
+    def cache_request(self, tier: str, result: str) -> None:
+        """One look-up in one cache tier: ``hit``, ``miss`` or ``error``."""
+        self._recorder.instruments.cache_requests.child(self.scenario, tier, result).inc()
+
+    @never_raises(catalogue.FALLBACKS)
+    def fallback(self, *, source: str, target: str, reason: str) -> None:
+        """The question is handed on from one source of answers to the next."""
+        self._recorder.instruments.fallbacks.child(self.scenario, source, target, reason).inc()
+
+    def component(self, name: str) -> ComponentCall:
+        """A call of a component for this query; a context manager."""
+        return ComponentCall(self._recorder, self.scenario, name)
+
+    def begin(self) -> None:
+        """Count the query as begun. `with` does this; a transport that cannot use it calls it itself."""
+        self._begin()
+
+    def client_left(self) -> None:
+        """The transport saw the user leave before the last byte; their waiting ends now."""
+        if self._left_at is None and not self._finished:
+            self._left_at = time.monotonic()
+
+    def undelivered(self) -> None:
+        """The transport answered with a failure, so the success that the service claims was none."""
+        if self._outcome == "success":
+            self._outcome, self._source = "error", None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Count the query as finished; later calls change nothing.
+
+        Args:
+            error: what ended it, when it did not end well.
+        """
+        self._finish(error)
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish(error)
+
+    def _claim(self, outcome: str, source: str | None = None) -> None:
+        # After a departure nothing can be delivered any more; see `_settled`.
+        if self._outcome is None:
+            self._outcome = outcome
+            self._source = source
+
+    @never_raises(catalogue.QUERIES_STARTED)
+    def _begin(self) -> None:
+        if self._token is not None:
+            return
+        if self._began is None:
+            self._began = time.monotonic()
+        self._finished = False
+        self._token = _current.set(self)
+        entered = self._recorder.ledger.begin(id(self), self.scenario, self._session, self._began)
+        if self._session is not None and not entered:
+            self._session = None
+            self._recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
+
+    @never_raises(catalogue.QUERIES)
+    def _finish(self, error: BaseException | None) -> None:
+        if self._finished or self._began is None:
+            return
+        self._finished = True
+        if self._token is not None:
+            # An asynchronous generator may be closed in another context than it was opened in.
+            with contextlib.suppress(ValueError):
+                _current.reset(self._token)
+        outcome, source = self._settled(error)
+        ended = time.monotonic() if self._left_at is None else self._left_at
+        self._recorder.ledger.finish(
+            id(self),
+            self.scenario,
+            self._session,
+            ends_session=self._ends_session,
+            outcome=outcome,
+            source=source,
+            cache_result=self._cache_result or "bypass",
+            seconds=ended - self._began,
+        )
+
+    def _settled(self, error: BaseException | None) -> tuple[str, str | None]:
+        outcome, source = self._outcome or "error", self._source
+        if error is None and self._left_at is None:
+            return outcome, source
+        # Not delivered: no answer, and no success. A failure that was known before stays what it is.
+        if self._outcome in (None, "success"):
+            left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
+            outcome = "cancelled" if left else "error"
+        return outcome, None
+
+
+class NoQuery(Query):
+    """Stands for the query where there is none: outcomes go nowhere, the rest is counted under ``live``."""
+
+    __slots__ = ()
+
+    def begin(self) -> None:
+        """Nothing begins."""
+
+    def cache_result(self, result: str) -> None:
+        """Counts nothing: there is no query whose result it could be."""
+
+    def _claim(self, outcome: str, source: str | None = None) -> None:
+        """Outcomes of no query count nothing."""
+
+    def __enter__(self) -> Self:
+        return self

@@ -1,0 +1,20 @@
+"""What every recording call needs: the instruments, the books, and where errors are counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.instruments import Instruments
+    from cmo_exporter.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """Handed to queries and component calls, which thereby know nothing of threads or servers."""
+
+    instruments: Instruments
+    ledger: Ledger
+    errors: ErrorCounter

@@ -1,0 +1,139 @@
+"""The settings of an exporter: the closed lists of its labels, where it serves, how often it samples."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter.catalogue import LIVE, OTHER
+from cmo_exporter.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_HIGHEST_PORT: Final = 65535
+
+
+@dataclass(frozen=True)
+class Price:
+    """Price of a model in US dollars per million tokens."""
+
+    input: float
+    output: float
+
+    def __post_init__(self) -> None:
+        """Refuse a price that would make the cost fall or vanish.
+
+        Raises:
+            SettingsError: a price is negative or not finite.
+        """
+        for name, value in (("input", self.input), ("output", self.output)):
+            if not math.isfinite(value) or value < 0:
+                raise SettingsError(f"The {name} price is {value!r}; it must be 0 or more US dollars.")
+
+    def cost(self, input_tokens: float, output_tokens: float) -> float:
+        """Cost in US dollars of one model call."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
+
+
+@dataclass(frozen=True)
+class ExporterSettings:
+    """How an exporter names, serves and samples what it measures.
+
+    Attributes:
+        scenarios: the load-test scenarios that a client may name; ``live`` always exists.
+        honour_scenario_header: whether `X-CMO-Scenario` is believed. Off by default, because a client that
+            may choose its scenario may hide its failures from the live figures.
+        components: what the service calls to answer a question.
+        models: (component, provider, model) of every model whose tokens are counted.
+        prices: US dollars per million tokens, by model. A model without a price has no cost series: an
+            unknown price is not a price of 0.
+        host: address that ``/metrics`` listens on.
+        port: its port; 0 takes a free one, which ``Exporter.metrics_url`` then tells.
+        session_idle_timeout_seconds: a session without a query for so long is closed.
+        memory_sample_interval_seconds: how often resident memory is read for its peaks.
+        loop_lag_interval_seconds: how often the event loop is asked to run a callback.
+        version: version of the service, for ``cmo_build_info``.
+        revision: its revision, for ``cmo_build_info``.
+        worker: value of the label ``worker``; a process with several workers gives each its own.
+        maximum_sessions: sessions beyond so many are not followed, and counted as dropped.
+        maximum_http_series: combinations of method, route and status beyond so many become ``_other``.
+        otlp_endpoint: base URL of an OpenTelemetry collector. Without it, the variable
+            OTEL_EXPORTER_OTLP_ENDPOINT decides; without both there are no traces.
+        service_name: ``service.name`` of the traces; OTEL_SERVICE_NAME goes before it.
+    """
+
+    scenarios: tuple[str, ...] = ()
+    honour_scenario_header: bool = False
+    components: tuple[str, ...] = ()
+    models: tuple[tuple[str, str, str], ...] = ()
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    port: int = 0
+    session_idle_timeout_seconds: float = 60.0
+    memory_sample_interval_seconds: float = 0.1
+    loop_lag_interval_seconds: float = 0.25
+    version: str = "unknown"
+    revision: str = "unknown"
+    worker: str = "0"
+    maximum_sessions: int = 10_000
+    maximum_http_series: int = 100
+    otlp_endpoint: str | None = None
+    service_name: str = "cmo"
+
+    def __post_init__(self) -> None:
+        """Hold every setting against what can work.
+
+        Raises:
+            SettingsError: a value cannot work; the message names the setting and what is expected.
+        """
+        _check_names("scenarios", self.scenarios, reserved=(LIVE,))
+        _check_names("components", self.components)
+        self._check_models()
+        if not 0 <= self.port <= _HIGHEST_PORT:
+            raise SettingsError(f"port is {self.port}; it must be 0 (any free port) to {_HIGHEST_PORT}.")
+        for name in (
+            "session_idle_timeout_seconds",
+            "memory_sample_interval_seconds",
+            "loop_lag_interval_seconds",
+            "maximum_sessions",
+            "maximum_http_series",
+        ):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value <= 0:
+                raise SettingsError(f"{name} is {value!r}; it must be above 0.")
+        object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
+
+    @property
+    def all_scenarios(self) -> tuple[str, ...]:
+        """``live`` and the scenarios of the list."""
+        return (LIVE, *self.scenarios)
+
+    def _check_models(self) -> None:
+        for component, _, model in self.models:
+            if component not in self.components:
+                raise SettingsError(
+                    f"models names component {component!r} for {model!r}; "
+                    f"components are: {', '.join(self.components) or 'none'}."
+                )
+        known = {model for _, _, model in self.models}
+        unknown = sorted(set(self.prices) - known)
+        if unknown:
+            raise SettingsError(
+                f"prices names {', '.join(unknown)}; models are: {', '.join(sorted(known)) or 'none'}."
+            )
+
+
+def _check_names(setting: str, names: tuple[str, ...], reserved: tuple[str, ...] = ()) -> None:
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (*reserved, OTHER):
+            raise SettingsError(
+                f"{setting} holds {name!r}; a name is lower-case letters, digits and underscores, begins "
+                f"with a letter, and is not {' or '.join((*reserved, OTHER))}."
+            )
+    if len(set(names)) != len(names):
+        raise SettingsError(f"{setting} holds a name twice: {', '.join(names)}.")

@@ -1,0 +1,352 @@
+"""Three tiers that hold answers: memory (L1), a file (L2) and Redis (L3), asked in that order.
+
+A cache must never break or delay a query: a tier that fails or is slow gives the result ``error`` and is then
+left alone for a while. Answers are stored as text under a hash of the question, without pickle: whoever can
+write to the file or to Redis must not be able to run code here. The text of a question is stored nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import sqlite3
+import time
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from cachetools import TTLCache
+from redis import asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+_REDIS_PREFIX: Final = "cmo:answer:"
+_FILE_NAME: Final = "answers.sqlite3"
+_PRUNE_SHARE: Final = 0.05
+_Result = TypeVar("_Result")
+
+
+class CacheError(Exception):
+    """A tier could not be asked. The message names the cause and holds nothing of the question."""
+
+
+def cache_key(question: str, mode: str, version: str) -> str:
+    """The key of an answer: SHA-256 of the normalised question, the mode and the index's version.
+
+    Case, width, white space and closing punctuation do not make another question.
+    """
+    normalised = " ".join(unicodedata.normalize("NFKC", question).casefold().split()).rstrip(" ?!.")
+    return hashlib.sha256("\0".join((version, mode, normalised)).encode()).hexdigest()
+
+
+class Tier(Protocol):
+    """One tier. ``get`` and ``put`` raise CacheError when it cannot be asked."""
+
+    @property
+    def name(self) -> str:
+        """The tier's name in metrics and trails: l1, l2 or l3."""
+
+    async def get(self, key: str) -> str | None:
+        """The answer under a key, or None."""
+
+    async def put(self, key: str, answer: str) -> None:
+        """Keep an answer under a key."""
+
+    async def entries(self) -> int:
+        """How many answers the tier holds."""
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class _CountingCache(TTLCache[str, str]):
+    """A TTLCache that tells of each entry it drops for want of room. Entries that expire are none."""
+
+    def __init__(self, entries: int, ttl_seconds: float, on_eviction: Callable[[int], None]) -> None:
+        super().__init__(entries, ttl_seconds)
+        self._on_eviction = on_eviction
+
+    def popitem(self) -> tuple[str, str]:
+        item = super().popitem()
+        self._on_eviction(1)
+        return item
+
+
+class MemoryTier:
+    """L1: the most recently used answers, in this process."""
+
+    name: Final = "l1"
+
+    def __init__(self, entries: int, ttl_seconds: float, on_eviction: Callable[[int], None]) -> None:
+        self._cache = _CountingCache(entries, ttl_seconds, on_eviction)
+
+    async def get(self, key: str) -> str | None:
+        """The answer under a key, or None."""
+        return self._cache.get(key)
+
+    async def put(self, key: str, answer: str) -> None:
+        """Keep an answer under a key."""
+        self._cache[key] = answer
+
+    async def entries(self) -> int:
+        """How many unexpired answers there are."""
+        self._cache.expire()
+        return len(self._cache)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class DiskTier:
+    """L2: an SQLite file, used from one thread of its own so that no disk access stops the event loop.
+
+    Oldest answers make room for new ones. A file that is damaged or locked is reported and left as it is.
+    """
+
+    name: Final = "l2"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        entries: int,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        on_eviction: Callable[[int], None],
+    ) -> None:
+        self._path = directory / _FILE_NAME
+        self._limit = entries
+        self._ttl_seconds = ttl_seconds
+        self._timeout_seconds = timeout_seconds
+        self._on_eviction = on_eviction
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache-l2")
+        self._connection: sqlite3.Connection | None = None
+        self._count = 0
+
+    async def get(self, key: str) -> str | None:
+        """The answer under a key, or None."""
+        return await self._run(lambda: self._get(key))
+
+    async def put(self, key: str, answer: str) -> None:
+        """Keep an answer under a key."""
+        evicted = await self._run(lambda: self._put(key, answer))
+        if evicted:
+            self._on_eviction(evicted)
+
+    async def entries(self) -> int:
+        """How many answers the file holds, expired ones that wait to be removed included."""
+        return await self._run(self._entries)
+
+    async def close(self) -> None:
+        """Close the file."""
+        with suppress(CacheError):
+            await self._run(self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], _Result]) -> _Result:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await loop.run_in_executor(self._thread, self._guarded, work)
+        except TimeoutError:
+            raise CacheError(f"{self._path} did not answer in {self._timeout_seconds:g} s") from None
+
+    def _guarded(self, work: Callable[[], _Result]) -> _Result:
+        try:
+            return work()
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            raise CacheError(f"{self._path}: {error}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=self._timeout_seconds / 2, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS answers "
+                    "(key TEXT PRIMARY KEY, answer TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
+                )
+                connection.execute("CREATE INDEX IF NOT EXISTS answers_by_age ON answers (expires)")
+                self._count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _get(self, key: str) -> str | None:
+        row = (
+            self._connect()
+            .execute("SELECT answer FROM answers WHERE key = ? AND expires > ?", (key, time.time()))
+            .fetchone()
+        )
+        return None if row is None else str(row[0])
+
+    def _put(self, key: str, answer: str) -> int:
+        connection, now = self._connect(), time.time()
+        known = connection.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone()
+        connection.execute(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, answer, now + self._ttl_seconds)
+        )
+        self._count += known is None
+        return self._make_room(connection, now) if self._count > self._limit else 0
+
+    def _make_room(self, connection: sqlite3.Connection, now: float) -> int:
+        """Remove what has expired, then the oldest, some at a time; returns how many were still good."""
+        self._count -= connection.execute("DELETE FROM answers WHERE expires <= ?", (now,)).rowcount
+        if self._count <= self._limit:
+            return 0
+        surplus = self._count - self._limit + int(self._limit * _PRUNE_SHARE)
+        evicted = connection.execute(
+            "DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY expires LIMIT ?)", (surplus,)
+        ).rowcount
+        self._count -= evicted
+        return evicted
+
+    def _entries(self) -> int:
+        self._connect()
+        return self._count
+
+
+class RedisTier:
+    """L3: Redis, shared by every instance of the service. The client's own retries are off."""
+
+    name: Final = "l3"
+
+    def __init__(self, url: str, *, ttl_seconds: float, timeout_seconds: float, connections: int) -> None:
+        self._ttl_milliseconds = max(1, round(ttl_seconds * 1000))
+        self._timeout_seconds = timeout_seconds
+        # By default the client tries three more times, with waits of up to ten seconds.
+        pool = redis.BlockingConnectionPool.from_url(
+            url,
+            max_connections=connections,
+            timeout=timeout_seconds,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+        )
+        self._client = redis.Redis(connection_pool=pool)
+
+    async def get(self, key: str) -> str | None:
+        """The answer under a key, or None."""
+        found = await self._run(self._client.get(_REDIS_PREFIX + key))
+        return None if found is None else str(found)
+
+    async def put(self, key: str, answer: str) -> None:
+        """Keep an answer under a key."""
+        await self._run(self._client.set(_REDIS_PREFIX + key, answer, px=self._ttl_milliseconds))
+
+    async def entries(self) -> int:
+        """How many keys the Redis database holds."""
+        return int(await self._run(self._client.dbsize()))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose(close_connection_pool=True)
+
+    async def _run(self, command: Awaitable[_Result]) -> _Result:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await command
+        except TimeoutError:
+            raise CacheError(f"Redis did not answer in {self._timeout_seconds:g} s") from None
+        except (RedisError, OSError, UnicodeDecodeError) as error:
+            raise CacheError(f"Redis: {type(error).__name__}") from None
+
+
+class RestingTier:
+    """A tier that is left alone for a while after it has failed.
+
+    Without it every query waits for the time-out of a tier that is down. One warning is logged for a
+    failure, and one line when the tier is back.
+    """
+
+    def __init__(
+        self, tier: Tier, *, rest_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tier = tier
+        self._rest_seconds = rest_seconds
+        self._clock = clock
+        self._resting_until = 0.0
+        self._problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The tier's name."""
+        return self._tier.name
+
+    @property
+    def problem(self) -> str | None:
+        """Why the tier could not be asked the last time, or None when it could."""
+        return self._problem
+
+    async def get(self, key: str) -> str | None:
+        """The answer under a key, or None.
+
+        Raises:
+            CacheError: the tier has just failed, or fails now.
+        """
+        return await self._guarded(lambda: self._tier.get(key))
+
+    async def put(self, key: str, answer: str) -> None:
+        """Keep an answer under a key.
+
+        Raises:
+            CacheError: the tier has just failed, or fails now.
+        """
+        await self._guarded(lambda: self._tier.put(key, answer))
+
+    async def entries(self) -> int:
+        """How many answers the tier holds.
+
+        Raises:
+            CacheError: the tier has just failed, or fails now.
+        """
+        return await self._guarded(self._tier.entries)
+
+    async def close(self) -> None:
+        """Close the tier."""
+        await self._tier.close()
+
+    async def _guarded(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        if self._problem is not None and self._clock() < self._resting_until:
+            raise CacheError(self._problem)
+        try:
+            result = await work()
+        except CacheError as error:
+            if self._problem is None:
+                _log.warning("cache %s cannot be used, queries go on without it: %s", self.name, error)
+            self._problem = str(error)
+            self._resting_until = self._clock() + self._rest_seconds
+            raise
+        if self._problem is not None:
+            _log.info("cache %s can be used again", self.name)
+            self._problem = None
+        return result
+
+
+async def keep(tiers: Sequence[RestingTier], key: str, answer: str) -> None:
+    """Write an answer into several tiers at once; a tier that fails is passed over."""
+    results = await asyncio.gather(*(tier.put(key, answer) for tier in tiers), return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, CacheError):
+            raise result

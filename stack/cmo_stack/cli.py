@@ -1,0 +1,226 @@
+"""The ``cmo`` command: every room's commands, loaded when used, and every error mapped to an exit status.
+
+``cmo --help`` and shell completion run often and must be quick, so this module knows the commands by name and
+one line of help, and imports a room when its command is run. A base installation lacks what most commands
+need; such a command says which line installs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+from click.shell_completion import CompletionItem
+
+from cmo_stack.exit_status import ExitStatus, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DISTRIBUTION: Final = "cmo-observability"
+DEBUG_VARIABLE: Final = "CMO_DEBUG"
+_COMPLETION_VARIABLE: Final = "_CMO_COMPLETE"
+
+
+class ExtraMissingError(Exception):
+    """A command needs packages that are not installed; the message holds the line that installs them."""
+
+    exit_status = ExitStatus.USAGE
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """A command by where it is; ``extras`` are what it needs of the distribution's optional dependencies."""
+
+    name: str
+    module: str
+    help: str
+    extras: tuple[str, ...] = ()
+
+    def load(self) -> click.Command:
+        """Import the command.
+
+        Raises:
+            ExtraMissingError: a package that it needs is not installed.
+        """
+        try:
+            command = getattr(importlib.import_module(self.module), self.name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0].startswith("cmo_"):
+                raise
+            raise ExtraMissingError(missing_extra(self.name, self.extras, error.name)) from error
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{self.module}.{self.name} is no click command")
+        return command
+
+
+_EVERYTHING: Final = ("oracle", "slo", "loadtest")
+COMMANDS: Final = {
+    command.name: command
+    for command in (
+        LazyCommand(
+            "demo", "cmo_stack.demo", "Run the whole path on this machine and print a verdict.", _EVERYTHING
+        ),
+        LazyCommand(
+            "stack", "cmo_stack.cli_stack", "Start, stop and look at the stack on this machine.", _EVERYTHING
+        ),
+        LazyCommand(
+            "loadtest", "cmo_loadtest.cli", "Drive the load-test scenarios against a service.", ("loadtest",)
+        ),
+        LazyCommand("check", "cmo_slo.cli", "Judge a run or a window against the objectives.", ("slo",)),
+        LazyCommand(
+            "rules", "cmo_slo.cli", "Compile objectives into Prometheus rules, or check them.", ("slo",)
+        ),
+        LazyCommand(
+            "dashboards",
+            "cmo_dashboards.cli",
+            "Build the Grafana dashboards, or check them.",
+            ("dashboards",),
+        ),
+    )
+}
+
+
+def missing_extra(command: str, extras: Sequence[str], package: str) -> str:
+    """What to tell a user whose installation lacks what a command needs."""
+    line = f"pip install '{DISTRIBUTION}[{','.join(extras)}]'"
+    return f"`cmo {command}` needs {package}, which is not installed. Install it with:\n\n    {line}\n"
+
+
+class LazyGroup(click.Group):
+    """A group that lists its commands without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All commands, in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        return COMMANDS[cmd_name].load() if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands from what is known without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(command.name, command.help) for command in COMMANDS.values()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name without importing any."""
+        names = [
+            CompletionItem(command.name, help=command.help)
+            for command in COMMANDS.values()
+            if command.name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted:
+        click.echo(f"cmo {metadata.version(DISTRIBUTION)}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CMO"},
+    epilog="""\b
+Examples:
+  cmo demo                                  everything, on this machine, in three minutes
+  cmo stack up                              leave the stack running, to look at it
+  cmo loadtest run                          drive the four scenarios
+  cmo check --run .cmo/runs/ID/manifest.json
+\b
+Exit status: 0 compliant or done, 1 non-compliant, 2 inconclusive, 3 wrong usage or
+objectives, 4 the data source could not be read, 5 a fault of cmo itself.
+\b
+Shell completion: eval "$(_CMO_COMPLETE=bash_source cmo)"   (or zsh_source, fish_source)
+""",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version.",
+)
+def cli() -> None:
+    """Service level objectives and observability for LLM question-answering services."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; no exception leaves it but a request to complete."""
+    try:
+        return _invoke(arguments)
+    except SystemExit as request:
+        return _status_of_exit(request)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return ExitStatus.INTERRUPTED
+    except BrokenPipeError:
+        _silence_standard_output()
+        return ExitStatus.BROKEN_PIPE
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return explained(error) or ExitStatus.USAGE
+    except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
+        return _report(error)
+
+
+def main() -> NoReturn:
+    """The entry point of ``cmo``."""
+    if _COMPLETION_VARIABLE in os.environ:
+        cli.main(prog_name="cmo")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    try:
+        with cli.make_context("cmo", list(arguments)) as context:
+            result: Any = cli.invoke(context)
+    except click.exceptions.Exit as request:
+        result = request.exit_code
+    sys.stdout.flush()
+    return result if isinstance(result, int) else ExitStatus.COMPLIANT
+
+
+def _status_of_exit(request: SystemExit) -> int:
+    """Commands leave by click's ``Context.exit``; this is a signal, or a library, and no verdict."""
+    if request.code in (None, 0):
+        return ExitStatus.COMPLIANT
+    if isinstance(request.code, int) and request.code > 128:
+        return request.code
+    _complain(f"ended unexpectedly ({request.code})")
+    return ExitStatus.FAULT
+
+
+def _report(error: Exception) -> int:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error, file=sys.stderr)
+    status = explained(error)
+    if status is not None:
+        _complain(str(error))
+        return status
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    _complain(
+        f"a fault of cmo itself: {what} - please report it, with what `{DEBUG_VARIABLE}=1 cmo ...` prints."
+    )
+    return ExitStatus.FAULT
+
+
+def _complain(message: str) -> None:
+    click.echo(f"cmo: {message}", err=True)
+
+
+def _silence_standard_output() -> None:
+    """Keep the interpreter from complaining about a reader who has left when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

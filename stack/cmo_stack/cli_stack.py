@@ -1,0 +1,117 @@
+"""``cmo stack up|down|status``: a stack that stays, for people to look at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cmo_stack import detached, topology
+from cmo_stack.exit_status import ExitStatus
+from cmo_stack.ports import Ports
+from cmo_stack.stack_options import port_options, profile_option, quiet_option, state_directory, wanted_ports
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  cmo stack up
+  cmo stack up --profile healthy --prometheus-port 19090
+  cmo stack status
+  cmo stack down
+"""
+)
+def stack() -> None:
+    """Prometheus, Alertmanager, Redis, upstream stub, reference service and pager, on this machine."""
+
+
+@stack.command()
+@profile_option
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the upstream stub.")
+@click.option(
+    "--scrape-interval",
+    type=click.IntRange(1, 60),
+    default=15,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often Prometheus scrapes and evaluates rules.",
+)
+@port_options
+@quiet_option
+def up(*, profile: str, seed: int, scrape_interval: int, quiet: bool, **options: Any) -> None:
+    """Start the stack, print its addresses, and leave it running. Well-known ports are taken where free."""
+    home = _home()
+    if home.running():
+        click.echo(
+            "The stack is already running. `cmo stack status` shows it, `cmo stack down` stops it.", err=True
+        )
+        _show_addresses(home)
+        return
+    settings = topology.Settings(
+        ports=Ports.choose(wanted_ports(options), prefer_defaults=True),
+        directory=home.directory,
+        index_directory=state_directory() / "index",
+        profile=profile,
+        seed=seed,
+        scrape_interval_seconds=scrape_interval,
+    )
+    detached.start(
+        settings, home, tell=lambda line: None if quiet else click.echo(f"started {line}", err=True)
+    )
+    _show_addresses(home)
+    click.echo("Stop it with `cmo stack down`.", err=True)
+
+
+@stack.command()
+def down() -> None:
+    """Stop the stack; nothing of it is left running."""
+    stopped = detached.stop(_home())
+    click.echo("The stack is stopped." if stopped else "No stack is running.", err=True)
+
+
+@stack.command()
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def status(context: click.Context, *, form: str) -> None:
+    """Show each part and whether it serves; exit status 0 when all do, 4 otherwise."""
+    home = _home()
+    state = home.state if home.running() else None
+    parts = [] if state is None else _health(state)
+    if form == "json":
+        phase = "stopped" if state is None else state.phase
+        click.echo(json.dumps({"schema": "cmo.stack-status/v1", "phase": phase, "parts": parts}, indent=2))
+    else:
+        click.echo(_table(state, parts))
+    serving = state is not None and state.phase == "running" and all(part["serves"] for part in parts)
+    context.exit(ExitStatus.COMPLIANT if serving else ExitStatus.UNREADABLE)
+
+
+def _home() -> detached.Home:
+    return detached.Home(state_directory() / "stack")
+
+
+def _health(state: detached.State) -> list[dict[str, Any]]:
+    checks = topology.checks(state.ports)
+    return [
+        {"name": part.name, "serves": checks[part.name](), "address": part.address, "version": part.version}
+        for part in state.parts
+    ]
+
+
+def _table(state: detached.State | None, parts: list[dict[str, Any]]) -> str:
+    if state is None:
+        return "No stack is running. Start one with `cmo stack up`."
+    lines = [f"The stack is {state.phase} (profile {state.profile})."]
+    for part in parts:
+        health = "serves" if part["serves"] else "DOWN"
+        lines.append(f"  {part['name']:<13} {health:<7} {part['address']}  ({part['version']})")
+    if not all(part["serves"] for part in parts):
+        lines.append(f"Logs: {_home().log.parent}")
+    return "\n".join(lines)
+
+
+def _show_addresses(home: detached.Home) -> None:
+    state = home.state
+    for part in state.parts if state else ():
+        click.echo(f"{part.name:<13} {part.address}")

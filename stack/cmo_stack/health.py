@@ -1,0 +1,56 @@
+"""Ask a server of the stack whether it serves: over loopback, never through a proxy, in the standard library.
+
+Every function answers, rather than raises, when nothing listens: it is asked again and again while a server
+starts, and once by ``cmo stack status``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Final
+
+LOOPBACK: Final = "127.0.0.1"
+_TIMEOUT_SECONDS: Final = 5.0
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Status and body of a GET request; status 0 when nothing answers."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether a GET request is answered with 200."""
+    return get(port, path)[0] == http.client.OK
+
+
+def redis_answers(port: int) -> bool:
+    """Whether a Redis answers a PING."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=_TIMEOUT_SECONDS) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def target_is_scraped(prometheus_port: int, job: str) -> bool:
+    """Whether Prometheus is ready and has scraped every target of a job, of which there is at least one."""
+    if not answers(prometheus_port, "/-/ready"):
+        return False
+    status, body = get(prometheus_port, "/api/v1/targets?state=active")
+    if status != http.client.OK:
+        return False
+    targets = [
+        target for target in json.loads(body)["data"]["activeTargets"] if target["labels"].get("job") == job
+    ]
+    return bool(targets) and all(target["health"] == "up" for target in targets)

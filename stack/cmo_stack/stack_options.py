@@ -1,0 +1,50 @@
+"""The options that ``cmo stack up`` and ``cmo demo`` share, and where this project keeps what it writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from cmo_oracle.profile import PROFILE_NAMES
+
+from cmo_stack.ports import Ports, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STATE_DIRECTORY_VARIABLE: Final = "CMO_STATE_DIR"
+
+
+def state_directory() -> Path:
+    """Where runs, stacks and indexes are kept: ``CMO_STATE_DIR``, else ``.cmo`` in the current folder."""
+    return Path(os.environ.get(STATE_DIRECTORY_VARIABLE) or ".cmo").resolve()
+
+
+def port_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for every port of the stack; they arrive as ``<part>_port``."""
+    for part in reversed(Ports.names()):
+        command = click.option(
+            f"--{part}-port",
+            type=click.IntRange(1, 65535),
+            envvar=variable(part),
+            metavar="PORT",
+            help=f"Port of the {part} (or {variable(part)}).",
+        )(command)
+    return command
+
+
+def wanted_ports(options: dict[str, Any]) -> dict[str, int | None]:
+    """The ports among a command's options, by part."""
+    return {part: options[f"{part}_port"] for part in Ports.names()}
+
+
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(PROFILE_NAMES),
+    default="report",
+    show_default=True,
+    help="Settings of the reference service: those that the report criticises, or healthy ones.",
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")

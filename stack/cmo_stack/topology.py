@@ -1,0 +1,237 @@
+"""What the stack consists of, as data: each part's command, how to tell that it serves, and its address.
+
+The order is the order of starting: a part stands after what it needs. Stopping goes the other way.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cmo_loadtest.scenarios import SCENARIOS
+from cmo_oracle.profile import load_profile
+
+from cmo_stack import configuration, health, servers
+from cmo_stack.health import LOOPBACK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from cmo_stack.ports import Ports
+
+OBJECTIVES: Final = "cmo-015"
+
+JOB: Final = "cmo"
+"""The scrape job of the service."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One stack. ``directory`` holds all that it writes; the engine's index outlives it."""
+
+    ports: Ports
+    directory: Path
+    index_directory: Path
+    profile: str = "report"
+    seed: int = 1
+    scrape_interval_seconds: int = 15
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the stack."""
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+    address: str
+    serves: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def parts(settings: Settings) -> tuple[Part, ...]:
+    """Every part of the stack, in the order of starting; writes their configuration into its directory.
+
+    Raises:
+        ServerMissingError: a server is not on this machine.
+    """
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    return (
+        _redis(settings),
+        _upstream(settings),
+        _service(settings),
+        _pager(settings),
+        _alertmanager(settings),
+        _prometheus(settings),
+    )
+
+
+def checks(ports: Ports) -> dict[str, Callable[[], bool]]:
+    """For each part by name, whether it serves now."""
+    return {
+        "redis": partial(health.redis_answers, ports.redis),
+        "upstream": partial(health.answers, ports.upstream, "/healthz"),
+        "service": partial(health.answers, ports.service, "/readyz"),
+        "pager": partial(health.answers, ports.pager, "/healthz"),
+        "alertmanager": partial(health.answers, ports.alertmanager, "/-/ready"),
+        "prometheus": partial(health.target_is_scraped, ports.prometheus, JOB),
+    }
+
+
+def timing_log(settings: Settings) -> Path:
+    """Where the service's independent timer writes."""
+    return settings.directory / "timing.jsonl"
+
+
+def page_log(settings: Settings) -> Path:
+    """Where the pager keeps what it receives."""
+    return settings.directory / "pages.jsonl"
+
+
+def _redis(settings: Settings) -> Part:
+    server, port = servers.newest("redis-server"), settings.ports.redis
+    # A cache only: nothing is kept, and room is made by dropping what was used least recently.
+    options = [
+        "--bind",
+        LOOPBACK,
+        "--port",
+        str(port),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+    ]
+    limits = ["--maxmemory", "256mb", "--maxmemory-policy", "allkeys-lru"]
+    return Part(
+        name="redis",
+        version=server.label,
+        command=(str(server.path), *options, *limits, "--dir", str(settings.directory)),
+        address=f"redis://{LOOPBACK}:{port}/0",
+        environment=server.environment,
+        serves=checks(settings.ports)["redis"],
+    )
+
+
+def _upstream(settings: Settings) -> Part:
+    port = settings.ports.upstream
+    calibration = load_profile(settings.profile).upstream_calibration
+    options = ["--port", str(port), "--calibration", calibration, "--seed", str(settings.seed)]
+    return _python_part(
+        "upstream",
+        ["cmo_oracle.upstream", *options],
+        version=f"stub, calibration {calibration}",
+        address=f"http://{LOOPBACK}:{port}/v1",
+        serves=checks(settings.ports)["upstream"],
+    )
+
+
+def _service(settings: Settings) -> Part:
+    ports = settings.ports
+    options = {
+        "--profile": settings.profile,
+        "--port": ports.service,
+        "--metrics-port": ports.metrics,
+        "--upstream-url": f"http://{LOOPBACK}:{ports.upstream}/v1",
+        "--redis-url": f"redis://{LOOPBACK}:{ports.redis}/0",
+        "--index-directory": settings.index_directory,
+        "--cache-directory": settings.directory / "cache",
+        "--timing-log": timing_log(settings),
+    }
+    words = [str(word) for option in options.items() for word in option]
+    scenarios = [word for name in SCENARIOS for word in ("--scenario", name)]
+    return _python_part(
+        "service",
+        ["cmo_oracle", *words, *scenarios],
+        version=f"profile {settings.profile}",
+        address=f"http://{LOOPBACK}:{ports.service} (metrics: http://{LOOPBACK}:{ports.metrics}/metrics)",
+        serves=checks(ports)["service"],
+    )
+
+
+def _pager(settings: Settings) -> Part:
+    port = settings.ports.pager
+    return _python_part(
+        "pager",
+        ["cmo_stack.pager", "--port", str(port), "--log", str(page_log(settings))],
+        version="receives pages",
+        address=f"http://{LOOPBACK}:{port}/pages",
+        serves=checks(settings.ports)["pager"],
+    )
+
+
+def _alertmanager(settings: Settings) -> Part:
+    server, port = servers.newest("alertmanager"), settings.ports.alertmanager
+    committed = configuration.committed("alertmanager", "alertmanager.yml")
+    rendered = settings.directory / "alertmanager.yml"
+    rendered.write_text(
+        configuration.alertmanager_configuration(
+            committed.read_text(), ports=settings.ports, directory=committed.parent
+        )
+    )
+    options = (
+        f"--config.file={rendered}",
+        f"--storage.path={settings.directory / 'alertmanager'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--cluster.listen-address=",  # one of its kind: no gossip port
+    )
+    return Part(
+        name="alertmanager",
+        version=server.label,
+        command=(str(server.path), *options),
+        address=f"http://{LOOPBACK}:{port}",
+        environment=server.environment,
+        serves=checks(settings.ports)["alertmanager"],
+    )
+
+
+def _prometheus(settings: Settings) -> Part:
+    server, port = servers.newest("prometheus"), settings.ports.prometheus
+    rendered = settings.directory / "prometheus.yml"
+    rendered.write_text(
+        configuration.prometheus_configuration(
+            configuration.committed("prometheus", "prometheus.yml").read_text(),
+            ports=settings.ports,
+            scrape_interval_seconds=settings.scrape_interval_seconds,
+            rules=[configuration.rule_file(OBJECTIVES, settings.scrape_interval_seconds, settings.directory)],
+        )
+    )
+    options = (
+        f"--config.file={rendered}",
+        f"--storage.tsdb.path={settings.directory / 'prometheus'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--enable-feature=exemplar-storage",
+    )
+    return Part(
+        name="prometheus",
+        version=server.label,
+        command=(str(server.path), *options),
+        address=f"http://{LOOPBACK}:{port}",
+        environment=server.environment,
+        serves=checks(settings.ports)["prometheus"],
+    )
+
+
+def _python_part(
+    name: str, module_and_options: list[str], *, version: str, address: str, serves: Callable[[], bool]
+) -> Part:
+    return Part(
+        name=name,
+        version=version,
+        command=(sys.executable, "-m", *module_and_options),
+        address=address,
+        serves=serves,
+        environment={"PYTHONUNBUFFERED": "1", **_no_proxy_for_loopback(os.environ)},
+    )
+
+
+def _no_proxy_for_loopback(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that keep HTTP clients from asking a proxy for our own servers."""
+    exceptions = [environment.get("no_proxy") or environment.get("NO_PROXY") or "", LOOPBACK, "localhost"]
+    value = ",".join(part for part in exceptions if part)
+    return {"no_proxy": value, "NO_PROXY": value}

@@ -1,0 +1,169 @@
+"""The whole stack under real load, run once for all the tests that only look at it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from cmo_loadtest.runner import RunOptions, run_scenarios
+from cmo_loadtest.scenarios import SCENARIOS
+from cmo_stack import configuration, health, servers, topology
+from cmo_stack.ports import Ports
+from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+PATIENCE_SECONDS = 120.0
+SCRAPES_BEFORE_LOAD = 2
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What ``cmo check`` answered."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The JSON verdict on standard output."""
+        parsed: dict[str, Any] = json.loads(self.stdout)
+        return parsed
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A load test that has happened, and the Prometheus servers that watched it, by scrape interval."""
+
+    stack: Stack
+    directory: Path
+    prometheus_urls: dict[str, str]
+
+    @property
+    def service_url(self) -> str:
+        """Where the service listens."""
+        return f"http://{health.LOOPBACK}:{self.stack.settings.ports.service}"
+
+
+def check(*arguments: str | Path, timeout_seconds: float = 180.0) -> Checked:
+    """Run ``cmo check`` as a release manager does."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("cmo"), "check", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_seconds,
+    )
+    return Checked(done.returncode, done.stdout, done.stderr)
+
+
+def query(prometheus_url: str, expression: str, **parameters: float | str) -> list[dict[str, Any]]:
+    """The series that an instant query returns."""
+    answer = requests.get(
+        f"{prometheus_url}/api/v1/query", params={"query": expression, **parameters}, timeout=30
+    )
+    answer.raise_for_status()
+    result: list[dict[str, Any]] = answer.json()["data"]["result"]
+    return result
+
+
+def wait_until(what: str, condition: Callable[[], bool], patience_seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for a condition, and fail in words when it does not come."""
+    deadline = time.monotonic() + patience_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not seen in {patience_seconds:g} s: {what}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def running_stack(directory: Path, index_directory: Path, profile: str) -> Iterator[Stack]:
+    """The stack of one profile, scraped every second, with two scrapes of the service made."""
+    settings = topology.Settings(
+        ports=Ports.choose({}, prefer_defaults=False),
+        directory=directory,
+        index_directory=index_directory,
+        profile=profile,
+        scrape_interval_seconds=1,
+    )
+    with Stack(settings) as stack:
+        _await_scrapes(_url(settings.ports.prometheus))
+        yield stack
+
+
+@contextmanager
+def slower_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
+    """The oldest Prometheus on this machine, watching the same service at another interval; its URL."""
+    settings = stack.settings
+    directory = settings.directory / f"prometheus-{interval_seconds}s"
+    directory.mkdir()
+    configured = directory / "prometheus.yml"
+    configured.write_text(
+        configuration.prometheus_configuration(
+            configuration.committed("prometheus", "prometheus.yml").read_text(),
+            ports=settings.ports,
+            scrape_interval_seconds=interval_seconds,
+            rules=(),
+        )
+    )
+    server, port = servers.installed("prometheus")[0], free_port()
+    command = [
+        str(server.path),
+        f"--config.file={configured}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address={health.LOOPBACK}:{port}",
+    ]
+    ready = partial(health.target_is_scraped, port, topology.JOB)
+    with ManagedProcess("slower prometheus", command, log_path=directory / "log", ready=ready):
+        _await_scrapes(_url(port))
+        yield _url(port)
+
+
+def drive(stack: Stack, runs: Path, scenarios: Sequence[str]) -> Path:
+    """Drive scenarios back to back; the directory of the run."""
+    target = f"http://{health.LOOPBACK}:{stack.settings.ports.service}"
+    return run_scenarios([SCENARIOS[name] for name in scenarios], RunOptions(target, runs)).parent
+
+
+@pytest.fixture(scope="session")
+def index_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One index for all stacks of a test session: building it is not what is tested."""
+    return tmp_path_factory.mktemp("index")
+
+
+@pytest.fixture(scope="session")
+def report_run(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> Iterator[RecordedRun]:
+    """All four scenarios on the profile ``report``, scraped at 1 s and, by another Prometheus, at 5 s."""
+    directory = tmp_path_factory.mktemp("report")
+    with (
+        running_stack(directory / "stack", index_directory, "report") as stack,
+        slower_prometheus(stack, 5) as slower_url,
+    ):
+        run = drive(stack, directory / "runs", list(SCENARIOS))
+        urls = {"1s": _url(stack.settings.ports.prometheus), "5s": slower_url}
+        yield RecordedRun(stack, run, urls)
+
+
+def _await_scrapes(prometheus_url: str) -> None:
+    scrapes = f'count_over_time(up{{job="{topology.JOB}"}}[10m])'
+
+    def scraped() -> bool:
+        result = query(prometheus_url, scrapes)
+        return bool(result) and float(result[0]["value"][1]) >= SCRAPES_BEFORE_LOAD
+
+    wait_until(f"{SCRAPES_BEFORE_LOAD} scrapes by {prometheus_url}", scraped)
+
+
+def _url(port: int) -> str:
+    return f"http://{health.LOOPBACK}:{port}"

@@ -1,0 +1,265 @@
+"""What the set-up decides, and that it survives interruption and company."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cmo_bootstrap import apt, python_environment, server_packages, setup, work
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOKWORM = apt.Distribution("debian", "bookworm")
+
+PRINTED_URIS = """\
+'http://mirror.test/debian/dists/bookworm-updates/InRelease' mirror_bookworm-updates_InRelease 0
+'http://mirror.test/debian/dists/bookworm/InRelease' mirror_bookworm_InRelease 0
+'https://broken.test/node/dists/nodistro/InRelease' broken_nodistro_InRelease 0
+'http://mirror.test/debian/dists/bookworm/main/binary-amd64/Packages.xz' x 0
+'http://mirror.test/debian/dists/bookworm/contrib/binary-amd64/Packages.xz' x 0
+'http://mirror.test/debian/dists/bookworm/main/binary-all/Packages.xz' x 0
+'https://broken.test/node/dists/nodistro/main/binary-amd64/Packages.xz' x 0
+"""
+
+
+def test_sources_are_the_machines_own_release_and_no_third_party() -> None:
+    assert apt.parse_sources(PRINTED_URIS, BOOKWORM) == [
+        apt.Source("http://mirror.test/debian", "bookworm", ("main", "contrib")),
+        apt.Source("http://mirror.test/debian", "bookworm-updates", ("main",)),
+    ]
+
+
+def test_a_release_whose_name_only_begins_alike_is_another() -> None:
+    assert apt.parse_sources(PRINTED_URIS, apt.Distribution("debian", "book")) == []
+
+
+@pytest.mark.parametrize(
+    ("os_release", "expected"),
+    [
+        ('ID=debian\nVERSION_CODENAME="bookworm"\n', BOOKWORM),
+        ("ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n", apt.Distribution("ubuntu", "noble")),
+        (
+            "ID=linuxmint\nID_LIKE='ubuntu debian'\nVERSION_CODENAME=xia\nUBUNTU_CODENAME=noble\n",
+            apt.Distribution("ubuntu", "noble"),
+        ),
+        ("ID=fedora\nVERSION_CODENAME=\n", None),
+        ("ID=debian\n", None),
+    ],
+)
+def test_the_distribution_is_read_from_os_release(
+    tmp_path: Path, os_release: str, expected: apt.Distribution | None
+) -> None:
+    path = tmp_path / "os-release"
+    path.write_text(os_release)
+    assert apt.distribution(path) == expected
+
+
+def test_nothing_is_unpacked_that_path_has_but_the_newer_servers() -> None:
+    releases = [bundle.release for bundle in server_packages.wanted_bundles(BOOKWORM, ())]
+    assert releases == ["forky"]
+
+
+def test_ubuntu_has_only_its_own_release() -> None:
+    bundles = server_packages.wanted_bundles(apt.Distribution("ubuntu", "noble"), ("redis-server",))
+    assert [(bundle.release, bundle.packages) for bundle in bundles] == [("noble", ("redis-server",))]
+
+
+def test_an_archive_that_nobody_has_signed_is_refused(tmp_path: Path) -> None:
+    """The packages are trusted only because the distribution has signed their list."""
+    archive = tmp_path / "archive"
+    lists = archive / "dists/bookworm/main/binary-amd64"
+    lists.mkdir(parents=True)
+    package = _make_package(tmp_path, "cmo-example")
+    shutil.copy(package, archive)
+    (lists / "Packages").write_text(
+        f"Package: cmo-example\nVersion: 1\nArchitecture: all\nFilename: {package.name}\n"
+        f"Size: {package.stat().st_size}\n\n"
+    )
+    (archive / "dists/bookworm/Release").write_text("Suite: bookworm\nCodename: bookworm\nComponents: main\n")
+    source = apt.Source(f"file:{archive}", "bookworm", ("main",))
+    private = apt.PrivateApt(BOOKWORM, [source], tmp_path / "work")
+    private.update()
+    with pytest.raises(work.SetupError, match=r"(?s)Downloading cmo-example failed.*not signed"):
+        private.download(["cmo-example"])
+
+
+def test_packages_are_unpacked_and_their_scripts_do_not_run(tmp_path: Path) -> None:
+    package = _make_package(tmp_path, "cmo-example", postinst=f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    libc = tmp_path / "libc6_9_all.deb"
+    shutil.copy(_make_package(tmp_path, "libc6"), libc)
+    apt.unpack([package, libc], tmp_path / "root")
+    assert (tmp_path / "root/usr/share/cmo-example").read_text() == "content"
+    assert not (tmp_path / "root/usr/share/libc6").exists(), "the machine's loader would not match it"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pips_settings_are_handed_on_to_uv() -> None:
+    environment = {"PIP_INDEX_URL": "https://mirror.test/simple", "PIP_FIND_LINKS": "/wheels /more"}
+    configuration = {"extra-index-url": "\nfile:///one\nfile:///two", "index-url": "https://not.this.one"}
+    assert python_environment.uv_settings(environment, configuration) == {
+        "UV_DEFAULT_INDEX": "https://mirror.test/simple",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_INDEX": "file:///one file:///two",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+def test_uvs_own_settings_win_over_pips() -> None:
+    environment = {"PIP_INDEX_URL": "https://pip.test", "UV_DEFAULT_INDEX": "https://uv.test"}
+    assert python_environment.uv_settings(environment, {}) == {}
+
+
+def test_pips_configuration_files_are_read(tmp_path: Path) -> None:
+    user = tmp_path / "home/.config/pip/pip.conf"
+    user.parent.mkdir(parents=True)
+    user.write_text("[global]\nindex-url = https://user.test\n[install]\nfind-links = /wheels\n")
+    named = tmp_path / "named.conf"
+    named.write_text("[global]\nindex-url = https://named.test\n")
+    environment = {
+        "HOME": str(tmp_path / "home"),
+        "PIP_CONFIG_FILE": str(named),
+        "XDG_CONFIG_DIRS": str(tmp_path),
+    }
+    settings = python_environment.pip_configuration(environment)
+    assert settings["index-url"] == "https://named.test"
+    assert settings["find-links"] == "/wheels"
+    assert python_environment.pip_configuration({**environment, "PIP_CONFIG_FILE": os.devnull}) == {}
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("E: Temporary failure resolving 'mirror.test'", work.NO_NETWORK),
+        ("error: dns error: failed to lookup address information", work.NO_NETWORK),
+        ("dpkg-deb: error: failed to write: No space left on device", work.DISK_FULL),
+        ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", work.BAD_CERTIFICATE),
+        ("E: Unable to locate package prometheus", "last words"),
+    ],
+)
+def test_a_failed_command_is_explained(output: str, cause: str) -> None:
+    with pytest.raises(work.CommandFailedError, match="Fetching failed") as caught:
+        work.run("Fetching", ["sh", "-c", 'echo "$1"; exit 1', "sh", output])
+    assert cause in str(caught.value)
+    assert output in str(caught.value)
+
+
+def test_a_missing_program_is_named() -> None:
+    with pytest.raises(work.SetupError, match="needs `no-such-program`, which is not on PATH"):
+        work.run("Fetching", ["no-such-program"])
+
+
+def test_a_full_disk_is_a_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(work.SetupError, match="The disk is full"), work.disk_full_explained():
+        Path("/dev/full").write_text("x" * 100_000)
+
+
+def test_a_checkout_that_cannot_be_written_is_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert setup.main(Path("/proc/self")) == setup.STATUS_NOT_SET_UP
+    assert "Check that /proc/self can be written by you" in capsys.readouterr().err
+
+
+def test_a_stamp_holds_only_for_its_inputs(tmp_path: Path) -> None:
+    pins = tmp_path / "pins.txt"
+    pins.write_text("one==1")
+    key = work.fingerprint("python 3.11", pins)
+    stamp = tmp_path / "made/stamp"
+    assert not work.stamped(stamp, key)
+    work.write_stamp(stamp, key)
+    assert work.stamped(stamp, key)
+    pins.write_text("one==2")
+    assert not work.stamped(stamp, work.fingerprint("python 3.11", pins))
+    assert [path.name for path in stamp.parent.iterdir()] == ["stamp"]
+
+
+def test_one_waits_for_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = []
+    waiting = threading.Event()
+
+    def second() -> None:
+        waiting.set()
+        with work.exclusive(tmp_path / "lock"):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with work.exclusive(tmp_path / "lock"):
+        other.start()
+        waiting.wait()
+        while "another set-up is running" not in capsys.readouterr().err:
+            assert other.is_alive()
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+
+
+def test_a_bundle_is_not_fetched_twice_and_an_unfinished_one_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+
+    def unpack(
+        machine: apt.Distribution, bundle: server_packages.Bundle, directory: Path, folder: Path
+    ) -> None:
+        fetched.append(bundle.release)
+        work.write_stamp(directory / bundle.release / server_packages.STAMP, bundle.key)
+
+    monkeypatch.setattr(server_packages, "_unpack_bundle", unpack)
+    bundle = server_packages.Bundle("bookworm", ("redis-server",), with_dependencies=True)
+    (tmp_path / "bookworm/usr").mkdir(parents=True)  # left by an interruption: no stamp
+    for _ in range(2):
+        server_packages._prepare_bundle(BOOKWORM, bundle, tmp_path, tmp_path / "work")
+    assert fetched == ["bookworm"]
+
+
+def test_the_newer_release_may_be_missing_but_not_the_machines_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise work.SetupError("no such release")
+
+    monkeypatch.setattr(server_packages, "_unpack_bundle", fail)
+    newer = server_packages.Bundle("forky", ("prometheus",), with_dependencies=False)
+    server_packages._prepare_bundle(BOOKWORM, newer, tmp_path, tmp_path / "work")
+    assert "so the older ones are used. no such release" in capsys.readouterr().err
+    own = server_packages.Bundle("bookworm", ("prometheus",), with_dependencies=True)
+    with pytest.raises(work.SetupError, match="no such release"):
+        server_packages._prepare_bundle(BOOKWORM, own, tmp_path, tmp_path / "work")
+
+
+def test_an_old_python_is_told_which_one_to_take() -> None:
+    complaint = _bootstrap_says("(3, 9, 2)", "lambda name: '/usr/bin/x' if name == 'python3.12' else None")
+    assert "Python 3.11 or later is needed; this is 3.9.2" in complaint
+    assert "make PYTHON=python3.12" in complaint
+
+
+def test_a_new_python_is_not_complained_about() -> None:
+    assert _bootstrap_says("(3, 11, 0)", "lambda name: None") == "None"
+
+
+def _bootstrap_says(version: str, which: str) -> str:
+    program = f"import bootstrap; print(bootstrap.python_complaint({version}, {which}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "stack")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def _make_package(folder: Path, name: str, postinst: str = "") -> Path:
+    tree = folder / f"{name}-tree"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "usr/share").mkdir(parents=True)
+    (tree / "usr/share" / name).write_text("content")
+    (tree / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n"
+        "Description: example\n"
+    )
+    if postinst:
+        (tree / "DEBIAN/postinst").write_text(postinst)
+        (tree / "DEBIAN/postinst").chmod(0o755)
+    package = folder / f"{name}_1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", str(tree), str(package)], check=True, capture_output=True)
+    return package
