@@ -76,7 +76,8 @@ DURATION_BUCKETS_SECONDS: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 4.0, 6.0,
     10.0, 30.0, 60.0,
 )  # fmt: skip
-# Components come in scenarios times outcomes times components: few edges keep the series few.
+# Components come in scenarios times outcomes times components, HTTP requests in methods times routes times
+# statuses: few edges keep the series few.
 COMPONENT_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
 
 
@@ -296,7 +297,7 @@ HTTP_SERVER_REQUEST_DURATION = Metric(
     "Duration of HTTP server requests, to the last byte.",
     "seconds",
     {"http_request_method": None, "http_route": None, "http_response_status_code": None},
-    DURATION_BUCKETS_SECONDS,
+    COMPONENT_BUCKETS_SECONDS,
 )
 HTTP_SERVER_ACTIVE_REQUESTS = _gauge(
     "http_server_active_requests", "HTTP server requests in flight.", http_request_method=None

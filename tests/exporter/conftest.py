@@ -1,0 +1,80 @@
+"""A real server around an application, an exporter as the reference service has it, and waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+from cmo_exporter import Exporter, ExporterSettings, Price
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+DEADLINE_SECONDS = 60.0
+
+
+@pytest.fixture
+def settings() -> ExporterSettings:
+    """The settings of the reference service: four scenarios, seven components."""
+    return ExporterSettings(
+        scenarios=("academic_research", "clinical_rush", "cache_effectiveness", "rag_intensive"),
+        honour_scenario_header=True,
+        components=("cache_l1", "cache_l2", "cache_l3", "lightrag", "perplexity", "llm", "embedding"),
+        models=(
+            ("lightrag", "stub", "cmo-stub"),
+            ("perplexity", "stub", "cmo-sonar"),
+            ("embedding", "stub", "cmo-embed"),
+        ),
+        prices={"cmo-stub": Price(input=0.15, output=0.60), "cmo-sonar": Price(input=1.0, output=1.0)},
+        version="1.2.3",
+        revision="abc1234",
+    )
+
+
+@pytest.fixture
+def exporter(settings: ExporterSettings) -> Iterator[Exporter]:
+    """A started exporter."""
+    with Exporter(settings) as started:
+        yield started
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], object]], None]:
+    """Wait until a condition holds; fail when it does not for a very long time."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, "the condition never held"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture
+def serve(
+    eventually: Callable[[Callable[[], object]], None],
+) -> Callable[[Any], AbstractContextManager[int]]:
+    """Serve an ASGI application with uvicorn on a free port, which is the value."""
+
+    @contextlib.contextmanager
+    def serving(app: Any) -> Iterator[int]:
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=5)
+        )
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        try:
+            eventually(lambda: server.started)
+            yield int(server.servers[0].sockets[0].getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(DEADLINE_SECONDS)
+            assert not thread.is_alive()
+
+    return serving

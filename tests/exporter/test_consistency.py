@@ -1,0 +1,72 @@
+"""A scrape from its own thread never sees the books out of balance."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cmo_exporter import Exporter, ExporterSettings, catalogue
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+WORKERS = 4
+QUERIES_PER_WORKER = 150
+
+
+def balances(families: list[Metric]) -> dict[str, tuple[float, ...]]:
+    """For each scenario: started, in progress, finished, timed, cache results, answered, successes."""
+    samples = [sample for family in families for sample in family.samples]
+
+    def total(name: str, scenario: str, **labels: str) -> float:
+        wanted = {"scenario": scenario, **labels}
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == name and wanted.items() <= sample.labels.items()
+        )
+
+    return {
+        scenario: (
+            total("cmo_queries_started_total", scenario),
+            total("cmo_queries_in_progress", scenario),
+            total("cmo_queries_total", scenario),
+            total("cmo_query_duration_seconds_count", scenario),
+            total("cmo_query_cache_results_total", scenario),
+            total("cmo_answers_total", scenario),
+            total("cmo_component_calls_total", scenario),
+        )
+        for scenario in ("live", "clinical_rush")
+    }
+
+
+def ask(exporter: Exporter, scenario: str) -> None:
+    for number in range(QUERIES_PER_WORKER):
+        with exporter.query(scenario, f"u{number % 3}") as query:
+            with query.component("lightrag"):
+                query.cache_result("miss")
+            query.answered(catalogue.SOURCES[number % len(catalogue.SOURCES)])
+
+
+def test_every_scrape_is_balanced_while_queries_run(settings: ExporterSettings) -> None:
+    exporter = Exporter(settings)
+    threads = [
+        threading.Thread(target=ask, args=(exporter, ("live", "clinical_rush")[number % 2]))
+        for number in range(WORKERS)
+    ]
+    for thread in threads:
+        thread.start()
+    scrapes = []
+    while any(thread.is_alive() for thread in threads):
+        scrapes.append(balances(list(exporter.registry.collect())))
+    for thread in threads:
+        thread.join()
+    scrapes.append(balances(list(exporter.registry.collect())))
+    for scrape in scrapes:
+        for started, in_progress, finished, timed, cached, answered, calls in scrape.values():
+            assert started == finished + in_progress
+            assert finished == timed == cached == answered
+            assert calls >= finished, "what a finished query did is in the same scrape"
+    for started, in_progress, *counts in scrapes[-1].values():
+        assert in_progress == 0
+        assert {started, *counts} == {QUERIES_PER_WORKER * WORKERS / 2}
