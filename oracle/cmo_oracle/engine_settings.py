@@ -60,9 +60,9 @@ class EngineSettings:
     default_mode: str = "hybrid"
     index_base_url: str = ""
     index_calls_at_once: int = 8
-    entities_per_query: int = 8
+    entities_per_query: int = 5
     chunks_per_query: int = 4
-    similarity_threshold: float = 0.15
+    similarity_threshold: float = 0.18
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work.

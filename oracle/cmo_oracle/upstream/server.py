@@ -56,6 +56,7 @@ class Upstream:
     seed: int = 0
     forced: Forced | None = None
     in_flight: int = 0
+    asked_for: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     _asked: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
@@ -125,8 +126,8 @@ class _Paced(Response):
             client.close()
 
     async def _serve(self, fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
-        if fate.fault in _STATUS:
-            return await _refuse(fate, client, scope, receive)
+        if fate.fault and fate.fault in _STATUS:
+            return await _refuse(fate.fault, fate, client, scope, receive)
         reply = self._work()
         if isinstance(reply, _Stream):
             return await reply.send(fate, client)
@@ -136,14 +137,13 @@ class _Paced(Response):
         return fate.fault or "answered"
 
 
-async def _refuse(fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
+async def _refuse(fault: Fault, fate: Fate, client: _Client, scope: Scope, receive: Receive) -> str:
     if not await client.stays(fate.seconds):
         return "left"
-    assert fate.fault is not None  # noqa: S101 - for the type checker; the caller looked
-    status, message = _STATUS[fate.fault]
-    headers = {"retry-after": "1"} if fate.fault == "rate_limit" else None
+    status, message = _STATUS[fault]
+    headers = {"retry-after": "1"} if fault == "rate_limit" else None
     await _error(status, message, headers)(scope, receive, client.send)
-    return fate.fault
+    return fault
 
 
 class _Stream:
@@ -181,8 +181,12 @@ _Reply = Response | _Stream
 
 
 def create_app(calibration: Calibration, *, seed: int = 0) -> Starlette:
-    """The stub as an ASGI application."""
-    upstream = Upstream(calibration, seed)
+    """The stub as an ASGI application, with a state of its own."""
+    return serve_app(Upstream(calibration, seed))
+
+
+def serve_app(upstream: Upstream) -> Starlette:
+    """The stub as an ASGI application over a state that the caller can look at and change."""
 
     def chat(route: Route | None) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -190,6 +194,7 @@ def create_app(calibration: Calibration, *, seed: int = 0) -> Starlette:
             if body is None or not _is_messages(body.get("messages")):
                 return _error(400, "Expected a JSON body with 'messages', a list of {role, content}.")
             prompt = read_prompt(body["messages"])
+            upstream.asked_for[prompt.kind] += 1
             content = f"{prompt.kind}|{prompt.user}".encode()
             return _Paced(upstream, route, content, lambda: _chat_reply(body, prompt))
 
@@ -201,12 +206,14 @@ def create_app(calibration: Calibration, *, seed: int = 0) -> Starlette:
             texts = _texts(body)
             if body is None or texts is None:
                 return _error(400, "Expected a JSON body with 'input', a text or a list of texts.")
+            upstream.asked_for["embeddings"] += 1
             return _Paced(upstream, route, "\0".join(texts).encode(), lambda: _embeddings_reply(body, texts))
 
         return endpoint
 
     async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok", "in_flight": upstream.in_flight, "ended": dict(upstream.ended)})
+        counts = {"asked_for": dict(upstream.asked_for), "ended": dict(upstream.ended)}
+        return JSONResponse({"status": "ok", "in_flight": upstream.in_flight, **counts})
 
     return Starlette(
         routes=[

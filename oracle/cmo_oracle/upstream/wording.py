@@ -33,8 +33,9 @@ STOP_WORDS: Final = frozenset(
     me mean means might more most much must my no nor not now of off on once one only or other ought our out
     over own please rather s same say says shall she should so some such t tell than that the their them then
     there these they this those through to too two under until up upon us use used uses using very was we were
-    what when where whether which while who whom why will with within without would you your yes explain
-    describe discuss compare happen happens matter matters role difference different important know known
+    what when where whether which while who whom why will with within without would you your yes near
+    change changes changing explain describe discuss compare happen happens matter matters role difference
+    different important know known
     patient patients people disease disorder level levels value values concentration concentrations raise
     raised raises rise rises high higher low lower lowers measure measured measurement measures test tests
     show shows shown clinical""".split()  # noqa: SIM905 - a paragraph reads better than two hundred strings
