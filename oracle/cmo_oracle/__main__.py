@@ -6,20 +6,22 @@ breaker and L1 belong to it alone.
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-import uvicorn
 from cmo_exporter.errors import ExporterError
 
-from cmo_oracle.app import create_asgi
 from cmo_oracle.corpus import CorpusError
 from cmo_oracle.logs import writing_logs
 from cmo_oracle.profile import PROFILE_NAMES, ProfileError, load_profile
 from cmo_oracle.settings import PERPLEXITY_KEY, UPSTREAM_KEY, Settings, SettingsError, secret
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _WRONG_USAGE: Final = 3
 _KEEP_ALIVE_SECONDS: Final = 120
@@ -104,9 +106,17 @@ def serve(settings: Settings) -> None:
 
     Raises:
         SettingsError: the address is taken or is not ours.
+        ExporterError: that of the metrics is, or a setting of theirs cannot be used.
+        CorpusError: the passages cannot be read.
     """
+    # Imported here because the engine takes seconds, and a wrong setting is to be told at once.
+    import uvicorn  # noqa: PLC0415
+
+    from cmo_oracle.app import create_app, with_timer  # noqa: PLC0415
+
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_asgi(settings),
+        with_timer(app, settings),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="on",
@@ -114,8 +124,16 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
     )
-    with _listening(settings.host, settings.port) as listener, writing_logs():
+    # The metrics before anything else: their port, if it is taken, is to be told as plainly as the service's.
+    with _listening(settings.host, settings.port) as listener, app.state.service.exporter, writing_logs():
+        # uvicorn stops in order and then raises the signal again, which would end the process before the
+        # last lines of the log are written.
+        signal.signal(signal.SIGTERM, _exit)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -71,9 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def create_asgi(settings: Settings) -> ASGIApp:
+def with_timer(app: FastAPI, settings: Settings) -> ASGIApp:
     """What a server runs: the application, inside the independent timer if the settings ask for one."""
-    app = create_app(settings)
     return app if settings.timing_log is None else TimingLog(app, settings.timing_log, route=QUERY_ROUTE)
 
 

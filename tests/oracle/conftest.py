@@ -1,13 +1,16 @@
-"""A real Redis for the tests of this room, one process for each test that asks."""
+"""Real servers for the tests of this room: Redis, and two upstream stubs."""
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 from cmo_stack import servers
 from cmo_stack.process import ManagedProcess, free_port
+
+from .running import Stub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,10 +48,46 @@ class RedisServer:
             return False
 
 
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    redis = RedisServer(folder)
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    redis = RedisServer(tmp_path_factory.mktemp("redis"))
     with redis.process:
         yield redis
+
+
+@pytest.fixture(scope="session")
+def index_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests keep the engine's index: built once, also when several processes run them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "index"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def upstream_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
+    stub = Stub(tmp_path_factory.mktemp("upstream"))
+    with stub.process:
+        yield stub
+
+
+@pytest.fixture(scope="session")
+def fallback_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
+    """Another stub, for Perplexity: the two can fail apart, and it can be stopped while it streams."""
+    stub = Stub(tmp_path_factory.mktemp("fallback"), seconds=0.4)
+    with stub.process:
+        yield stub
+
+
+@pytest.fixture
+def upstream(upstream_process: Stub) -> Iterator[Stub]:
+    yield upstream_process
+    upstream_process.fail(None)
+
+
+@pytest.fixture
+def fallback(fallback_process: Stub) -> Iterator[Stub]:
+    yield fallback_process
+    if not fallback_process.process.running:
+        fallback_process.process.start()
+    fallback_process.fail(None)

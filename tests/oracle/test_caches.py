@@ -184,12 +184,13 @@ async def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_redis_keeps_answers_for_a_while_under_the_hash_alone(redis_server: RedisServer) -> None:
+    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    await client.flushall()
     tier = redis_tier(redis_server.url, ttl_seconds=1000.0)
     assert await tier.get("a") is None
     await tier.put("a", ANSWER)
     assert await tier.get("a") == ANSWER
     assert await tier.entries() == 1
-    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
     assert await client.keys("*") == ["cmo:answer:a"]
     assert 990_000 < await client.pttl("cmo:answer:a") <= 1_000_000
     await client.aclose()
