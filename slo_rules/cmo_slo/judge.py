@@ -230,8 +230,8 @@ def _clock_problems(clock: Clock, counts: Mapping[str, ScenarioCount]) -> list[s
         if max(late, early) > _IN_DATA_CLOCK_SECONDS:
             problems.append(
                 f"In the samples {count.scenario.name} begins {max(late, 0.0):.1f} s late or more, or ends "
-                f"at least {max(early, 0.0):.1f} s early against its manifest: the clocks of the load test and "
-                "of Prometheus differ. Synchronise them, and run again."
+                f"at least {max(early, 0.0):.1f} s early against its manifest: the clocks of the load test "
+                "and of Prometheus differ. Synchronise them, and run again."
             )
     return problems
 

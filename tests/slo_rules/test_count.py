@@ -1,0 +1,285 @@
+"""Counts equal the scripted truth, or something says why they cannot be known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from cmo_exporter import catalogue
+from cmo_slo.count import ScenarioCount, count_scenario
+from cmo_slo.samples import Evidence, Series, find_targets
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from .scripted import EPOCH, SCENARIOS, Load, World, edited, four, load
+
+QUERIES = catalogue.QUERIES.name
+SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+
+
+def counts(world: World, evidence: Evidence | None = None) -> tuple[list[ScenarioCount], list[str]]:
+    run = world.run()
+    found = find_targets(evidence or world.evidence(), run.start)
+    scenarios = [count_scenario(found.targets, one) for one in run.scenarios]
+    return scenarios, [*found.problems, *(problem for one in scenarios for problem in one.problems)]
+
+
+def outcomes(count: ScenarioCount) -> dict[str, float]:
+    return {name: count.events(QUERIES, {"outcome": (name,)}).count for name in catalogue.QUERY_OUTCOMES}
+
+
+def truth(one: Load) -> dict[str, float]:
+    return {name: one.truth(outcome=name) for name in catalogue.QUERY_OUTCOMES}
+
+
+def assert_exact(world: World, found: list[ScenarioCount]) -> None:
+    for one, count in zip(world.loads, found, strict=True):
+        assert outcomes(count) == truth(one)
+        bucket = count.events("cmo_query_duration_seconds_bucket", {"outcome": ("success",)}, 2.0)
+        assert bucket.count == one.within("success")
+        hits = count.events(catalogue.QUERY_CACHE_RESULTS_TOTAL.name, {"result": ("hit",)})
+        assert hits.count == one.truth(cache="hit")
+
+
+@pytest.mark.parametrize("interval", [1.0, 5.0, 15.0])
+@pytest.mark.parametrize("phase", [0.0, 0.31, 0.77])
+def test_four_scenarios_back_to_back_are_counted_exactly(interval: float, phase: float) -> None:
+    world = four(interval=interval, phase=phase * interval)
+    found, problems = counts(world)
+    assert problems == []
+    assert_exact(world, found)
+
+
+@pytest.mark.parametrize("interval", [1.0, 5.0, 15.0])
+def test_counts_of_several_instances_add_up(interval: float) -> None:
+    world = four(interval=interval, instances=3)
+    found, problems = counts(world)
+    assert problems == []
+    assert_exact(world, found)
+
+
+def test_series_that_are_born_during_the_run_begin_at_zero() -> None:
+    world = four(lazy=True, interval=5.0)
+    found, problems = counts(world)
+    # Outcomes that never happened have no series at all, which is said and not taken for zero.
+    assert any("There is no series" in problem for problem in problems)
+    assert found[0].events(QUERIES, {"outcome": ("success",)}).count == world.loads[0].truth(
+        outcome="success"
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    interval = draw(st.sampled_from([1.0, 5.0, 15.0]))
+    gap = draw(st.floats(0.0, 3.0))
+    length = draw(st.floats(6.0, 25.0))
+    loads: list[Load] = []
+    start = draw(st.floats(20.0, 50.0))
+    for n in range(draw(st.integers(1, 3))):
+        operations = draw(st.integers(5, 60))
+        failures = draw(st.integers(0, 5))
+        one = load(
+            SCENARIOS[n], start=start, length=length, operations=operations, failures=failures, slow=0,
+            misses=operations // 4, seed=draw(st.integers(0, 9)),
+        )  # fmt: skip
+        loads.append(one)
+        start = one.end + gap
+    return World(
+        tuple(loads),
+        interval=interval,
+        phase=draw(st.floats(0.0, 1.0)) * interval,
+        scrape_seconds=draw(st.sampled_from([0.01, 0.3, 0.9])),
+        render_share=draw(st.floats(0.0, 1.0)),
+        lag_seconds=draw(st.floats(0.0, 0.4)),
+        instances=draw(st.integers(1, 2)),
+        lazy=draw(st.booleans()),
+    )
+
+
+def exact_or_doubtful(world: World, evidence: Evidence | None = None) -> None:
+    found, problems = counts(world, evidence)
+    if problems or any(one.restarts for one in found):
+        return
+    for one, count in zip(world.loads, found, strict=True):
+        assert outcomes(count) == truth(one)
+
+
+@SLOW
+@given(worlds())
+def test_any_scripted_run_is_exact_or_doubtful(world: World) -> None:
+    exact_or_doubtful(world)
+
+
+@SLOW
+@given(worlds(), st.floats(0.0, 90.0))
+def test_a_restart_at_any_moment_is_exact_or_doubtful(world: World, at: float) -> None:
+    exact_or_doubtful(replace(world, restarts=(at,)))
+
+
+@SLOW
+@given(worlds(), st.floats(0.0, 90.0))
+def test_a_reset_that_no_start_time_tells_is_exact_or_doubtful(world: World, at: float) -> None:
+    """The process tells the start time of its parent: only decreases and contradictions give it away."""
+
+    def one_start(series: Series) -> Series:
+        if "start_time" not in series.name or not series.points:
+            return series
+        return replace(series, points=dict.fromkeys(series.points, next(iter(series.points.values()))))
+
+    world = replace(world, restarts=(at,))
+    exact_or_doubtful(world, edited(world.evidence(), one_start))
+
+
+@SLOW
+@given(worlds(), st.sets(st.integers(0, 80), max_size=30))
+def test_failed_scrapes_are_exact_or_doubtful(world: World, failed: set[int]) -> None:
+    exact_or_doubtful(replace(world, failed=tuple(failed)))
+
+
+@SLOW
+@given(worlds(), st.sampled_from([QUERIES, catalogue.QUERIES_STARTED.name, "cmo_queries_in_progress"]))
+def test_samples_that_are_no_number_are_exact_or_doubtful(world: World, name: str) -> None:
+    exact_or_doubtful(replace(world, broken=((name, 0.2),)))
+
+
+@SLOW
+@given(worlds(), st.floats(-40.0, 40.0))
+def test_a_wrong_clock_is_exact_or_doubtful(world: World, shift: float) -> None:
+    def shifted(series: Series) -> Series:
+        return replace(series, points={time + shift: value for time, value in series.points.items()})
+
+    exact_or_doubtful(world, edited(world.evidence(), shifted))
+
+
+@SLOW
+@given(worlds(), st.floats(0.0, 60.0))
+def test_scraping_that_begins_late_is_exact_or_doubtful(world: World, since: float) -> None:
+    exact_or_doubtful(replace(world, scraped_from=since))
+
+
+@SLOW
+@given(worlds(), st.floats(0.0, 60.0))
+def test_an_instance_born_late_is_exact_or_doubtful(world: World, born: float) -> None:
+    exact_or_doubtful(replace(world, born=born))
+
+
+@SLOW
+@given(worlds(), st.floats(20.0, 90.0))
+def test_scraping_that_ends_early_is_exact_or_doubtful(world: World, until: float) -> None:
+    exact_or_doubtful(replace(world, scraped_until=until))
+
+
+@SLOW
+@given(worlds(), st.floats(0.0, 10.0))
+def test_the_same_scenario_run_twice_is_exact_or_doubtful(world: World, gap: float) -> None:
+    """Another run of the same scenario just before or after must not leak into this one."""
+    one = world.loads[0]
+    length = one.end - one.start
+    assume(one.start - length - gap > 2 * world.interval)
+    for shift in (-(length + gap), length + gap):
+        other = [replace(question, begin=question.begin + shift) for question in one.questions]
+        both = replace(one, questions=(*one.questions, *other))
+        doubled = replace(world, loads=(both,))
+        found = find_targets(doubled.evidence(), doubled.run().start)
+        count = count_scenario(found.targets, world.run().scenarios[0])
+        if not count.problems:
+            assert outcomes(count) == truth(one)
+
+
+def problems_of(world: World, change: object) -> str:
+    return " ".join(counts(world, edited(world.evidence(), change))[1])
+
+
+def test_the_same_target_under_two_replicas_is_refused_by_the_name_of_the_label() -> None:
+    def twice(series: Series) -> list[Series]:
+        return [replace(series, labels={**series.labels, "prometheus_replica": name}) for name in ("a", "b")]
+
+    problem = problems_of(four(), twice)
+    assert "prometheus_replica (a / b)" in problem
+    assert '--selector \'job="cmo",prometheus_replica="a"\'' in problem
+
+
+def test_one_process_scraped_under_two_addresses_is_refused() -> None:
+    def twice(series: Series) -> list[Series]:
+        return [series, replace(series, labels={**series.labels, "instance": "localhost:9464"})]
+
+    problem = problems_of(four(), twice)
+    assert "the same process" in problem
+    assert "instance (127.0.0.1:9464 / localhost:9464)" in problem
+
+
+def test_one_metric_exposed_twice_by_a_target_is_refused() -> None:
+    def twice(series: Series) -> list[Series]:
+        if series.name != QUERIES:
+            return [series]
+        return [series, replace(series, labels={**series.labels, "pod": "x"})]
+
+    assert "pod (absent / x)" in problems_of(four(), twice)
+
+
+def test_series_of_no_known_target_are_refused() -> None:
+    def foreign(series: Series) -> Series:
+        if series.name != QUERIES:
+            return series
+        return replace(series, labels={**series.labels, "instance": "gateway:80"})
+
+    assert "belongs to no target that `up` knows" in problems_of(four(), foreign)
+
+
+@pytest.mark.parametrize(
+    "name", ["cmo_queries_total", "cmo_query_duration_seconds_count", "cmo_queries_in_progress"]
+)
+def test_a_metric_that_is_not_there_is_not_zero(name: str) -> None:
+    assert problems_of(four(), lambda series: None if series.name == name else series)
+
+
+def test_a_failure_series_that_somebody_dropped_is_noticed() -> None:
+    def dropped(series: Series) -> Series | None:
+        return None if series.labels.get("outcome") == "error" else series
+
+    assert "questions began but" in problems_of(four(), dropped)
+
+
+def test_a_target_without_start_times_is_doubtful() -> None:
+    assert "tells no start time" in " ".join(counts(four(start_times=False))[1])
+
+
+def test_more_operations_than_offered_are_doubtful() -> None:
+    world = four()
+    run = world.run()
+    found = find_targets(world.evidence(), run.start)
+    for operations, words in ((399, "someone else used the scenario"), (401, "did not reach the service")):
+        count = count_scenario(found.targets, replace(run.scenarios[0], operations=operations))
+        assert words in " ".join(count.problems)
+
+
+def test_a_restart_between_t0_and_the_start_does_not_matter() -> None:
+    world = World((load(start=60.0),), interval=15.0, phase=14.0, restarts=(50.0,))
+    found, problems = counts(world)
+    assert problems == []
+    assert found[0].restarts == ()
+    assert outcomes(found[0]) == truth(world.loads[0])
+
+
+def test_an_instance_born_after_the_start_is_counted_from_zero() -> None:
+    one = load(start=60.0)
+    late = replace(one, questions=tuple(question for question in one.questions if question.begin > 66.0))
+    world = World((late,), born=63.0)
+    run = world.run()
+    scenario = replace(run.scenarios[0], start=EPOCH + 60.0)
+    found = find_targets(world.evidence(), scenario.start)
+    count = count_scenario(found.targets, scenario)
+    assert count.problems == ()
+    assert outcomes(count) == truth(late)
+
+
+def test_t0_is_over_before_the_start_and_t1_comes_after_the_end() -> None:
+    """A sample carries the time at which its scrape began: values rendered later are under it."""
+    world = World((load(start=60.0),), phase=0.9, scrape_seconds=0.6)
+    found, problems = counts(world)
+    assert problems == []
+    span = found[0].spans[0]
+    assert span.base is not None
+    assert span.base.time == EPOCH + 58.9
+    assert span.last.time > EPOCH + world.loads[0].end
+    assert span.confirmed_at > span.last.time
