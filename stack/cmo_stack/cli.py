@@ -73,9 +73,11 @@ COMMANDS: Final = {
         LazyCommand(
             "loadtest", "cmo_loadtest.cli", "Drive the load-test scenarios against a service.", ("loadtest",)
         ),
-        LazyCommand("check", "cmo_slo.cli", "Judge a run or a window against the objectives.", ("slo",)),
         LazyCommand(
-            "rules", "cmo_slo.cli", "Compile objectives into Prometheus rules, or check them.", ("slo",)
+            "check", "cmo_slo.cli_check", "Judge a run or a window against the objectives.", ("slo",)
+        ),
+        LazyCommand(
+            "rules", "cmo_slo.cli_rules", "Compile objectives into Prometheus rules, or check them.", ("slo",)
         ),
         LazyCommand(
             "dashboards",

@@ -71,7 +71,7 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     )
     with unwinding(), _logs_kept_on_failure(directory, tell):
         tell("Starting the stack:")
-        with Stack(topology.parts(settings), directory, lambda line: tell(f"  {line}")):
+        with Stack(settings, lambda line: tell(f"  {line}")):
             run = _drive(settings, state / "runs", quiet=quiet)
             _judge(settings, run)
             shutil.copy(topology.timing_log(settings), run / "timing.jsonl")

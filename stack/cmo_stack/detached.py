@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from cmo_stack import topology
 from cmo_stack.exit_status import ExitStatus, explained
 from cmo_stack.ports import Ports
 from cmo_stack.signals import EndedBySignal, unwinding
@@ -211,7 +210,7 @@ def _hold(settings: Settings, home: Home, state: State) -> None:
     def note(_: str) -> None:
         home.write(replace(state, parts=_running_parts(stack)))
 
-    stack = Stack(topology.parts(settings), settings.directory, note)
+    stack = Stack(settings, note)
     with stack:
         home.write(replace(state, phase="running", parts=_running_parts(stack)))
         threading.Event().wait()

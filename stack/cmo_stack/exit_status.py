@@ -2,12 +2,14 @@
 
 0, 1 and 2 are verdicts (compliant, non-compliant, inconclusive) and are given by the commands that judge.
 Whatever else happens must never be taken for one: 3 is wrong usage, objectives or a missing installation, 4
-a data source that could not be read, 5 a fault of our own. An exception of any room says so itself, with an
-attribute ``exit_status``; so this module need not import them.
+a data source that could not be read, 5 a fault of our own. An exception says which itself, with an attribute
+``exit_status``; those of the objectives and the checker are mapped by ``cmo_slo.exit_status``. Neither needs
+an import here, so that ``cmo --help`` stays quick.
 """
 
 from __future__ import annotations
 
+import importlib
 from enum import IntEnum
 
 import click
@@ -41,9 +43,16 @@ _EXPLAINED: dict[type[BaseException], ExitStatus] = {
 
 def explained(error: BaseException) -> ExitStatus | None:
     """The status of an error whose message says all that a user needs; None for one that is a surprise."""
+    if type(error).__module__.startswith("cmo_slo."):
+        return _of_the_checker(error)
     declared = getattr(error, "exit_status", None)
     if isinstance(error, click.ClickException):
         return ExitStatus(error.exit_code) if error.exit_code in _OF_ERRORS else ExitStatus.USAGE
     if isinstance(declared, int):
         return ExitStatus(declared) if declared in _OF_ERRORS else ExitStatus.FAULT
     return next((status for kind, status in _EXPLAINED.items() if isinstance(error, kind)), None)
+
+
+def _of_the_checker(error: BaseException) -> ExitStatus | None:
+    status = ExitStatus(importlib.import_module("cmo_slo.exit_status").status_of_error(error))
+    return None if status is ExitStatus.FAULT else status

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from cmo_stack.process import ManagedProcess
+from cmo_stack.topology import Part, Settings, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
     from types import TracebackType
 
-    from cmo_stack.topology import Part
+_LONG_SECONDS: Final = 2.0
 
 
 class Stack:
     """All parts of one stack; a context manager. What it has started is stopped however the block ends.
 
     Args:
-        parts: what to run, in the order of starting.
-        directory: where their logs go.
-        tell: called with a line for people whenever a part serves.
+        settings: what to run; logs go below its directory.
+        tell: called with a line for people whenever a part serves, or takes long.
+        chosen: run these parts, in this order, instead of all that ``settings`` describe.
+
+    Raises:
+        ServerMissingError: a server is not on this machine.
     """
 
     def __init__(
-        self, parts: Sequence[Part], directory: Path, tell: Callable[[str], None] = lambda _: None
+        self,
+        settings: Settings,
+        tell: Callable[[str], None] = lambda _: None,
+        chosen: Sequence[Part] | None = None,
     ) -> None:
-        self.parts = tuple(parts)
-        self.logs = directory / "logs"
+        self.settings = settings
+        self.parts = parts(settings) if chosen is None else tuple(chosen)
         self._tell = tell
         self._running: dict[str, ManagedProcess] = {}
 
@@ -79,15 +86,34 @@ class Stack:
         self.stop()
 
     def _start_part(self, part: Part) -> None:
+        began = time.monotonic()
+        patience = _Patience(lambda: self._say(f"{part.name:<13} is starting ..."))
         process = ManagedProcess(
             part.name,
             part.command,
-            log_path=self.logs / f"{part.name}.log",
-            ready=part.serves,
+            log_path=self.settings.directory / "logs" / f"{part.name}.log",
+            ready=lambda: part.serves() or patience.wears(),
             environment=part.environment,
         )
-        began = time.monotonic()
         self._running[part.name] = process
         process.start()
+        self._say(f"{part.name:<13} {part.address}  ({part.version}; {time.monotonic() - began:.1f} s)")
+
+    def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # a closed terminal must not stop the stack half-way
-            self._tell(f"{part.name:<13} {part.address}  ({part.version}; {time.monotonic() - began:.1f} s)")
+            self._tell(line)
+
+
+class _Patience:
+    """Says once that something takes long."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self._say = say
+        self._ends = time.monotonic() + _LONG_SECONDS
+
+    def wears(self) -> Literal[False]:
+        """Speak if it has been long; always false, because nothing is ready by it."""
+        if time.monotonic() > self._ends:
+            self._ends = math.inf
+            self._say()
+        return False
