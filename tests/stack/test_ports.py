@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_stack.ports import PortError, Ports
+from cmo_stack.ports import DEFAULT_PORTS, PortError, Ports
 from cmo_stack.process import free_port
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def test_an_asked_for_port_is_taken_and_the_rest_are_free_and_distinct() -> None
     chosen = [getattr(ports, name) for name in Ports.names()]
     assert ports.prometheus == wanted
     assert len(set(chosen)) == len(chosen)
+    assert not set(chosen) & {getattr(DEFAULT_PORTS, name) for name in Ports.names()}
     for port in chosen:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
