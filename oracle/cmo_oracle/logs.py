@@ -49,8 +49,9 @@ def writing_logs(level: int = logging.INFO) -> Iterator[None]:
     stderr.setFormatter(logging.Formatter(_FORMAT))
     listener = QueueListener(queue, stderr)
     root = logging.getLogger()
-    root.setLevel(level)
+    before = root.handlers, root.level
     root.handlers = [entry]
+    root.setLevel(level)
     # A library that brings its own handler would write past the filter.
     library = logging.getLogger("lightrag")
     library.handlers, library.propagate = [], True
@@ -59,3 +60,5 @@ def writing_logs(level: int = logging.INFO) -> Iterator[None]:
         yield
     finally:
         listener.stop()
+        root.handlers = before[0]
+        root.setLevel(before[1])
