@@ -21,6 +21,7 @@ check: setup ## Run linters and the type checker
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy tests
 	.venv/bin/lint-imports
 
 format: setup ## Mend what the linters can mend

@@ -52,9 +52,9 @@ def read_answer(http_status: int, body: bytes) -> Answer:
             http_status=http_status,
             source=trail.get("source"),
             cache=trail.get("cache"),
-            tiers=tuple((tier, result) for tier, result in trail.get("tiers", ())),
+            tiers=tuple((tier, result) for tier, result in trail.get("tiers") or ()),
             fallbacks=tuple(
-                (source, target, reason) for source, target, reason in trail.get("fallbacks", ())
+                (source, target, reason) for source, target, reason in trail.get("fallbacks") or ()
             ),
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:

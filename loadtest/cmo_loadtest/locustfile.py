@@ -171,7 +171,10 @@ def _quit(environment: Environment) -> None:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def _prepare(environment: Environment, **_: Any) -> None:
-    """Die with the runner, whose ``finally`` cannot run when it is killed; begin when all are seated."""
+    """Die with the runner, whose ``finally`` cannot run when it is killed; begin when all are seated.
+
+    The kernel sends the signal when the thread that started us ends; that thread waits for us.
+    """
     logging.getLogger("locust.stats_logger").setLevel(logging.WARNING)  # its tables would be empty
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != _plan.parent:

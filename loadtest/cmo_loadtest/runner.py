@@ -9,6 +9,8 @@ operation was recorded exactly once.
 from __future__ import annotations
 
 import contextlib
+import http.client
+import importlib.util
 import os
 import secrets
 import signal
@@ -78,6 +80,8 @@ def run_scenarios(scenarios: Sequence[Scenario], options: RunOptions) -> Path:
         IncompleteRunError: Locust ended early, or an operation is missing or doubled; there is no manifest.
         LoadTestError: the run could not be made for another reason.
     """
+    if importlib.util.find_spec("locust") is None:
+        raise LoadTestError("Locust is missing. Install it with: pip install 'cmo-observability[loadtest]'")
     check_ready(options.target)
     scaled = [scenario.scaled(options.time_scale) for scenario in scenarios]
     directory = _new_run_directory(options.output)
@@ -116,7 +120,7 @@ def check_ready(target: str) -> None:
         raise TargetUnreachableError(
             f"{url} answers with status {error.code}: the service there is not ready to be tested."
         ) from error
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         host = urlsplit(target).netloc
         raise TargetUnreachableError(

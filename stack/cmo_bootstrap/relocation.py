@@ -31,12 +31,12 @@ exec "$root/{_MOVED_PROGRAM}" "$@"
 def relocate_alertmanager(root: Path) -> bool:
     """Mend the Alertmanager unpacked in ``root``; False when there is none that needs it."""
     program = root / _PROGRAM
-    if not program.is_file() or not (root / _SHARE).is_dir():
+    moved = root / _MOVED_PROGRAM
+    if moved.exists() or not program.is_file() or not (root / _SHARE).is_dir():
         return False
     content = program.read_bytes()
     if _FIXED not in content:
         return False
-    moved = root / _MOVED_PROGRAM
     moved.parent.mkdir(parents=True, exist_ok=True)
     moved.write_bytes(content.replace(_FIXED, _THROUGH_DESCRIPTOR))
     moved.chmod(0o755)

@@ -155,18 +155,27 @@ def stop(home: Home) -> bool:
     """Stop the running stack and wait until all of it is gone; False when none was running."""
     if not home.running():
         return False
+    asked: State | None = None
     deadline = time.monotonic() + _STOP_SECONDS
-    asked: int | None = None
-    while home.running():
-        state = home.state
-        if state is not None and process_started(state.pid) == state.started:
-            late = time.monotonic() > deadline
-            if asked != state.pid or late:
-                asked = state.pid
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(state.pid, signal.SIGKILL if late else signal.SIGTERM)
+    while home.running() or (asked is not None and _alive(asked)):
+        state = asked or home.state
+        if state is not None and _alive(state):
+            if time.monotonic() > deadline:
+                _signal(state, signal.SIGKILL)
+            elif asked is None:
+                _signal(state, signal.SIGTERM)
+            asked = state
         time.sleep(_POLL_SECONDS)
     return True
+
+
+def _alive(state: State) -> bool:
+    return process_started(state.pid) == state.started
+
+
+def _signal(state: State, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(state.pid, number)
 
 
 def process_started(pid: int) -> int | None:

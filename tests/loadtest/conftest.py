@@ -28,7 +28,8 @@ class Service:
 
     def seen(self, scenario: str | None = None) -> list[dict[str, Any]]:
         """Every question that has arrived, in order; of one scenario, or of all."""
-        entries = [json.loads(line) for line in self.seen_path.read_text().splitlines()]
+        complete, _, _ = self.seen_path.read_text().rpartition("\n")  # the last line may be half written
+        entries = [json.loads(line) for line in complete.splitlines()]
         return [entry for entry in entries if scenario in (None, entry["headers"]["x-cmo-scenario"])]
 
 

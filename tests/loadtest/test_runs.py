@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import threading
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -257,6 +258,22 @@ def test_a_target_that_is_not_there_is_said_before_anything_is_made(tmp_path: Pa
         run_scenarios([RUSH], RunOptions(target=target, output=tmp_path / "runs"))
     assert raised.value.exit_status == 4
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_target_that_does_not_speak_http_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def babble() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"-ERR unknown command\r\n")
+
+        babbled = pool.submit(babble)
+        target = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(TargetUnreachableError, match="No service answers"):
+            run_scenarios([RUSH], RunOptions(target=target, output=tmp_path / "runs"))
+        babbled.result()
 
 
 def test_a_target_that_is_not_ready_is_not_loaded(start_service: StartService, tmp_path: Path) -> None:

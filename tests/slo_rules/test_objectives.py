@@ -177,6 +177,20 @@ CASES = [
         "take it out or rename it",
     ),
     Case("cmo-slo/v1", "cmo-slo/v2", "version", '"cmo-slo/v2" is unknown', "did you mean cmo-slo/v1?"),
+    Case(
+        "outcome: [success, error, timeout, rejected]",
+        "outcome: [success, error, error]",
+        "objectives[1].indicator.total.labels.outcome[2]",
+        "'error' stands there twice",
+        "delete one",
+    ),
+    Case(
+        "target: 50\n    unit: users\n    judged: [scenario]",
+        "target: 50\n    unit: users\n    judged: [overall]",
+        "objectives[0].judged[0]",
+        "a held is not judged overall",
+        "take it out",
+    ),
     Case("unit: users", "unit: bytes", "objectives[0].unit", "a held has no unit bytes", "write users"),
 ]
 

@@ -19,7 +19,7 @@ PIN_LINES = [line for line in LINES if line and not line.lstrip().startswith("#"
 
 
 def _pins() -> dict[str, Version]:
-    pins = {}
+    pins: dict[str, Version] = {}
     for line in PIN_LINES:
         requirement = Requirement(line.partition("--hash")[0].strip())
         (specifier,) = requirement.specifier

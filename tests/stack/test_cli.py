@@ -1,0 +1,165 @@
+"""The ``cmo`` command: quick, complete, and never mistaken for a verdict."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from cmo_slo.objectives import ObjectivesError
+from cmo_stack import cli
+from cmo_stack.exit_status import ExitStatus
+from cmo_stack.servers import ServerMissingError
+from cmo_stack.signals import EndedBySignal
+
+CMO = Path(sys.executable).with_name("cmo")
+
+
+def _cmo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CMO, *arguments], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> type[Exception]:
+    """Makes ``cmo failing`` raise what the test puts into ``failing.error``."""
+
+    class Failing(Exception):  # noqa: N818 - a box for an error
+        error: BaseException
+
+    def fail() -> None:
+        raise Failing.error
+
+    command = click.Command("failing", callback=fail)
+    lazy = cli.LazyCommand("failing", "nowhere", "Fail.")
+    monkeypatch.setitem(cli.COMMANDS, "failing", lazy)
+    monkeypatch.setattr(cli.LazyCommand, "load", lambda _: command)
+    return Failing
+
+
+def test_help_imports_no_room() -> None:
+    program = (
+        "import sys; from cmo_stack import cli; status = cli.run(['--help']);"
+        "heavy = [name for name in sys.modules if name.split('.')[0] in "
+        "('pydantic', 'yaml', 'requests', 'fastapi', 'locust', 'cmo_slo', 'cmo_oracle', 'cmo_loadtest')];"
+        "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in cli.COMMANDS:
+        assert f"  {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_is_where_the_list_says(name: str) -> None:
+    command = cli.COMMANDS[name].load()
+    assert command.name == name
+    assert cli.run([name, "--help"]) == 0
+
+
+def test_the_version_is_the_distributions() -> None:
+    done = _cmo("--version")
+    assert (done.returncode, done.stdout) == (0, "cmo 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["--nonsense"],
+        ["check", "--nonsense"],
+        ["stack", "nonsense"],
+        ["stack", "up", "--redis-port", "0"],
+    ],
+)
+def test_wrong_usage_is_never_a_verdict(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == ExitStatus.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Error:" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (click.ClickException("no"), ExitStatus.USAGE),
+        (ServerMissingError("no redis"), ExitStatus.USAGE),
+        (ObjectivesError(()), ExitStatus.USAGE),
+        (KeyboardInterrupt(), ExitStatus.INTERRUPTED),
+        (BrokenPipeError(), ExitStatus.BROKEN_PIPE),
+        (EndedBySignal(15), 143),
+        (SystemExit(1), ExitStatus.FAULT),
+        (SystemExit(2), ExitStatus.FAULT),
+        (SystemExit(0), ExitStatus.COMPLIANT),
+        (ValueError("a\nb"), ExitStatus.FAULT),
+        (click.exceptions.Exit(2), ExitStatus.INCONCLUSIVE),
+    ],
+    ids=repr,
+)
+def test_every_end_has_its_status(
+    failing: type[Exception], error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_silence_standard_output", lambda: None)
+    monkeypatch.setattr(failing, "error", error, raising=False)
+    assert cli.run(["failing"]) == status
+
+
+def test_an_error_that_claims_a_verdict_is_a_fault(
+    failing: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Claiming(Exception):  # noqa: N818
+        exit_status = 0
+
+    monkeypatch.setattr(failing, "error", Claiming(), raising=False)
+    assert cli.run(["failing"]) == ExitStatus.FAULT
+
+
+def test_a_surprise_is_one_line_and_its_traceback_is_to_be_had(
+    failing: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(failing, "error", ValueError("first\nsecond"), raising=False)
+    cli.run(["failing"])
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "ValueError: first second" in line
+    assert "report" in line
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    cli.run(["failing"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_line_to_copy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    for name in [name for name in sys.modules if name.startswith("cmo_slo")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.run(["check"]) == ExitStatus.USAGE
+    assert "pip install 'cmo-observability[slo]'" in capsys.readouterr().err
+
+
+def test_a_missing_module_of_our_own_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cli.COMMANDS, "lost", cli.LazyCommand("lost", "cmo_slo.lost", "Lost."))
+    assert cli.run(["lost"]) == ExitStatus.FAULT
+
+
+def test_a_reader_who_leaves_is_no_verdict() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{CMO} --help | true; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True
+    )
+    assert done.returncode in (0, ExitStatus.BROKEN_PIPE)
+    assert done.stderr == ""
+
+
+def test_the_shell_completes_commands() -> None:
+    done = _cmo(COMP_WORDS="cmo lo", COMP_CWORD="1", _CMO_COMPLETE="bash_complete")
+    assert done.stdout == "plain,loadtest\n"
+
+
+def test_the_shell_completes_options_of_a_command() -> None:
+    done = _cmo(COMP_WORDS="cmo check --prom", COMP_CWORD="2", _CMO_COMPLETE="bash_complete")
+    assert "plain,--prometheus-url" in done.stdout

@@ -1,0 +1,202 @@
+"""The stack starts in order and stops in reverse, and leaves nothing however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cmo_stack import detached, health, topology
+from cmo_stack.ports import Ports
+from cmo_stack.process import ProcessFailedError, free_port
+from cmo_stack.stack import Stack
+
+CMO = Path(sys.executable).with_name("cmo")
+Wait = Callable[[Callable[[], bool], str], None]
+Alive = Callable[[int], bool]
+
+
+def _settings(directory: Path) -> topology.Settings:
+    return topology.Settings(Ports.choose({}, prefer_defaults=False), directory / "run", directory / "index")
+
+
+def _part(name: str, *, program: str = "import signal; signal.pause()", serves: bool = True) -> topology.Part:
+    return topology.Part(name, "1", (sys.executable, "-c", program), "nowhere", lambda: serves)
+
+
+def test_parts_start_in_order_and_stop_in_reverse(tmp_path: Path) -> None:
+    told: list[str] = []
+    note = tmp_path / "ends"
+    program = (
+        "import signal, sys, pathlib\n"
+        "def end(*_):\n    open({note!r}, 'a').write({name!r} + ' '); sys.exit()\n"
+        "signal.signal(15, end)\npathlib.Path({ready!r}).touch()\nsignal.pause()"
+    )
+    chosen = [
+        topology.Part(
+            name,
+            "1",
+            (sys.executable, "-c", program.format(note=str(note), name=name, ready=str(tmp_path / name))),
+            "nowhere",
+            (tmp_path / name).exists,
+        )
+        for name in ("first", "second", "third")
+    ]
+    with Stack(_settings(tmp_path), told.append, chosen):
+        pass
+    assert [line.split()[0] for line in told] == ["first", "second", "third"]
+    assert note.read_text().split() == ["third", "second", "first"]
+
+
+def test_when_one_fails_those_before_it_are_stopped(tmp_path: Path, alive: Alive) -> None:
+    failing = _part("failing", program="raise SystemExit('the reason')", serves=False)
+    stack = Stack(_settings(tmp_path), chosen=[_part("first"), failing])
+    pids: list[int] = []
+    stack._tell = lambda _: pids.append(stack.process("first").pid)
+    with pytest.raises(ProcessFailedError, match="the reason"):
+        stack.start()
+    assert len(pids) == 1
+    assert not alive(pids[0])
+    assert not stack.has("first")
+
+
+def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(tmp_path: Path, alive: Alive) -> None:
+    try:
+        up = _cmo(tmp_path, "stack", "up", "--profile", "healthy", "--scrape-interval", "1", *_free_ports())
+        assert up.returncode == 0, up.stderr
+        state = _state(tmp_path)
+        _status_shows_every_part_serving(tmp_path)
+        _a_second_up_says_so_and_changes_nothing(tmp_path, state)
+        _everything_listens_on_this_machine_alone(state)
+        _prometheus_has_the_rules_and_the_alertmanager(state)
+    finally:
+        down = _cmo(tmp_path, "stack", "down")
+    assert (down.returncode, down.stderr) == (0, "The stack is stopped.\n")
+    assert not [part for part in state.parts if alive(part.pid)]
+    assert not alive(state.pid)
+    assert _cmo(tmp_path, "stack", "status").returncode == 4
+    assert "No stack is running" in _cmo(tmp_path, "stack", "down").stderr
+
+
+def _status_shows_every_part_serving(folder: Path) -> None:
+    done = _cmo(folder, "stack", "status", "--format", "json")
+    status = json.loads(done.stdout)
+    assert (done.returncode, status["phase"]) == (0, "running")
+    assert [(part["name"], part["serves"]) for part in status["parts"]] == [
+        (name, True) for name in ("redis", "upstream", "service", "pager", "alertmanager", "prometheus")
+    ]
+
+
+def _a_second_up_says_so_and_changes_nothing(folder: Path, before: detached.State) -> None:
+    done = _cmo(folder, "stack", "up")
+    assert done.returncode == 0
+    assert "already running" in done.stderr
+    assert f"http://127.0.0.1:{before.ports.prometheus}" in done.stdout
+    assert _state(folder) == before
+
+
+def _everything_listens_on_this_machine_alone(state: detached.State) -> None:
+    sockets = {
+        str(link.readlink())
+        for part in state.parts
+        for link in Path(f"/proc/{part.pid}/fd").iterdir()
+        if link.is_symlink()
+    }
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                addresses.add(fields[1].rpartition(":")[0])
+    assert addresses == {"0100007F"}
+
+
+def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> None:
+    port = state.ports.prometheus
+    groups = json.loads(health.get(port, "/api/v1/rules")[1])["data"]["groups"]
+    managers = json.loads(health.get(port, "/api/v1/alertmanagers")[1])["data"]["activeAlertmanagers"]
+    assert groups
+    assert len(managers) == 1
+
+
+def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path, wait_until: Wait, alive: Alive) -> None:
+    """Started as far as it takes to have a part running; ``up`` then says that it was stopped."""
+    command = [str(CMO), "stack", "up", *_free_ports()]
+    up = subprocess.Popen(command, env=_environment(tmp_path), stderr=subprocess.PIPE, text=True)
+    home = detached.Home(tmp_path / "stack")
+    wait_until(
+        lambda: (state := home.state) is not None and len(state.parts) > 1, "two parts have been started"
+    )
+    state = home.state
+    assert state is not None
+    os.kill(state.pid, signal.SIGKILL)
+    _, said = up.communicate()
+    assert up.returncode == 5
+    assert "was stopped before it served" in said
+    wait_until(lambda: not any(alive(part.pid) for part in state.parts), "every part has ended")
+    assert not home.running()
+    assert "No stack is running" in _cmo(tmp_path, "stack", "status").stdout
+
+
+def test_a_busy_port_is_wrong_usage_and_starts_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    program = (
+        f"import socket, signal; listener = socket.create_server(('127.0.0.1', {port}));"
+        "print(flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as holder:
+        try:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            done = _cmo(tmp_path, "stack", "up", "--prometheus-port", str(port))
+        finally:
+            holder.kill()
+    assert done.returncode == 3
+    assert f"Port {port} for prometheus is busy" in done.stderr
+    assert not (tmp_path / "stack/state.json").exists()
+
+
+def test_a_reused_process_id_is_not_ours() -> None:
+    started = detached.process_started(os.getpid())
+    assert started is not None
+    assert detached.process_started(1) != started
+    assert detached.process_started(2**22 + 1) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_demo_that_is_ended_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, wait_until: Wait, alive: Alive
+) -> None:
+    demo = subprocess.Popen([CMO, "demo"], env=_environment(tmp_path), stderr=subprocess.PIPE, text=True)
+    children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
+    wait_until(lambda: len(children.read_text().split()) > 1, "two parts have been started")
+    pids = [int(pid) for pid in children.read_text().split()]
+    demo.send_signal(number)
+    demo.communicate()
+    assert demo.returncode == (-number if number is signal.SIGKILL else 128 + number)
+    wait_until(lambda: not any(alive(pid) for pid in pids), "every part has ended")
+
+
+def _state(folder: Path) -> detached.State:
+    state = detached.Home(folder / "stack").state
+    assert state is not None
+    return state
+
+
+def _free_ports() -> list[str]:
+    """Free ports even where the well-known ones are free: other tests run beside this one."""
+    ports = Ports.choose({}, prefer_defaults=False)
+    return [word for name in Ports.names() for word in (f"--{name}-port", str(getattr(ports, name)))]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "CMO_STATE_DIR": str(folder)}
+
+
+def _cmo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([CMO, *arguments], env=_environment(folder), capture_output=True, text=True)
