@@ -76,6 +76,11 @@ def cache_results(operations: list[Operation], scenario: str) -> dict[str, int]:
     return dict(Counter(one.cache for one in operations if one.scenario == scenario and one.cache))
 
 
+def fallbacks(operations: list[Operation], scenario: str) -> dict[tuple[str, str, str], int]:
+    """Hand-overs of a scenario by source, target and reason."""
+    return dict(Counter(step for one in operations if one.scenario == scenario for step in one.fallbacks))
+
+
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     with path.open() as lines:
         for line in lines:

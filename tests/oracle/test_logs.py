@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
+import pytest
 from cmo_oracle.failures import describe
 from cmo_oracle.logs import writing_logs
-
-if TYPE_CHECKING:
-    import pytest
 
 SECRET = "quetzalcoatlus"
 
@@ -54,9 +51,7 @@ def test_the_root_logger_is_left_as_it_was() -> None:
 
 
 def test_an_exception_is_described_by_class_and_line() -> None:
-    try:
+    with pytest.raises(ValueError, match=SECRET) as raised:
         fail()
-    except ValueError as error:
-        assert describe(error).startswith("ValueError at ")
-        assert describe(error).endswith(f"{__file__}:{fail.__code__.co_firstlineno + 1}")
+    assert describe(raised.value) == f"ValueError at {__file__}:{fail.__code__.co_firstlineno + 1}"
     assert describe(KeyError(SECRET)) == "KeyError"

@@ -1,0 +1,162 @@
+"""Both verdicts on merit, and every way in which a run cannot be judged, with the stack under real load."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from cmo_loadtest.scenarios import SCENARIOS
+from cmo_stack import health
+from cmo_stack.process import free_port
+
+from .conftest import check, drive, query, running_stack, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmo_stack.stack import Stack
+
+    from .conftest import RecordedRun
+
+
+def test_the_criticised_settings_are_non_compliant_in_every_scenario(report_run: RecordedRun) -> None:
+    answer = check(
+        "--prometheus-url",
+        report_run.prometheus_urls["1s"],
+        "--run",
+        report_run.directory,
+        "--format",
+        "json",
+    )
+    assert answer.status == 1, answer.stderr
+    assert answer.verdict["verdict"] == "NON-COMPLIANT"
+    failed = {
+        unit["scope"]
+        for objective in answer.verdict["objectives"]
+        if objective["key"]
+        for unit in objective["units"]
+        if unit["status"] == "FAIL"
+    }
+    assert failed >= set(SCENARIOS)
+
+
+def test_the_causes_are_visible_in_the_metrics(report_run: RecordedRun) -> None:
+    url = report_run.prometheus_urls["1s"]
+    for cause, expression in {
+        "LightRAG calls time out": 'sum(cmo_component_calls_total{component="lightrag",outcome="timeout"})',
+        "the breaker opens": 'sum(cmo_circuit_breaker_transitions_total{component="lightrag",state="open"})',
+        "the breaker refuses calls": 'sum(cmo_circuit_breaker_rejections_total{component="lightrag"})',
+        "the first tier is too small": 'sum(cmo_cache_evictions_total{tier="l1"})',
+        "model calls queue": 'sum(cmo_queue_wait_seconds_sum{component="llm"})',
+        "queries end in an apology": 'sum(cmo_fallbacks_total{target="default"})',
+    }.items():
+        values = [float(series["value"][1]) for series in query(url, expression)]
+        assert values, cause
+        assert values[0] > 0, cause
+    retries = query(url, "sum(cmo_retries_total)")
+    assert float(retries[0]["value"][1]) == 0, "the criticised settings retry nothing"
+
+
+def test_recorded_events_give_the_same_ratios_as_the_checker(report_run: RecordedRun) -> None:
+    """Over the run's scenarios, events recorded by the rules divide to what the checker counted."""
+    url = report_run.prometheus_urls["1s"]
+    verdict = check("--prometheus-url", url, "--run", report_run.directory, "--format", "json").verdict
+    scopes = {"success": [*SCENARIOS], "within_2s": [*SCENARIOS]}
+    for objective in verdict["objectives"]:
+        for unit in objective["units"]:
+            if unit["scope"] in scopes.get(objective["name"], ()):
+                selector = f'objective="{objective["name"]}",scenario="{unit["scope"]}"'
+                recorded = {
+                    kind: query(
+                        url, f"sum(sum_over_time(scenario:slo_{kind}_events:increase{{{selector}}}[30m]))"
+                    )
+                    for kind in ("good", "total")
+                }
+                good, total = (float(recorded[kind][0]["value"][1]) for kind in ("good", "total"))
+                assert (good, total) == (unit["good"], unit["total"]), (objective["name"], unit["scope"])
+
+
+def test_ample_settings_and_a_calm_upstream_are_compliant(tmp_path: Path, index_directory: Path) -> None:
+    with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
+        run = drive(stack, tmp_path / "runs", list(SCENARIOS))
+        answer = check(
+            "--prometheus-url",
+            _prometheus(stack),
+            "--run",
+            run,
+            "--format",
+            "json",
+            "--format",
+            f"text:{tmp_path / 'verdict.txt'}",
+        )
+    assert answer.status == 0, (tmp_path / "verdict.txt").read_text()
+    assert answer.verdict["verdict"] == "COMPLIANT"
+
+
+def test_a_restart_in_mid_scenario_is_inconclusive_and_a_catastrophe(
+    tmp_path: Path, index_directory: Path
+) -> None:
+    scenario = "academic_research"
+    with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
+        crash = threading.Thread(target=_crash_and_restart_half_way, args=(stack, scenario))
+        crash.start()
+        run = drive(stack, tmp_path / "runs", [scenario])
+        crash.join()
+        source = ("--prometheus-url", _prometheus(stack), "--run", run)
+        answer = check(*source, "--scenario", scenario, "--format", "json")
+        text = check(*source, "--scenario", scenario)
+    assert answer.status == 2, answer.stderr
+    statuses = {
+        objective["name"]: {unit["status"] for unit in objective["units"]}
+        for objective in answer.verdict["objectives"]
+    }
+    assert statuses["no_catastrophic_failure"] == {"FAIL"}
+    assert statuses["success"] == {"INCONCLUSIVE"}
+    assert "PASS" not in statuses["within_2s"] | statuses["cache_hits"]
+    assert text.status == 2
+    assert "started anew" in text.stdout or "restart" in text.stdout
+
+
+def test_no_prometheus_is_a_data_source_that_cannot_be_read(report_run: RecordedRun) -> None:
+    port = free_port()
+    answer = check("--prometheus-url", f"http://{health.LOOPBACK}:{port}", "--run", report_run.directory)
+    assert answer.status == 4
+    assert str(port) in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_the_service_in_prometheus_place_is_not_a_prometheus(report_run: RecordedRun) -> None:
+    answer = check("--prometheus-url", report_run.service_url, "--run", report_run.directory)
+    assert answer.status == 4
+    assert "Prometheus" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_prometheus_that_stopped_cannot_be_read(
+    tmp_path: Path, index_directory: Path, report_run: RecordedRun
+) -> None:
+    with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
+        url = _prometheus(stack)
+        empty = check("--prometheus-url", url, "--run", report_run.directory, "--wait", "0")
+        stack.process("prometheus").stop()
+        stopped = check("--prometheus-url", url, "--run", report_run.directory)
+    assert empty.status == 2, "a Prometheus that saw nothing of the run proves nothing"
+    assert stopped.status == 4
+
+
+def _crash_and_restart_half_way(stack: Stack, scenario: str) -> None:
+    url = _prometheus(stack)
+    half = SCENARIOS[scenario].operations // 2
+
+    def half_done() -> bool:
+        finished = query(url, f'sum(cmo_queries_total{{scenario="{scenario}"}})')
+        return bool(finished) and float(finished[0]["value"][1]) >= half
+
+    wait_until("half of the operations", half_done)
+    service = stack.process("service")
+    service.kill()
+    service.start()
+
+
+def _prometheus(stack: Stack) -> str:
+    return f"http://{health.LOOPBACK}:{stack.settings.ports.prometheus}"
