@@ -7,7 +7,6 @@ sources are left out: they can be broken, and none of them is needed.
 
 from __future__ import annotations
 
-import platform
 import re
 import shutil
 from dataclasses import dataclass
@@ -207,8 +206,3 @@ def _named(family: str, codename: str | None) -> Distribution | None:
 
 def _of_release(release: str, codename: str) -> bool:
     return release == codename or release.startswith(f"{codename}-")
-
-
-def machine_description() -> str:
-    """The machine, for messages."""
-    return f"{platform.system()} {platform.machine()}"
