@@ -27,7 +27,7 @@ PANEL_QUERIES = [
 
 @pytest.fixture(scope="module", autouse=True)
 def live_traffic(report_run: RecordedRun) -> None:
-    """One live user who asks until Prometheus has seen it in enough scrapes: some panels are about live users."""
+    """One live user, who asks until enough scrapes have seen it: some panels are about live users."""
     prometheus_url = report_run.prometheus_urls["1s"]
     headers = {"X-CMO-Session": "live-user"}
 
