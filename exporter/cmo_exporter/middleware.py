@@ -275,10 +275,9 @@ class Exchange:
         instruments.http_duration.child(self._method, route, code).observe(ended - self._arrived)
         instruments.http_active.child(self._method).dec()
 
-    @staticmethod
-    def _settle_query(query: Query, status: int, error: BaseException | None) -> None:
+    def _settle_query(self, query: Query, status: int, error: BaseException | None) -> None:
         """Let the status speak where the service did not, and never against a failure that it named."""
-        if error is None and status >= _LOWEST_FAILURE:
+        if error is None and self._left_at is None and status >= _LOWEST_FAILURE:
             if status in _TIMEOUT_STATUSES:
                 query.timed_out()
             elif status == _CLIENT_CLOSED_REQUEST:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture

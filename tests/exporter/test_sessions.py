@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from cmo_exporter import Exporter, ExporterSettings
@@ -133,9 +134,7 @@ def test_held_users_are_held_exactly_over_every_interval(exporter: Exporter) -> 
     for query in queries:
         query.begin()
     readings = [users(exporter, scenario) for _ in range(6)]
-    for (_, seconds, clock), (active, later_seconds, later_clock) in zip(
-        readings, readings[1:], strict=False
-    ):
+    for (_, seconds, clock), (active, later_seconds, later_clock) in itertools.pairwise(readings):
         assert active == 50
         assert abs((later_seconds - seconds) / (later_clock - clock) - 50) < 1e-6
     for query in queries:

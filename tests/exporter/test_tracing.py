@@ -1,0 +1,138 @@
+"""Traces: off until an endpoint is set, and then without a word of what was asked or by whom."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from cmo_exporter import Exporter, ExporterSettings, instrument_fastapi
+from fastapi import FastAPI
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+Serve = Callable[[Any], AbstractContextManager[int]]
+QUESTION = "does my patient have phenylketonuria"
+SESSION = "session-of-doctor-grey"
+
+
+@contextlib.contextmanager
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """An OTLP receiver on loopback: its base URL, and the bodies that were sent to it."""
+    bodies: list[bytes] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/v1/traces":
+                bodies.append(body)
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def service(exporter: Exporter) -> FastAPI:
+    app = FastAPI()
+
+    @app.post("/query")
+    async def answer(body: dict[str, str]) -> dict[str, str]:
+        exporter.current_query().answered("lightrag")
+        return {"answer": body["question"]}
+
+    @app.post("/explode/{user}")
+    async def explode(user: str, body: dict[str, str]) -> None:
+        raise RuntimeError(f"{user} asked {body['question']}")
+
+    instrument_fastapi(app, exporter, query_routes=("/query", "/explode/{user}"))
+    return app
+
+
+def ask(port: int) -> None:
+    headers = {"X-CMO-Session": SESSION, "User-Agent": "doctor-grey-browser"}
+    for path in ("/query", "/explode/doctor-grey"):
+        httpx.post(
+            f"http://127.0.0.1:{port}{path}",
+            params={"q": QUESTION},
+            json={"question": QUESTION},
+            headers=headers,
+            timeout=60,
+        )
+
+
+@pytest.mark.parametrize("by", ["settings", "environment"])
+def test_a_span_arrives_without_question_session_or_user(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    with collector() as (url, bodies):
+        if by == "environment":
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+            monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
+        settings = ExporterSettings(otlp_endpoint=url if by == "settings" else None, service_name="cmo-test")
+        with Exporter(settings) as exporter, serve(service(exporter)) as port:
+            ask(port)
+        assert bodies, "closing sends what is left"
+    spans = []
+    for body in bodies:
+        request = ExportTraceServiceRequest.FromString(body)
+        text = str(request)
+        for word in ("phenylketonuria", "session-of", "grey", "127.0.0.1"):
+            assert word not in text
+        assert "cmo-test" in text
+        spans += [
+            span
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+    assert sorted(span.name for span in spans) == ["POST /explode/{user}", "POST /query"]
+    failed = next(span for span in spans if "explode" in span.name)
+    kinds = {
+        attribute.value.string_value
+        for event in failed.events
+        for attribute in event.attributes
+        if attribute.key == "exception.type"
+    }
+    assert kinds == {"RuntimeError"}, "what kind of error it was may be known"
+    outcome = {"scenario": "live", "outcome": "success"}
+    assert exporter.registry.get_sample_value("cmo_queries_total", outcome) == 1
+
+
+@pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED"])
+def test_without_an_endpoint_there_are_no_traces(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    with collector() as (url, bodies):
+        if variable:
+            monkeypatch.setenv(variable, "true")
+        settings = ExporterSettings(otlp_endpoint=url if variable else None)
+        with Exporter(settings) as exporter, serve(service(exporter)) as port:
+            assert not exporter.tracing.enabled
+            ask(port)
+        assert not bodies
+
+
+def test_a_collector_that_is_gone_does_not_keep_the_service_from_ending(serve: Serve) -> None:
+    with collector() as (url, _):
+        pass
+    with Exporter(ExporterSettings(otlp_endpoint=url)) as exporter, serve(service(exporter)) as port:
+        ask(port)
+    outcome = {"scenario": "live", "outcome": "success"}
+    assert exporter.registry.get_sample_value("cmo_queries_total", outcome) == 1
