@@ -250,7 +250,7 @@ WRONG_PASSES: dict[str, Callable[[Series], Any]] = {
     "nothing stored": lambda _series: None,
     "no up": drop("up"),
     "no scrape durations": drop("scrape_duration_seconds"),
-    "no start times of workers": drop("cmo_worker_start_time_seconds"),
+    "no start times": lambda one: None if "start_time_seconds" in one.name else one,
     "no questions counted": drop("cmo_queries_total"),
     "errors dropped": drop("cmo_queries_total", outcome="error"),
     "cancelled dropped": drop("cmo_queries_total", outcome="cancelled"),
@@ -283,7 +283,7 @@ WRONG_PASSES: dict[str, Callable[[Series], Any]] = {
 @pytest.mark.parametrize("how", WRONG_PASSES)
 def test_doubtful_data_is_never_compliant(how: str) -> None:
     world = four()
-    verdict = judged(world, edited(world.evidence(), WRONG_PASSES[how]))
+    verdict = judged(world, edited(world.evidence(clock=Clock(None)), WRONG_PASSES[how]))
     assert verdict.outcome is Outcome.INCONCLUSIVE, verdict.reason
     reasons = [
         one.reason for result in verdict.results for one in result.units if one.status is not Status.PASS
@@ -291,12 +291,19 @@ def test_doubtful_data_is_never_compliant(how: str) -> None:
     assert all(reasons)
 
 
+def test_start_times_of_the_process_alone_rule_a_restart_out_for_counts() -> None:
+    world = four()
+    verdict = judged(world, edited(world.evidence(), drop("cmo_worker_start_time_seconds")))
+    assert unit(verdict, "success").status is Status.PASS
+    assert unit(verdict, "no_catastrophic_failure").status is Status.INCONCLUSIVE
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"start_times": False},
         {"failed": tuple(range(50, 70))},
-        {"scraped_until": 145.0},
+        {"scraped_until": 142.0},
         {"scraped_from": 62.0},
         {"broken": (("cmo_queries_total", 0.1),)},
         {"restarts": (100.0,)},
