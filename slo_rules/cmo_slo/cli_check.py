@@ -197,8 +197,10 @@ Exit status: 0 compliant, 1 non-compliant, 2 inconclusive, 3 wrong usage or obje
 )
 @click.option(
     "--objectives",
+    envvar="CMO_OBJECTIVES",
     default="cmo-015",
     show_default=True,
+    show_envvar=True,
     metavar="FILE|NAME",
     help="What to judge by: objectives that come with this project, or a file.",
 )

@@ -71,7 +71,8 @@ def wilson(good: float, total: float, effective: float) -> tuple[float, float]:
 
 def _design_effect(good: Blocks, total: Blocks) -> float:
     effect, length = 1.0, 1
-    while True:
+    longest = max(map(len, total))
+    while length <= longest:
         pairs = [
             (sum(x[at : at + length]), sum(n[at : at + length]))
             for x, n in zip(good, total, strict=True)
@@ -82,6 +83,7 @@ def _design_effect(good: Blocks, total: Blocks) -> float:
             return effect
         effect = max(effect, _effect_of(pairs))
         length *= 2
+    return effect
 
 
 def _effect_of(pairs: Sequence[tuple[float, float]]) -> float:

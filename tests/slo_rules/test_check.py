@@ -1,0 +1,224 @@
+"""The command `cmo check`: its options, what goes where, and exit statuses that no library decides."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from cmo_slo.cli_check import check
+from cmo_slo.exit_status import ExitStatus, message_of_error, run_command, status_of_error
+from cmo_slo.manifest import ManifestError
+from cmo_slo.objectives import ObjectivesError
+from cmo_slo.prometheus import DataSourceError
+from cmo_stack.process import free_port
+
+from .exposition import Answers
+
+ROOT = Path(__file__).resolve().parents[2]
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    names = ("academic_research", "clinical_rush", "cache_effectiveness", "rag_intensive")
+    scenarios = [
+        {
+            "name": name, "start": 1e9 + 20 * n, "end": 1e9 + 20 * n + 15, "held_start": 1e9 + 20 * n + 1,
+            "held_end": 1e9 + 20 * n + 14, "offered": {"users": 50, "operations": 400},
+        }
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    file = tmp_path / "manifest.json"
+    file.write_text(
+        json.dumps(
+            {
+                "schema": "cmo.run-manifest/v1", "run_id": "r", "host": "elsewhere",
+                "start": 1e9, "end": 1e9 + 80, "scenarios": scenarios,
+            }
+        )
+    )  # fmt: skip
+    return file
+
+
+def run(captured: Captured, *arguments: object) -> tuple[int, str, str]:
+    captured.readouterr()
+    status = run_command(check, [str(argument) for argument in arguments], prog_name="cmo check")
+    out, err = captured.readouterr()
+    assert "Traceback" not in out + err
+    return status, out, err
+
+
+EMPTY = Answers(
+    200,
+    json.dumps({"status": "success", "data": {"resultType": "matrix", "result": []}}),
+    {"Content-Type": "x"},
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing option '--run'"),
+        (["--run", "MANIFEST", "--colour"], "No such option"),
+        (["--run", "MANIFEST", "--wait", "soon"], "is not a valid float"),
+        (["--run", "MANIFEST", "--format", "pdf"], "'pdf' is no format"),
+        (["--run", "MANIFEST", "--format", "json:"], "'json:' is no format"),
+        (["--run", "MANIFEST", "--format", "json:/nowhere/x.json"], "there is no directory /nowhere"),
+        (
+            ["--run", "MANIFEST", "--format", "json", "--format", "text"],
+            "only one format can go to standard output",
+        ),
+        (
+            ["--run", "MANIFEST", "--prometheus-url", "localhost:9090"],
+            "is no address; expected http://host:port",
+        ),
+        (["--run", "MANIFEST", "--selector", "{}"], "has no matcher of labels"),
+        (
+            ["--run", "MANIFEST", "--scenario", "lunch"],
+            "the objectives cmo-015 have no such scenario; they have",
+        ),
+        (["--run", "/nowhere/manifest.json"], "cannot be read"),
+        (["--run", "MANIFEST", "--objectives", "cmo-016"], "cmo-016"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_status_3_and_says_why(
+    arguments: list[str], words: str, manifest: Path, capsys: Captured
+) -> None:
+    found = [str(manifest) if argument == "MANIFEST" else argument for argument in arguments]
+    status, out, err = run(capsys, *found)
+    assert (status, out) == (ExitStatus.USAGE, "")
+    assert words in err
+
+
+def test_a_typo_in_the_objectives_is_status_3_with_file_line_and_field(
+    manifest: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    text = (ROOT / "slo_rules/objectives/cmo-015.yml").read_text()
+    file = tmp_path / "typo.yml"
+    file.write_text(text.replace("cancelled_limit:", "canceled_limit:"))
+    status, out, err = run(capsys, "--run", manifest, "--objectives", file)
+    assert (status, out) == (ExitStatus.USAGE, "")
+    line = 1 + text[: text.index("cancelled_limit:")].count("\n")
+    assert f"{file}:{line}: canceled_limit" in err
+
+
+def test_a_run_without_the_scenario_that_is_asked_for(manifest: Path, capsys: Captured) -> None:
+    document = json.loads(manifest.read_text())
+    document["scenarios"] = document["scenarios"][:1]
+    manifest.write_text(json.dumps(document))
+    status, _, err = run(capsys, "--run", manifest, "--scenario", "rag_intensive")
+    assert status == ExitStatus.USAGE
+    assert "holds none of the scenarios to be judged (rag_intensive); it holds academic_research" in err
+
+
+def test_no_data_source_is_status_4(manifest: Path, capsys: Captured) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    status, out, err = run(capsys, "--run", manifest, "--prometheus-url", address)
+    assert (status, out) == (ExitStatus.DATA_SOURCE, "")
+    assert f"Error: No connection to {address}: connection refused" in err
+
+
+def test_the_address_can_come_from_the_environment(
+    manifest: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("CMO_PROMETHEUS_URL", address)
+    assert address in run(capsys, "--run", manifest)[2]
+
+
+def test_reports_go_where_they_are_sent(manifest: Path, tmp_path: Path, capsys: Captured) -> None:
+    text, document = tmp_path / "verdict.txt", tmp_path / "verdict.json"
+    with EMPTY.serve() as url:
+        status, out, err = run(
+            capsys, "--run", manifest.parent, "--prometheus-url", url, "--format", f"text:{text}",
+            "--format", f"json:{document}",
+        )  # fmt: skip
+    assert (status, out, err) == (ExitStatus.INCONCLUSIVE, "", "")
+    assert text.read_text().startswith("INCONCLUSIVE  CMO-LIGHTRAG-015")
+    assert json.loads(document.read_text())["verdict"] == "INCONCLUSIVE"
+
+
+def test_the_queries_select_the_job_or_what_the_selector_says(manifest: Path, capsys: Captured) -> None:
+    for arguments, wanted in (
+        ((), 'up{job="cmo"}'),
+        (("--job", 'a"b'), 'up{job="a\\"b"}'),
+        (("--selector", '{job="x", replica="a"}'), 'up{job="x", replica="a"}'),
+    ):
+        with EMPTY.serve() as url:
+            out = run(capsys, "--run", manifest, "--prometheus-url", url, "--format", "json", *arguments)[1]
+        queries = [query["query"] for query in json.loads(out)["evidence"]["queries"]]
+        assert queries[0].startswith(wanted)
+
+
+def test_a_report_that_cannot_be_written_is_no_verdict(
+    manifest: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    with EMPTY.serve() as url:
+        status, _, err = run(
+            capsys, "--run", manifest, "--prometheus-url", url, "--format", f"json:{tmp_path}"
+        )
+    assert status == ExitStatus.USAGE
+    assert str(tmp_path) in err
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ObjectivesError([]), ExitStatus.USAGE),
+        (ManifestError("m"), ExitStatus.USAGE),
+        (click.UsageError("u"), ExitStatus.USAGE),
+        (DataSourceError("d"), ExitStatus.DATA_SOURCE),
+        (KeyError("k"), ExitStatus.FAULT),
+        (SystemError(), ExitStatus.FAULT),
+        (RecursionError("deep\nand deeper"), ExitStatus.FAULT),
+    ],
+    ids=repr,
+)
+def test_every_error_has_its_status(error: Exception, expected: ExitStatus, capsys: Captured) -> None:
+    assert status_of_error(error) is expected
+
+    @click.command()
+    def fails() -> None:
+        raise error
+
+    assert run_command(fails, []) == expected
+    err = capsys.readouterr().err
+    assert err == f"Error: {message_of_error(error)}\n"
+    if expected is ExitStatus.FAULT:
+        assert "A fault of our own" in err
+        assert len(err.splitlines()) == 1
+
+
+def test_an_interruption_is_no_verdict(capsys: Captured) -> None:
+    @click.command()
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    assert run_command(stopped, []) == ExitStatus.FAULT
+    assert "nothing was judged" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_exit_statuses(capsys: Captured) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert "cmo check --run .cmo/runs/" in out
+    assert "Exit status: 0 compliant" in out
+
+
+def test_nothing_but_the_result_goes_to_standard_output_of_a_real_process(manifest: Path) -> None:
+    program = "import sys; from cmo_slo.cli_check import check; from cmo_slo.exit_status import run_command; "
+    program += "sys.exit(run_command(check, sys.argv[1:]))"
+    with EMPTY.serve() as url:
+        command = [sys.executable, "-c", program, "--run", str(manifest), "--prometheus-url", url]
+        done: Any = subprocess.run(
+            [*command, "--format", "json"], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == ExitStatus.INCONCLUSIVE
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["schema"] == "cmo.verdict/v1"
