@@ -9,6 +9,20 @@ from cmo_oracle.logs import writing_logs
 SECRET = "quetzalcoatlus"
 
 
+LOGGERS = ("lightrag", "httpx", "openai", "openai._base_client", "uvicorn", "uvicorn.error", "asyncio")
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests run servers and engines in this process, which switch off loggers of their own."""
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for attribute, value in {"disabled": False, "propagate": True, "handlers": []}.items():
+            monkeypatch.setattr(logger, attribute, value)
+        monkeypatch.setattr(logger, "level", logging.NOTSET)
+        logger.manager._clear_cache()  # type: ignore[attr-defined]  # levels are cached; setLevel() would not be undone
+
+
 def fail() -> None:
     raise ValueError(f"cannot answer {SECRET}")
 
