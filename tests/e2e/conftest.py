@@ -103,8 +103,8 @@ def running_stack(directory: Path, index_directory: Path, profile: str) -> Itera
 
 
 @contextmanager
-def slower_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
-    """The oldest Prometheus on this machine, watching the same service at another interval; its URL."""
+def another_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
+    """The oldest Prometheus on this machine, watching the same service from now on; its URL."""
     settings = stack.settings
     directory = settings.directory / f"prometheus-{interval_seconds}s"
     directory.mkdir()
@@ -125,8 +125,7 @@ def slower_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
         f"--web.listen-address={health.LOOPBACK}:{port}",
     ]
     ready = partial(health.target_is_scraped, port, topology.JOB)
-    with ManagedProcess("slower prometheus", command, log_path=directory / "log", ready=ready):
-        _await_scrapes(_url(port))
+    with ManagedProcess("another prometheus", command, log_path=directory / "log", ready=ready):
         yield _url(port)
 
 
@@ -148,8 +147,9 @@ def report_run(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) 
     directory = tmp_path_factory.mktemp("report")
     with (
         running_stack(directory / "stack", index_directory, "report") as stack,
-        slower_prometheus(stack, 5) as slower_url,
+        another_prometheus(stack, 5) as slower_url,
     ):
+        _await_scrapes(slower_url)
         run = drive(stack, directory / "runs", list(SCENARIOS))
         urls = {"1s": _url(stack.settings.ports.prometheus), "5s": slower_url}
         yield RecordedRun(stack, run, urls)

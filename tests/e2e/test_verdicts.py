@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cmo_loadtest.scenarios import SCENARIOS
+from cmo_slo.objectives import find_objectives
 from cmo_stack import health
 from cmo_stack.process import free_port
 
-from .conftest import check, drive, query, running_stack, wait_until
+from .conftest import another_prometheus, check, drive, query, running_stack, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from cmo_stack.stack import Stack
 
     from .conftest import RecordedRun
+
+TIMES = ("start", "end", "held_start", "held_end")
+A_DAY_SECONDS = 86_400.0
 
 
 def test_the_criticised_settings_are_non_compliant_in_every_scenario(report_run: RecordedRun) -> None:
@@ -133,16 +138,43 @@ def test_the_service_in_prometheus_place_is_not_a_prometheus(report_run: Recorde
     assert "Traceback" not in answer.stderr
 
 
-def test_a_prometheus_that_stopped_cannot_be_read(
-    tmp_path: Path, index_directory: Path, report_run: RecordedRun
+def test_a_prometheus_that_saw_nothing_proves_nothing_and_a_stopped_one_cannot_be_read(
+    report_run: RecordedRun,
 ) -> None:
-    with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
-        url = _prometheus(stack)
+    with another_prometheus(report_run.stack, 1) as url:
         empty = check("--prometheus-url", url, "--run", report_run.directory, "--wait", "0")
-        stack.process("prometheus").stop()
-        stopped = check("--prometheus-url", url, "--run", report_run.directory)
-    assert empty.status == 2, "a Prometheus that saw nothing of the run proves nothing"
+    stopped = check("--prometheus-url", url, "--run", report_run.directory)
+    assert empty.status == 2, empty.stdout
+    assert "PASS" not in empty.stdout
     assert stopped.status == 4
+
+
+def test_a_window_before_the_data_proves_nothing(report_run: RecordedRun, tmp_path: Path) -> None:
+    manifest = json.loads((report_run.directory / "manifest.json").read_text())
+    for part in (manifest, *manifest["scenarios"]):
+        part.update({name: part[name] - A_DAY_SECONDS for name in TIMES if name in part})
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    answer = check("--prometheus-url", report_run.prometheus_urls["1s"], "--run", tmp_path, "--wait", "0")
+    assert answer.status == 2, answer.stderr
+    assert answer.stdout.startswith("INCONCLUSIVE")
+
+
+def test_a_typo_in_the_objectives_is_told_with_its_line(report_run: RecordedRun, tmp_path: Path) -> None:
+    objectives = tmp_path / "objectives.yml"
+    objectives.write_text(find_objectives("cmo-015").read_text().replace("target: 0.70", "traget: 0.70"))
+    source = ("--prometheus-url", report_run.prometheus_urls["1s"], "--run", report_run.directory)
+    answer = check(*source, "--objectives", objectives)
+    assert answer.status == 3
+    assert answer.stdout == ""
+    assert "traget" in answer.stderr
+    line = 1 + objectives.read_text().splitlines().index("    traget: 0.70")
+    assert f"{objectives}:{line}:" in answer.stderr
+
+
+def test_a_wrong_flag_is_wrong_usage_and_no_verdict(report_run: RecordedRun) -> None:
+    answer = check("--run", report_run.directory, "--objectve", "cmo-015")
+    assert (answer.status, answer.stdout) == (3, "")
+    assert "--objective" in answer.stderr
 
 
 def _crash_and_restart_half_way(stack: Stack, scenario: str) -> None:
