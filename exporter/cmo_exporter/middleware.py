@@ -175,10 +175,9 @@ class Exchange:
         """Where errors inside these methods are counted."""
         return self._exporter.errors
 
-    @never_raises(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)
     def begin(self, *, is_query: bool) -> None:
         """The request has arrived."""
-        self._exporter.recorder.instruments.http_active.child(self._method).inc()
+        self._begin_request()
         if is_query:
             self._begin_query()
 
@@ -213,6 +212,11 @@ class Exchange:
         else:
             self._finish(_CLIENT_CLOSED_REQUEST, error)
 
+    @never_raises(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)
+    def _begin_request(self) -> None:
+        self._exporter.recorder.instruments.http_active.child(self._method).inc()
+
+    @never_raises(catalogue.QUERIES_STARTED)
     def _begin_query(self) -> None:
         exporter = self._exporter
         scenario, session, ends = LIVE, None, False

@@ -70,3 +70,21 @@ def test_every_scrape_is_balanced_while_queries_run(settings: ExporterSettings) 
     for started, in_progress, *counts in scrapes[-1].values():
         assert in_progress == 0
         assert {started, *counts} == {QUERIES_PER_WORKER * WORKERS / 2}
+
+
+def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings) -> None:
+    exporter = Exporter(settings)
+    instruments = exporter.recorder.instruments
+    collect = instruments.queries.collect
+    asking = threading.Thread(target=ask, args=(exporter, "live"))
+
+    def collect_while_somebody_asks() -> Metric:
+        # Started queries have been read by now; whoever can be counted meanwhile upsets the balance.
+        asking.start()
+        asking.join(0.3)
+        return collect()
+
+    instruments.queries.collect = collect_while_somebody_asks  # type: ignore[method-assign]
+    started, in_progress, finished, *_ = balances(list(exporter.registry.collect()))["live"]
+    asking.join()
+    assert started == finished + in_progress

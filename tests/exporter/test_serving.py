@@ -186,6 +186,16 @@ def test_tokens_cost_what_the_price_table_says(exporter: Exporter) -> None:
     assert value(exporter, "cmo_llm_tokens_total", token_type="input", **other) == 7
 
 
+def test_every_value_outside_its_list_is_counted(exporter: Exporter) -> None:
+    query = exporter.current_query()
+    query.cache_request("l1", "hit")
+    query.cache_request("l9", "hit")
+    query.cache_request("l9", "perhaps")
+    other = {"scenario": "live", "tier": "_other", "result": "_other"}
+    assert value(exporter, "cmo_cache_requests_total", **other) == 1
+    assert value(exporter, "cmo_series_dropped_total", metric="cmo_cache_requests_total") == 3
+
+
 def test_the_other_gauges_and_counters_are_written(exporter: Exporter) -> None:
     exporter.retry("lightrag")
     exporter.queue_wait("llm", 0.8)

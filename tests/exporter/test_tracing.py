@@ -12,8 +12,13 @@ from typing import Any
 import httpx
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, instrument_fastapi
+from cmo_exporter.spans import DiscreetSpanExporter
 from fastapi import FastAPI
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 Serve = Callable[[Any], AbstractContextManager[int]]
 QUESTION = "does my patient have phenylketonuria"
@@ -127,6 +132,23 @@ def test_without_an_endpoint_there_are_no_traces(
             assert not exporter.tracing.enabled
             ask(port)
         assert not bodies
+
+
+def test_what_an_error_says_stays_here() -> None:
+    sent = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(DiscreetSpanExporter(sent)))
+    with provider.get_tracer("test").start_as_current_span(
+        "ask", attributes={"http.route": "/query"}
+    ) as span:
+        span.set_attribute("user.id", SESSION)
+        span.add_event("asked", {"question": QUESTION})
+        span.set_status(StatusCode.ERROR, QUESTION)
+    (span_sent,) = sent.get_finished_spans()
+    assert span_sent.attributes == {"http.route": "/query"}
+    assert span_sent.status.status_code is StatusCode.ERROR
+    assert QUESTION not in span_sent.to_json()
+    assert SESSION not in span_sent.to_json()
 
 
 def test_a_collector_that_is_gone_does_not_keep_the_service_from_ending(serve: Serve) -> None:
