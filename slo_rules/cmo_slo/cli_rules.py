@@ -21,13 +21,12 @@ from cmo_slo.rulefile import (
 )
 
 _EXIT_FOUND: Final = 1
-_EXIT_USAGE: Final = 3
 
 
 class _WrongInputError(click.ClickException):
     """Objectives or arguments are wrong; the message has one line a mistake."""
 
-    exit_code = _EXIT_USAGE
+    exit_code = ObjectivesError.exit_status
 
 
 @click.group()

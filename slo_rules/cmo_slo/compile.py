@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cmo_exporter import catalogue
 
@@ -61,6 +61,8 @@ _LIVE: Final[Labels] = {"scenario": (catalogue.LIVE,)}
 
 class CompileError(Exception):
     """The objectives or the scrape interval cannot be compiled; the message says why and how to mend it."""
+
+    exit_status: ClassVar[int] = 3
 
 
 @dataclass(frozen=True)
@@ -309,15 +311,17 @@ def _step_rules(objective: Objective, slo: str) -> Iterator[Rule]:
 def _steps(objective: Objective, slo: str) -> dict[str, str]:
     indicator = objective.indicator
     if isinstance(indicator, RatioIndicator):
-        return {
-            recorded.GOOD_EVENTS: _gained(indicator.good.metric, slo, indicator.good.labels),
-            recorded.TOTAL_EVENTS: _gained(indicator.total.metric, slo, indicator.total.labels),
-        }
+        good = _gained(indicator.good.metric, slo, indicator.good.labels)
+        total = _gained(indicator.total.metric, slo, indicator.total.labels)
+        return {recorded.GOOD_EVENTS: _or_zero(good, total), recorded.TOTAL_EVENTS: total}
     if isinstance(indicator, LatencyIndicator):
-        return {
-            recorded.GOOD_EVENTS: _gained_within(indicator, slo, indicator.good),
-            recorded.TOTAL_EVENTS: _latency_total(indicator, slo),
-        }
+        good = _gained_within(indicator, slo, indicator.good)
+        total = _gained(f"{indicator.metric}_count", slo, indicator.total)
+        judged = total
+        if indicator.excluded_within_threshold:
+            excluded = _gained_within(indicator, slo, indicator.excluded_within_threshold)
+            judged = f"{total}\n- (\n  {_or_zero(excluded, total)}\n)"
+        return {recorded.GOOD_EVENTS: _or_zero(good, total), recorded.TOTAL_EVENTS: judged}
     if isinstance(indicator, HeldLevelIndicator):
         clock = _selector(recorded.increase(indicator.clock), {"slo": (slo,)})
         return {
@@ -341,13 +345,9 @@ def _gained_within(indicator: LatencyIndicator, slo: str, labels: Labels) -> str
     return _gained(f"{indicator.metric}_bucket", slo, labels, _edge(indicator.threshold_seconds))
 
 
-def _latency_total(indicator: LatencyIndicator, slo: str) -> str:
-    counted = _gained(f"{indicator.metric}_count", slo, indicator.total)
-    if not indicator.excluded_within_threshold:
-        return counted
-    excluded = _gained_within(indicator, slo, indicator.excluded_within_threshold)
-    # Where nothing that may be excluded has ever been counted, nothing is excluded.
-    return f"{counted}\n- (\n  {excluded}\n  or 0 * {counted}\n)"
+def _or_zero(part: str, total: str) -> str:
+    # What has never been counted is 0 of a total that has: an outage from the first query on must page.
+    return f"{part}\nor 0 * {total}"
 
 
 def _windows(objective: Objective, interval: int) -> PageWindows:
@@ -399,10 +399,11 @@ def _page_description(objective: Objective, page: Page, windows: PageWindows) ->
     if isinstance(objective.indicator, LatencyIndicator):
         seconds = objective.indicator.threshold_seconds
         consequence = f"Users wait longer than {seconds:g} s, or get no real answer."
+    short, long = duration(windows.short), duration(windows.long)
     return (
-        f"{{{{ $value | humanizePercentage }}}} of the live queries of the last {duration(windows.short)} "
-        f'were bad for "{objective.title}". {consequence} Pages above {100 * page.bad_ratio_above:g}%, over '
-        f"both {duration(windows.short)} and {duration(windows.long)}, from {page.minimum_bad_events} bad ones."
+        f"{{{{ $value | humanizePercentage }}}} of the live queries of the last {short} were bad for "
+        f'"{objective.title}". {consequence} Pages above {100 * page.bad_ratio_above:g}% over {short} '
+        f"and {long}, from {page.minimum_bad_events} bad ones."
     )
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,6 +48,8 @@ class Problem:
 
 class ObjectivesError(Exception):
     """An objectives file cannot be used; the message has one line a mistake, in the order of the file."""
+
+    exit_status: ClassVar[int] = 3
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))

@@ -1,0 +1,161 @@
+"""The committed rules and the commands around them: fresh, accepted by promtool, as the rule tests say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from cmo_slo.cli_rules import rules
+from cmo_slo.objectives import find_objectives
+from cmo_slo.rulefile import (
+    GeneratedFile,
+    promtool_complaint,
+    shipped_files,
+    shipped_rules_directory,
+    unknown_metrics,
+)
+from cmo_stack import servers
+
+ROOT = Path(__file__).resolve().parents[2]
+RULE_TESTS = sorted((ROOT / "slo_rules/rule_tests").glob("*.yml"))
+SHIPPED = find_objectives("cmo-015").read_text(encoding="utf-8")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(rules, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def promtool(monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = servers.newest("promtool")
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found.path
+
+
+@pytest.mark.parametrize("file", shipped_files(), ids=lambda file: file.path.name)
+def test_committed_files_are_what_the_objectives_compile_to(file: GeneratedFile) -> None:
+    assert file.fresh, f"{file.path} is stale: run `cmo rules build`"
+
+
+def test_both_scrape_intervals_ship() -> None:
+    assert {path.name for path in shipped_rules_directory().glob("*.yml")} == {
+        "cmo-015.yml",
+        "cmo-015-1s.yml",
+    }
+
+
+def test_check_finds_nothing_in_what_is_committed(promtool: Path) -> None:
+    result = run("check", "--promtool", promtool)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "3 files are fresh and sound.\n"
+
+
+@pytest.mark.parametrize("file", RULE_TESTS, ids=lambda file: file.stem)
+def test_rules_do_what_their_tests_say(file: Path, promtool: Path) -> None:
+    done = subprocess.run(
+        [str(promtool), "test", "rules", file.name],
+        cwd=file.parent,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rule_tests_would_notice_a_broken_rule(tmp_path: Path, promtool: Path) -> None:
+    """The tests above prove something only if a changed limit fails them."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "tests").mkdir()
+    for old, new in (("> 0.1\n", "> 0.5\n"), ('outcome="success"', 'outcome="error"')):
+        broken = (shipped_rules_directory() / "cmo-015.yml").read_text().replace(old, new)
+        (tmp_path / "rules/cmo-015.yml").write_text(broken)
+        test = ROOT / "slo_rules/rule_tests/CMOLiveQueriesFailing.yml"
+        (tmp_path / "tests" / test.name).write_text(test.read_text())
+        done = subprocess.run(
+            [str(promtool), "test", "rules", test.name],
+            cwd=tmp_path / "tests",
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1, (old, done.stdout, done.stderr)
+
+
+def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_path: Path) -> None:
+    objectives, compiled = tmp_path / "own.yml", tmp_path / "rules/own.yml"
+    objectives.write_text(SHIPPED.replace("name: cmo-015\n", "name: own\n"), encoding="utf-8")
+
+    assert run("build", objectives, "--scrape-interval", "5s", "--output", compiled).exit_code == 0
+    assert yaml.safe_load(compiled.read_text())["groups"][0]["interval"] == "5s"
+    assert run("check", objectives, "--scrape-interval", "5s", "--file", compiled).exit_code == 0
+
+    stale = run("check", objectives, "--file", compiled)
+    assert stale.exit_code == 1
+    assert "is not what the objectives compile to; run `cmo rules build`" in stale.stdout
+    compiled.unlink()
+    missing = run("check", objectives, "--file", compiled)
+    assert missing.exit_code == 1
+    assert "is missing; run `cmo rules build`" in missing.stdout
+
+
+def test_build_prints_nothing_but_rules_on_standard_output() -> None:
+    result = run("build", "cmo-015", "--output", "-")
+    assert result.exit_code == 0
+    assert result.stdout == (shipped_rules_directory() / "cmo-015.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["build", "cmo-15"], "no such objectives"),
+        (["build", "cmo-015", "--scrape-interval", "soon", "--output", "-"], "'soon' is no duration"),
+        (["check", "none.yml", "--file", "x.yml"], "no such objectives"),
+    ],
+)
+def test_wrong_input_exits_with_3_and_says_why(arguments: list[str], expected: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 3
+    assert expected in result.stderr
+    assert result.stdout == ""
+
+
+def test_wrong_objectives_are_listed_line_by_line(tmp_path: Path) -> None:
+    objectives = tmp_path / "own.yml"
+    objectives.write_text(SHIPPED.replace("target: 50", "traget: 50"), encoding="utf-8")
+    result = run("build", objectives, "--output", "-")
+    assert result.exit_code == 3
+    assert f"{objectives}:19: objectives[0].traget: unknown field" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["build", "--output", "-"], ["check", "cmo-015"], ["check", "--file", "x"]]
+)
+def test_arguments_that_belong_together_are_asked_for(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2, "click's own status for usage, which the entry point maps to 3"
+    assert "Usage:" in result.stderr
+
+
+def test_a_path_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("build", "cmo-015", "--output", tmp_path / "file/rules.yml")
+    assert result.exit_code == 3
+    assert "cannot be written" in result.stderr
+
+
+def test_a_metric_that_the_catalogue_lacks_is_found() -> None:
+    assert unknown_metrics("sum(cmo_queries_total) + cmo_queries_totl") == ["cmo_queries_totl"]
+    assert unknown_metrics((shipped_rules_directory() / "cmo-015.yml").read_text(encoding="utf-8")) == []
+
+
+def test_promtool_complains_of_rules_that_are_none(tmp_path: Path, promtool: Path) -> None:
+    broken = tmp_path / "broken.yml"
+    broken.write_text("groups: [{name: a, rules: [{record: a, expr: 'sum('}]}]")
+    complaint = promtool_complaint(promtool, broken)
+    assert complaint is not None
+    assert "sum(" in complaint or "parse error" in complaint
+    assert promtool_complaint(tmp_path / "none", broken) is not None
