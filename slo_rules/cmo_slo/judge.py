@@ -38,7 +38,7 @@ from cmo_slo.model import (
     RatioIndicator,
     Scope,
 )
-from cmo_slo.samples import find_targets
+from cmo_slo.samples import at_clock, find_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,8 +208,8 @@ def _run_problems(
         selected = next((reading.query for reading in evidence.readings), "up")
         problems.append(
             f"There is not one sample from the time of the run ({selected} is empty up to "
-            f"{evidence.evaluation_time:.3f}). Was the service scraped by this Prometheus, under this job "
-            "(--job, --selector), and are the samples still stored?"
+            f"{at_clock(evidence.evaluation_time)}). Was the service scraped by this Prometheus, under this "
+            "job (--job, --selector), and are the samples still stored?"
         )
     return (*problems, *_clock_problems(evidence.clock, counts))
 
@@ -279,8 +279,8 @@ def _run_restarts(
 
 def _restart_words(restarts: Sequence[Restart]) -> list[str]:
     return [
-        f"{one.what} on {one.target} during the run (at {one.at:.1f}, seen at {one.seen:.1f}): what was "
-        "counted and not yet scraped is lost, so no count of this run is exact."
+        f"{one.what} on {one.target} during the run (at {at_clock(one.at)}, seen {at_clock(one.seen)}): what "
+        "was counted and not yet scraped is lost, so no count of this run is exact."
         for one in restarts
     ]
 
@@ -556,7 +556,7 @@ def _continuity(
     series = (indicator.start_time, indicator.successes.metric)
     restarts = [one for one in case.restarts if one in count.restarts or _belongs(case, one, count)]
     if restarts:
-        reason = " ".join(f"{one.what} on {one.target} at {one.at:.1f}." for one in restarts)
+        reason = " ".join(f"{one.what} on {one.target} at {at_clock(one.at)}." for one in restarts)
         return Unit(scope, Status.FAIL, reason, float(len(restarts)), series=series)
     doubts = [*case.problems, *count.problems]
     if case.restarts and not count.spans:

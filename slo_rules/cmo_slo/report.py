@@ -20,6 +20,7 @@ from cmo_slo.exit_status import status_of_outcome
 from cmo_slo.fetch import RUN_SERIES
 from cmo_slo.judge import OVERALL, Status
 from cmo_slo.model import LatencyIndicator
+from cmo_slo.samples import at_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "cmo.verdict/v1"
 WIDTH: Final = 110
-_CELL: Final = 14
-_TITLE: Final = 20
+_CELL: Final = 13
+_TITLE: Final = 23
 _COLOURS: Final = {
     "PASS": "32",
     "COMPLIANT": "32;1",
@@ -262,15 +263,26 @@ def _table(report: Report, paint: Callable[[str], str]) -> str:
     rows = [" " * _TITLE + "".join(f"  {scope:<{widths[scope]}}" for scope in scopes).rstrip()]
     for result in report.verdict.results:
         units = {unit.scope: unit for unit in result.units}
-        first, second = f"{result.objective.title[:_TITLE]:<{_TITLE}}", f"  {_target(result):<{_TITLE - 2}}"
+        lines = [f"{result.objective.title[:_TITLE]:<{_TITLE}}", f"{f'  {_target(result)}':<{_TITLE}}"]
+        if any(unit.interval for unit in result.units):
+            lines.append(f"{'  95 % interval':<{_TITLE}}")
         for scope in scopes:
-            unit = units.get(scope)
-            cell = _cell(result, unit) if unit else "-"
-            # Colour after padding: escape sequences have no width.
-            first += "  " + paint(f"{cell:<{widths[scope]}}")
-            second += f"  {_events(unit) if unit else '':<{widths[scope]}}"
-        rows += [first.rstrip(), second.rstrip()]
+            cells = _cells(result, units.get(scope))
+            for index, cell in enumerate(cells[: len(lines)]):
+                # Colour after padding: escape sequences have no width.
+                padded = f"{cell:<{widths[scope]}}"
+                lines[index] += "  " + (padded if index else paint(padded))
+        rows += [line.rstrip() for line in lines]
     return "\n".join(rows)
+
+
+def _cells(result: Result, unit: Unit | None) -> tuple[str, str, str]:
+    """Status with value, events, and interval: what stands in a column below each other."""
+    if unit is None:
+        return "-", "", ""
+    around = unit.interval
+    between = f"{around.low * 100:.1f}-{around.high * 100:.1f} %" if around else ""
+    return _cell(result, unit), _events(unit), between
 
 
 def _long_table(report: Report, paint: Callable[[str], str]) -> str:
@@ -316,15 +328,20 @@ def _events(unit: Unit) -> str:
 def _reasons(report: Report, paint: Callable[[str], str]) -> str:
     """Why each objective that does not pass does not; one entry for all that share a reason."""
     grouped: dict[tuple[Status, str], dict[str, list[str]]] = {}
+    every: dict[str, int] = {}
     for status in (Status.FAIL, Status.INCONCLUSIVE, Status.WARN):
         for result in report.verdict.results:
             for unit in result.units:
                 if unit.status is status:
                     titles = grouped.setdefault((status, unit.reason), {})
                     titles.setdefault(result.objective.title, []).append(unit.scope)
+                    every[result.objective.title] = len(result.units)
     lines = []
     for (status, reason), titles in grouped.items():
-        where = "; ".join(f"{title} ({', '.join(scopes)})" for title, scopes in titles.items())
+        where = "; ".join(
+            title if len(scopes) == every[title] else f"{title} ({', '.join(scopes)})"
+            for title, scopes in titles.items()
+        )
         entry = _wrap(f"{status.value}  {where}: {reason}", hanging="    ")
         lines += [paint(entry[0]), *entry[1:]]
     return "\n".join(["Why", *lines]) if lines else ""
@@ -373,10 +390,11 @@ def _latency_units(report: Report) -> list[str]:
             share = details.get("share_of_successes_within_threshold")
             estimate = details.get("quantile_estimate")
             if share is not None and estimate is not None:
+                edges = f"{details['quantile_at_least']:g} to {details['quantile_at_most']:g} s"
                 lines.append(
-                    f"{unit.scope}: P{result.objective.indicator.quantile * 100:g} about {estimate:.2f} s, "
-                    f"between {details['quantile_at_least']:g} and {details['quantile_at_most']:g} s; of "
-                    f"successes alone {share:.2%} within {result.objective.indicator.threshold_seconds:g} s."
+                    f"{unit.scope}: P{result.objective.indicator.quantile * 100:g} of answers and failures "
+                    f"about {estimate:.2f} s ({edges}); of successes alone {share * 100:.2f} % within "
+                    f"{result.objective.indicator.threshold_seconds:g} s."
                 )
     return lines
 
@@ -398,24 +416,24 @@ def _basis(report: Report) -> str:
     lines = []
     for count in report.verdict.counts:
         for span in count.spans:
-            since = _clock(span.base.time) if span.base else "its birth"
+            since = at_clock(span.base.time) if span.base else "its birth"
             gaps = f", {len(span.gaps)} failed scrapes" if span.gaps else ""
             lines += _wrap(
-                f"{count.scenario.name}: {span.target.name}, {len(span.scrapes) + 1} samples from T0 {since} "
-                f"to T1 {_clock(span.last.time)}{gaps}",
+                f"{count.scenario.name}: {span.target.name}, {len(span.scrapes) + 1} samples, T0 {since} "
+                f"to T1 {at_clock(span.last.time)}{gaps}",
                 "    ",
             )
     samples = sum(reading.samples for reading in report.evidence.readings)
     lines += _wrap(
         f"{samples} samples of {len(report.evidence.readings)} queries to {report.data_source}, evaluated at "
-        f"{_clock(report.evidence.evaluation_time)}; objectives {report.objectives.name} "
+        f"{_date(report.evidence.evaluation_time)}; objectives {report.objectives.name} "
         f"{report.objectives_hash}; {report.tool}",
         "    ",
     )
     return "\n".join(["What it rests on", *lines])
 
 
-def _clock(time: float) -> str:
+def _date(time: float) -> str:
     return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -8,6 +8,7 @@ data and pure functions; reading it is `cmo_slo.fetch`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -27,6 +28,11 @@ _HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
 
 LabelKey: TypeAlias = tuple[tuple[str, str], ...]
 """The labels that a metric has of itself, sorted; ``le`` as ``repr(float)``: "2" and "2.0" are one edge."""
+
+
+def at_clock(time: float) -> str:
+    """A moment as people read it: UTC to the millisecond, without the date."""
+    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
 
 
 @dataclass(frozen=True)

@@ -241,9 +241,15 @@ class Drive:
     scenarios: list[dict[str, Any]] = field(default_factory=list)
 
     def scenario(
-        self, name: str, outcomes: dict[str, int], *, users: int = 50, middle: Callable[[], None] | None = None,
-        slow: int = 0, misses: int = 10,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        outcomes: dict[str, int],
+        *,
+        users: int = 50,
+        middle: Callable[[], None] | None = None,
+        slow: int = 0,
+        misses: int = 10,
+    ) -> None:
         """Ask so many questions by outcome, over some scrapes, with all users there from start to end."""
         process = self.service.process
         start = time.time()

@@ -1,4 +1,4 @@
-"""A scripted service and a scripted Prometheus: every event is known, so every count can be held to the truth.
+"""A scripted service and a scripted Prometheus: every event is known, so that counts can be held to a truth.
 
 Counters are computed at the moment a scrape renders them, from the list of events alone; nothing here shares
 code with the checker.

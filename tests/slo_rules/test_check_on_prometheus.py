@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import pytest
 from cmo_slo.cli_check import check
 from cmo_slo.exit_status import run_command
@@ -16,6 +16,7 @@ from cmo_slo.exit_status import run_command
 from .exposition import Answers, Drive, Running, Service, prometheus, until
 
 SCENARIOS = ("academic_research", "clinical_rush")
+jsonschema: Any = importlib.import_module("jsonschema")  # which ships no types
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs/verdict-schema.json").read_text())
 

@@ -116,7 +116,7 @@ def test_cache_hits_are_judged_overall_alone() -> None:
     assert verdict.outcome is Outcome.NON_COMPLIANT
 
 
-# --- users ---------------------------------------------------------------------------------------------------
+# --- users ---
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_user_on_two_instances_is_not_two_users() -> None:
     assert "From 25.00 to 50.00" in found.reason
 
 
-# --- memory --------------------------------------------------------------------------------------------------
+# --- memory ---
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_peak_that_is_not_kept_is_inconclusive() -> None:
     assert found.status is Status.INCONCLUSIVE
 
 
-# --- restarts, missing data, doubtful data -----------------------------------------------------------------------
+# --- restarts, missing data, doubtful data ---
 
 
 def test_a_restart_makes_every_count_inconclusive_and_is_a_catastrophe() -> None:
@@ -339,7 +339,7 @@ def test_the_clock_of_another_host_is_checked_in_the_data() -> None:
     assert alone.outcome is Outcome.INCONCLUSIVE
 
 
-# --- options, precedence, score ---------------------------------------------------------------------------------
+# --- options, precedence, score ---
 
 
 def test_strict_turns_a_warning_into_a_failure() -> None:

@@ -88,7 +88,7 @@ def test_a_mistake_is_named_by_file_and_field(tmp_path: Path, change: dict[str, 
 
 @pytest.mark.parametrize("content", ["{", "[]", "12", '{"schema": "cmo.run-manifest/v1", "start": NaN}'])
 def test_what_is_no_manifest(tmp_path: Path, content: str) -> None:
-    with pytest.raises(ManifestError, match="expected|is not JSON"):
+    with pytest.raises(ManifestError, match=r"expected|is not JSON"):
         load_manifest(written(tmp_path, content))
 
 
