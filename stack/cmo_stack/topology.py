@@ -206,6 +206,8 @@ def _prometheus(settings: Settings) -> Part:
         f"--storage.tsdb.path={settings.directory / 'prometheus'}",
         f"--web.listen-address={LOOPBACK}:{port}",
         "--enable-feature=exemplar-storage",
+        # Its first targets are scraped after this long; the default of 5 s is for fleets that change.
+        "--scrape.discovery-reload-interval=1s",
     )
     return Part(
         name="prometheus",
