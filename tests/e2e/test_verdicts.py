@@ -101,7 +101,7 @@ def test_ample_settings_and_a_calm_upstream_are_compliant(tmp_path: Path, index_
 def test_a_restart_in_mid_scenario_is_inconclusive_and_a_catastrophe(
     tmp_path: Path, index_directory: Path
 ) -> None:
-    scenario = "academic_research"
+    scenario = "clinical_rush"
     with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
         # The load in the thread, not the crash: a process dies with the thread that started it.
         with ThreadPoolExecutor(1) as pool:
