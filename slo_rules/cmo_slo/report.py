@@ -310,7 +310,7 @@ def _value(result: Result, value: float) -> str:
     match result.objective.unit:
         case "ratio":
             # Cut off, not rounded: 94.996 % must not show as the 95 % that it misses.
-            return f"{int(round(value * 1e6) / 100) / 100:.2f} %"
+            return f"{int(value * 1e4 + 1e-6) / 100:.2f} %"
         case "bytes":
             return f"{value / 1e6:.1f} MB"
         case "users":
