@@ -93,6 +93,9 @@ def test_a_key_file_that_cannot_be_read_is_told_without_the_key(
     (tmp_path / "nowhere").write_text("\n")
     with pytest.raises(SettingsError, match="is empty"):
         secret("CMO_TEST_KEY")
+    (tmp_path / "nowhere").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        secret("CMO_TEST_KEY")
 
 
 @pytest.mark.parametrize(
