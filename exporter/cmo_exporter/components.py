@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from cmo_exporter import catalogue
-from cmo_exporter.catalogue import QUERY_OUTCOMES
+from cmo_exporter.catalogue import OTHER, QUERY_OUTCOMES
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
 from cmo_exporter.ledger import duration_outcome
@@ -47,7 +47,7 @@ class ComponentCall:
         known = closed(outcome, QUERY_OUTCOMES)
         if known is None:
             self._recorder.instruments.dropped(catalogue.COMPONENT_CALLS.name)
-        self._outcome = known or "error"
+        self._outcome = known or OTHER
 
     def __enter__(self) -> Self:
         self._begin()

@@ -137,6 +137,8 @@ class Exporter:
     def end_session(self, session: str, scenario: str = LIVE) -> None:
         """The user has left, without another query to say so."""
         known = closed(scenario, self.settings.all_scenarios)
+        if known is None:
+            self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
         self.recorder.ledger.end_session((known or OTHER, self._hasher.hash(session)))
 
     @never_raises(catalogue.RETRIES)

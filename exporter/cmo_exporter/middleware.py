@@ -214,7 +214,10 @@ class Exchange:
 
     @never_raises(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)
     def _begin_request(self) -> None:
-        self._exporter.recorder.instruments.http_active.child(self._method).inc()
+        instruments = self._exporter.recorder.instruments
+        if self._method == OTHER_HTTP_METHOD:
+            instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
+        instruments.http_active.child(self._method).inc()
 
     @never_raises(catalogue.QUERIES_STARTED)
     def _begin_query(self) -> None:
@@ -274,10 +277,12 @@ class Exchange:
         if self._query is not None:
             self._settle_query(self._query, status, error)
         instruments = self._exporter.recorder.instruments
-        route = route_template(self._scope, self._app, self._root_path)
-        code = _STATUS_CODES.get(status, OTHER)
-        instruments.http_duration.child(self._method, route, code).observe(ended - self._arrived)
-        instruments.http_active.child(self._method).dec()
+        try:
+            route = route_template(self._scope, self._app, self._root_path)
+            code = _STATUS_CODES.get(status, OTHER)
+            instruments.http_duration.child(self._method, route, code).observe(ended - self._arrived)
+        finally:
+            instruments.http_active.child(self._method).dec()
 
     def _settle_query(self, query: Query, status: int, error: BaseException | None) -> None:
         """Let the status speak where the service did not, and never against a failure that it named."""

@@ -15,6 +15,12 @@ class LoadTestError(Exception):
     exit_status: ClassVar[int] = 5
 
 
+class LocustMissingError(LoadTestError):
+    """Locust is not installed; the message holds the line that installs it."""
+
+    exit_status: ClassVar[int] = 3
+
+
 class TargetUnreachableError(LoadTestError):
     """Nothing that is ready answers at the target, so that nothing was offered to it."""
 

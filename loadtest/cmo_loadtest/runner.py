@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TextIO
 from urllib.parse import urlsplit
 
-from cmo_loadtest.errors import IncompleteRunError, LoadTestError, TargetUnreachableError
+from cmo_loadtest.errors import IncompleteRunError, LoadTestError, LocustMissingError, TargetUnreachableError
 from cmo_loadtest.manifest import MANIFEST_FILE, OPERATIONS_FILE, build_manifest, write_atomically
 from cmo_loadtest.plan import ANSWER_TIMEOUT_SECONDS, PLAN_PATH_VARIABLE, Plan, plan_scenarios
 from cmo_loadtest.progress import Progress
@@ -76,12 +76,15 @@ def run_scenarios(scenarios: Sequence[Scenario], options: RunOptions) -> Path:
         The path of the run's manifest.
 
     Raises:
+        LocustMissingError: Locust is not installed.
         TargetUnreachableError: the target is not there, or says that it is not ready.
         IncompleteRunError: Locust ended early, or an operation is missing or doubled; there is no manifest.
         LoadTestError: the run could not be made for another reason.
     """
     if importlib.util.find_spec("locust") is None:
-        raise LoadTestError("Locust is missing. Install it with: pip install 'cmo-observability[loadtest]'")
+        raise LocustMissingError(
+            "Locust is missing. Install it with: pip install 'cmo-observability[loadtest]'"
+        )
     check_ready(options.target)
     scaled = [scenario.scaled(options.time_scale) for scenario in scenarios]
     directory = _new_run_directory(options.output)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
+
+from cmo_oracle.question import DEFAULT_MODE, Mode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MODES: Final = ("naive", "local", "global", "hybrid", "mix")
+MODES: Final[tuple[str, ...]] = get_args(Mode)
 
 
 class EngineError(Exception):
@@ -57,7 +59,7 @@ class EngineSettings:
     provider: str = "stub"
     model_timeout_seconds: float = 30.0
     model_calls_at_once: int = 4
-    default_mode: str = "hybrid"
+    default_mode: str = DEFAULT_MODE
     index_base_url: str = ""
     index_calls_at_once: int = 8
     entities_per_query: int = 5

@@ -9,10 +9,8 @@ questions are clinical.
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -20,10 +18,7 @@ import numpy as np
 import openai
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
-
-API_KEY_VARIABLE: Final = "CMO_MODEL_API_KEY"
-API_KEY_FILE_VARIABLE: Final = "CMO_MODEL_API_KEY_FILE"
+    from collections.abc import AsyncGenerator, Callable
 
 # Shorter than any server's keep-alive that we know (the stub's is 120 s, uvicorn's default 5 s is too short),
 # so that a request is not sent into a connection that the server is closing.
@@ -46,10 +41,6 @@ class ModelError(Exception):
         self.reason = reason
 
 
-class ApiKeyError(Exception):
-    """The key's file cannot be read; the message names the file and never the key."""
-
-
 @dataclass(frozen=True)
 class Usage:
     """Tokens of one call, as the provider counts them."""
@@ -64,33 +55,6 @@ class Completion:
 
     text: str
     usage: Usage
-
-
-def read_api_key(environment: Mapping[str, str] | None = None, *, default: str = "none") -> str:
-    """The provider's key from ``CMO_MODEL_API_KEY``, else from the file ``CMO_MODEL_API_KEY_FILE`` names.
-
-    Args:
-        environment: variables to look in; the process's own if left out.
-        default: what to send where no key is configured, as to the stub, which asks for none.
-
-    Raises:
-        ApiKeyError: the file is configured and cannot be read, or is empty.
-    """
-    variables = os.environ if environment is None else environment
-    key = variables.get(API_KEY_VARIABLE, "").strip()
-    file = variables.get(API_KEY_FILE_VARIABLE, "").strip()
-    if key or not file:
-        return key or default
-    try:
-        key = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ApiKeyError(
-            f"{API_KEY_FILE_VARIABLE}: {file} cannot be read ({type(error).__name__}). "
-            f"Expected a text file that holds the key alone."
-        ) from error
-    if not key:
-        raise ApiKeyError(f"{API_KEY_FILE_VARIABLE}: {file} is empty. Expected the provider's key in it.")
-    return key
 
 
 class ModelClient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from cmo_oracle.failures import API_TIMEOUT, UNKNOWN_ERROR, SourceFailedError, describe
@@ -69,9 +70,10 @@ class Perplexity:
         ]
         if output.streamed:
             pieces = []
-            async for piece in self._client.stream(messages, on_usage=self._count):
-                pieces.append(piece)
-                await output.write(piece)
+            async with aclosing(self._client.stream(messages, on_usage=self._count)) as stream:
+                async for piece in stream:
+                    pieces.append(piece)
+                    await output.write(piece)
             return "".join(pieces)
         completion = await self._client.complete(messages)
         self._count(completion.usage)

@@ -118,9 +118,10 @@ class Model(_Part):
 
 
 class EmbeddingModel(Model):
-    """A model that embeds; ``dimension`` is the length of its vectors."""
+    """A model that embeds: the length of its vectors, and the cosine below which nothing is retrieved."""
 
     dimension: Count
+    similarity_threshold: Annotated[float, Field(ge=0, le=1)]
 
 
 class Models(_Part):
@@ -154,10 +155,10 @@ class Profile(_Part):
 
 
 def profiles_directory() -> Path:
-    """Where the profiles are: beside the package in a checkout, inside it when installed."""
+    """Where the profiles are: inside the package when installed, beside it in a checkout."""
     package = Path(__file__).resolve().parent
-    beside = package.parent / "profiles"
-    return beside if beside.is_dir() else package / "profiles"
+    inside = package / "profiles"  # looked for first: beside an installed package lie other people's
+    return inside if inside.is_dir() else package.parent / "profiles"
 
 
 def load_profile(name_or_file: str, changes: tuple[str, ...] = ()) -> Profile:

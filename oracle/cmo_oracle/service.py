@@ -179,6 +179,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         model=profile.models.answer.name,
         embedding_model=profile.models.embedding.name,
         embedding_dimension=profile.models.embedding.dimension,
+        similarity_threshold=profile.models.embedding.similarity_threshold,
         model_timeout_seconds=profile.lightrag.model_timeout_seconds,
         model_calls_at_once=profile.lightrag.model_calls_at_once,
     )

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from cmo_oracle.profile import Profile
@@ -15,6 +16,8 @@ PERPLEXITY_KEY: Final = "CMO_PERPLEXITY_API_KEY"
 _FILE_SUFFIX: Final = "_FILE"
 _NO_KEY: Final = "none"
 _STUB: Final = "stub"
+_HTTP_SCHEMES: Final = ("http", "https")
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 class SettingsError(Exception):
@@ -57,6 +60,18 @@ class Settings:
     perplexity_key: str = field(default=_NO_KEY, repr=False)
     revision: str = "unknown"
 
+    def __post_init__(self) -> None:
+        """Refuse addresses that cannot work.
+
+        Raises:
+            SettingsError: the message names the setting, and never the address: it may hold a password.
+        """
+        _check_url("--upstream-url", self.upstream_url, _HTTP_SCHEMES, "http://127.0.0.1:8090/v1")
+        if self.perplexity_url is not None:
+            _check_url("--perplexity-url", self.perplexity_url, _HTTP_SCHEMES, "https://127.0.0.1:8443/v1")
+        if self.redis_url is not None:
+            _check_url("--redis-url", self.redis_url, _REDIS_SCHEMES, "redis://127.0.0.1:6379/0")
+
     @property
     def fallback_url(self) -> str:
         """Where Perplexity is; the upstream stub has a place of its own for it."""
@@ -93,3 +108,14 @@ def secret(variable: str) -> str:
     if not value:
         raise SettingsError(f"{variable}{_FILE_SUFFIX}: {path} is empty; it must hold the key.")
     return value
+
+
+def _check_url(setting: str, url: str, schemes: tuple[str, ...], example: str) -> None:
+    try:
+        parts = urlsplit(url)
+        place = parts.path if parts.scheme == "unix" else parts.hostname
+        usable = parts.scheme in schemes and bool(place) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SettingsError(f"{setting} is no address that can be used. Expected one such as {example}.")

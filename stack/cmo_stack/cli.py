@@ -52,12 +52,22 @@ class LazyCommand:
         try:
             command = getattr(importlib.import_module(self.module), self.name)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0].startswith("cmo_"):
+            missing = self.missing_extra(error)
+            if missing is None:
                 raise
-            raise ExtraMissingError(missing_extra(self.name, self.extras, error.name)) from error
+            raise missing from error
         if not isinstance(command, click.Command):
             raise TypeError(f"{self.module}.{self.name} is no click command")
         return command
+
+    def missing_extra(self, error: ModuleNotFoundError) -> ExtraMissingError | None:
+        """What to tell a user whose installation lacks a package; None when the module should be there."""
+        if not self.extras or error.name is None or error.name.partition(".")[0].startswith("cmo_"):
+            return None
+        line = f"pip install '{DISTRIBUTION}[{','.join(self.extras)}]'"
+        return ExtraMissingError(
+            f"`cmo {self.name}` needs {error.name}, which is not installed. Install it with:\n\n    {line}\n"
+        )
 
 
 _EVERYTHING: Final = ("oracle", "slo", "loadtest")
@@ -87,12 +97,6 @@ COMMANDS: Final = {
         ),
     )
 }
-
-
-def missing_extra(command: str, extras: Sequence[str], package: str) -> str:
-    """What to tell a user whose installation lacks what a command needs."""
-    line = f"pip install '{DISTRIBUTION}[{','.join(extras)}]'"
-    return f"`cmo {command}` needs {package}, which is not installed. Install it with:\n\n    {line}\n"
 
 
 class LazyGroup(click.Group):
@@ -170,6 +174,10 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         error.show(sys.stderr)
         return explained(error) or ExitStatus.USAGE
+    except ModuleNotFoundError as error:
+        # Commands import what is heavy only when they run, so that their help needs no extra.
+        command = next((COMMANDS[word] for word in arguments if word in COMMANDS), None)
+        return _report((command and command.missing_extra(error)) or error)
     except Exception as error:  # noqa: BLE001 - the one place where every error becomes a status
         return _report(error)
 

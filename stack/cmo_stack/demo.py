@@ -59,10 +59,11 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     began = time.monotonic()
     state = state_directory()
     tell = _teller(quiet=quiet)
+    ports = Ports.choose(wanted_ports(options), prefer_defaults=False)  # before anything is written
     state.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
     settings = topology.Settings(
-        ports=Ports.choose(wanted_ports(options), prefer_defaults=False),
+        ports=ports,
         directory=directory,
         index_directory=state / "index",
         profile=profile,

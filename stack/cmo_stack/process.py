@@ -48,7 +48,6 @@ class ManagedProcess:
         ready: true as soon as it serves; asked again and again until then.
         environment: variables beside our own environment.
         ready_timeout_seconds: how long it may take on the slowest machine.
-        dies_with_parent: false for a stack that outlives the command that started it.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class ManagedProcess:
         ready: Callable[[], bool],
         environment: Mapping[str, str] | None = None,
         ready_timeout_seconds: float = 90.0,
-        dies_with_parent: bool = True,
     ) -> None:
         self.name = name
         self.command = list(command)
@@ -68,7 +66,6 @@ class ManagedProcess:
         self._ready = ready
         self._environment = dict(environment or {})
         self._ready_timeout_seconds = ready_timeout_seconds
-        self._dies_with_parent = dies_with_parent
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,7 +100,7 @@ class ManagedProcess:
                 env={**os.environ, **self._environment},
                 start_new_session=True,
                 # Between fork and exec only two system calls run, in a function made before.
-                preexec_fn=_die_with(os.getpid()) if self._dies_with_parent else None,  # noqa: PLW1509
+                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509
             )
         self._wait_until_ready()
         return self

@@ -73,10 +73,6 @@ class Stack:
         """
         return self._running[name]
 
-    def dead_parts(self) -> tuple[str, ...]:
-        """The parts that have ended by themselves."""
-        return tuple(name for name, process in self._running.items() if not process.running)
-
     def __enter__(self) -> Self:
         return self.start()
 

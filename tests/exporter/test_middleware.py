@@ -330,6 +330,18 @@ def test_what_is_not_a_query_is_only_a_request(service: Service, serve: Serve) -
         ("GET", "unmatched", "404"): 20,
         ("_OTHER", "/readyz", "405"): 20,
     }
+    dropped = {"metric": "http_server_active_requests"}
+    assert value(service.exporter, "cmo_series_dropped_total", **dropped) == 20
+
+
+def test_a_request_whose_duration_cannot_be_recorded_is_no_longer_active(
+    service: Service, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.exporter.recorder.instruments, "http_duration", None)
+    with serve(service.app) as port:
+        post(port, "/query")
+    monkeypatch.undo()
+    assert value(service.exporter, "http_server_active_requests", http_request_method="POST") == 0
 
 
 def test_routes_are_whole_templates(exporter: Exporter, serve: Serve, tmp_path: Any) -> None:

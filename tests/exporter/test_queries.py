@@ -157,6 +157,15 @@ def test_a_component_that_returns_its_failure_says_so(exporter: Exporter) -> Non
     assert count(exporter, "cmo_component_calls_total", outcome="rejected", **labels) == 1
 
 
+def test_an_outcome_that_nobody_knows_is_other_and_counted_as_dropped(exporter: Exporter) -> None:
+    with exporter.current_query().component("lightrag") as call:
+        call.outcome("exploded")
+    labels = {"scenario": "live", "component": "lightrag"}
+    assert count(exporter, "cmo_component_calls_total", outcome="_other", **labels) == 1
+    assert count(exporter, "cmo_component_duration_seconds_count", outcome="failure", **labels) == 1
+    assert count(exporter, "cmo_series_dropped_total", metric="cmo_component_calls_total") == 1
+
+
 def test_queries_in_tasks_do_not_see_each_other(exporter: Exporter) -> None:
     async def one(scenario: str) -> None:
         with exporter.query(scenario=scenario) as query:

@@ -93,15 +93,33 @@ def test_a_key_file_that_cannot_be_read_is_told_without_the_key(
     (tmp_path / "nowhere").write_text("\n")
     with pytest.raises(SettingsError, match="is empty"):
         secret("CMO_TEST_KEY")
+    (tmp_path / "nowhere").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        secret("CMO_TEST_KEY")
+
+
+@pytest.mark.parametrize(
+    ("setting", "address"),
+    [
+        ("redis_url", f"redis://:{KEY}#@127.0.0.1:6379/0"),
+        ("redis_url", f"http://:{KEY}@127.0.0.1"),
+        ("redis_url", "127.0.0.1:6379"),
+        ("upstream_url", "127.0.0.1:8090/v1"),
+        ("perplexity_url", f"ftp://{KEY}@127.0.0.1"),
+        ("perplexity_url", "https:///v1"),
+    ],
+)
+def test_an_address_that_cannot_work_is_told_without_what_it_may_hold(
+    setting: str, address: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=f"--{setting.replace('_', '-')} .*[Ee]xpected") as refusal:
+        settings(tmp_path, **{setting: address})
+    assert KEY not in str(refusal.value)
 
 
 def settings(tmp_path: Path, **more: str) -> Settings:
-    return Settings(
-        profile=load_profile("report"),
-        upstream_url="http://127.0.0.1:8090/v1",
-        index_directory=tmp_path,
-        **more,  # type: ignore[arg-type]
-    )
+    where = {"upstream_url": "http://127.0.0.1:8090/v1", **more}
+    return Settings(profile=load_profile("report"), index_directory=tmp_path, **where)  # type: ignore[arg-type]
 
 
 def test_keys_and_addresses_with_passwords_are_not_printed(tmp_path: Path) -> None:

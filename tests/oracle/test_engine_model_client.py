@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
-from cmo_oracle.model_client import ApiKeyError, Completion, ModelClient, ModelError, Usage, read_api_key
+from cmo_oracle.model_client import Completion, ModelClient, ModelError, Usage
 from cmo_stack.process import free_port
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -17,7 +17,6 @@ from starlette.routing import Route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -271,25 +270,3 @@ async def test_a_local_stub_is_not_sought_behind_a_proxy(monkeypatch: pytest.Mon
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     async with _calling(_always(lambda: JSONResponse(ANSWER))) as (client, _):
         assert (await client.complete(MESSAGES)).text == "an answer"
-
-
-def test_the_key_comes_from_a_variable_else_from_a_file_else_is_a_word(tmp_path: Path) -> None:
-    file = tmp_path / "key"
-    file.write_text("from-file\n")
-    assert (
-        read_api_key({"CMO_MODEL_API_KEY": "from-variable", "CMO_MODEL_API_KEY_FILE": str(file)})
-        == "from-variable"
-    )
-    assert read_api_key({"CMO_MODEL_API_KEY_FILE": str(file)}) == "from-file"
-    assert read_api_key({}) == "none"
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "  \n", b"\xff\xfe"], ids=["missing", "empty", "blank", "binary"]
-)
-def test_a_key_file_that_holds_none_is_named(tmp_path: Path, content: str | bytes | None) -> None:
-    file = tmp_path / "key"
-    if content is not None:
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-    with pytest.raises(ApiKeyError, match=str(file)):
-        read_api_key({"CMO_MODEL_API_KEY_FILE": str(file)})

@@ -27,6 +27,13 @@ def test_the_report_has_the_settings_it_criticises_and_healthy_mends_them() -> N
     assert (report.upstream_calibration, healthy.upstream_calibration) == ("busy", "calm")
 
 
+def test_a_threshold_for_real_embeddings_can_be_set() -> None:
+    changed = load_profile("report", ("models.embedding.similarity_threshold=0.25",))
+    assert changed.models.embedding.similarity_threshold == 0.25
+    with pytest.raises(ProfileError, match="similarity_threshold"):
+        load_profile("report", ("models.embedding.similarity_threshold=1.5",))
+
+
 def edited(tmp_path: Path, old: str, new: str) -> Path:
     text = (profiles_directory() / "report.yml").read_text()
     assert text.count(old) == 1, old

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,25 @@ def test_a_missing_extra_is_one_line_to_copy(
         monkeypatch.delitem(sys.modules, name)
     assert cli.run(["check"]) == ExitStatus.USAGE
     assert "pip install 'cmo-observability[slo]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_so_is_one_that_is_missed_only_when_the_command_runs(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    for name in [name for name in sys.modules if name.startswith("cmo_loadtest")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.run(["loadtest", command, "--help"]) == ExitStatus.COMPLIANT
+    assert cli.run(["loadtest", command]) == ExitStatus.USAGE
+    assert "pip install 'cmo-observability[loadtest]'" in capsys.readouterr().err
+
+
+def test_a_demo_whose_port_is_busy_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CMO_STATE_DIR", str(tmp_path / "state"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.run(["demo", "--redis-port", str(taken.getsockname()[1])]) == ExitStatus.USAGE
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_missing_module_of_our_own_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
