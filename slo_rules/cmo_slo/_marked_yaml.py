@@ -54,6 +54,10 @@ def read(text: str) -> Marked:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         raise _in_words(error) from error
+    except RecursionError as error:
+        raise YamlMistakeError(
+            1, "nested too deeply to be read", "a few levels of fields", "start from a copy of cmo-015.yml"
+        ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         wrong = f"the character {error.character!r} is not allowed in YAML"
@@ -115,7 +119,7 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
     except yaml.constructor.ConstructorError as error:
         wrong = f"the tag {node.tag!r} is not read here"
         raise YamlMistakeError(line, wrong, "plain text, numbers and lists", "delete the tag") from error
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         wrong = f"{node.value!r} is no {node.tag.rpartition(':')[2]}"
         raise YamlMistakeError(line, wrong, "a value of that type", "put quotes around text") from error
 

@@ -6,9 +6,11 @@ Only the result goes to standard output; progress and errors go to standard erro
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +21,7 @@ import click
 from cmo_slo.exit_status import ExitStatus, status_of_outcome
 from cmo_slo.fetch import Fetcher, Source
 from cmo_slo.judge import Options, judge
-from cmo_slo.manifest import load_manifest
+from cmo_slo.manifest import MANIFEST_NAME, load_manifest
 from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
 from cmo_slo.prometheus import Credentials, Prometheus
 from cmo_slo.report import Report, as_json, as_text
@@ -65,8 +67,10 @@ def run_check(request: CheckRequest) -> ExitStatus:
         click.UsageError: the request contradicts the objectives.
         click.FileError: a report could not be written.
     """
-    objectives = load_objectives(find_objectives(request.objectives))
+    objectives_file = find_objectives(request.objectives)
+    objectives = load_objectives(objectives_file)
     run = load_manifest(request.manifest)
+    _require_inputs_kept(request, objectives_file)
     _require_known(request.scenarios, objectives)
     report = _judged(request, objectives, run)
     for output in request.outputs:
@@ -99,6 +103,13 @@ def _judged(request: CheckRequest, objectives: Objectives, run: Run) -> Report:
     )
 
 
+def _require_inputs_kept(request: CheckRequest, objectives_file: Path) -> None:
+    for file in (request.manifest, request.manifest / MANIFEST_NAME, objectives_file):
+        for output in request.outputs:
+            if output.file is not None and _is_same(output.file, file):
+                raise click.UsageError(f"--format: {output.file} is read by this check; name another file.")
+
+
 def _require_known(scenarios: tuple[str, ...], objectives: Objectives) -> None:
     unknown = [name for name in scenarios if name not in objectives.scenarios]
     if unknown:
@@ -121,17 +132,52 @@ def _write(report: Report, output: Output) -> None:
         text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
     else:
         text = as_text(report, colour=output.file is None and _colour_wanted())
-    if output.file is None:
-        click.echo(text, nl=False, color=True)
-        return
     try:
-        output.file.write_text(text, encoding="utf-8")
+        if output.file is None:
+            _print(text)
+        else:
+            _write_whole(output.file, text)
+    except BrokenPipeError:
+        raise  # whoever read standard output has left: no error to tell anybody
     except OSError as error:
-        raise click.FileError(str(output.file), error.strerror or str(error)) from error
+        name = "standard output" if output.file is None else str(output.file)
+        raise click.FileError(name, error.strerror or str(error)) from error
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:  # it was closed before we began
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    click.echo(text, nl=False, color=True)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Write a report so that whoever reads the file sees all of it or none, whoever else writes there."""
+    if file.exists() and not file.is_file():
+        file.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
+        return
+    place = file.resolve()  # through a link, which stays
+    if place.exists() and not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
+    handle, name = tempfile.mkstemp(prefix=".cmo-check-", dir=place.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as part:
+            part.write(text)
+            os.fchmod(part.fileno(), mode)
+        Path(name).replace(place)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # it cannot be read without being set
+    os.umask(mask)
+    return mask
 
 
 def _colour_wanted() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _outputs(
@@ -143,12 +189,36 @@ def _outputs(
         if form not in _FORMATS or (colon and not name):
             raise click.BadParameter(f"{value!r} is no format; expected text, json, text:FILE or json:FILE.")
         file = Path(name) if name else None
-        if file is not None and not file.parent.is_dir():
+        if file is not None and not _is_directory(file.parent):
             raise click.BadParameter(f"{value!r}: there is no directory {file.parent}.")
         outputs.append(Output(cast("Literal['text', 'json']", form), file))
     if sum(output.file is None for output in outputs) > 1:
         raise click.BadParameter("only one format can go to standard output; name a file for the others.")
+    files = [output.file.resolve() for output in outputs if output.file is not None]
+    if twice := [file for index, file in enumerate(files) if file in files[:index] and not _is_device(file)]:
+        raise click.BadParameter(f"two formats go to {twice[0]}; name a file for each.")
     return tuple(outputs)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # too long a name, for example
+        return False
+
+
+def _is_device(file: Path) -> bool:
+    try:
+        return file.exists() and not file.is_file()
+    except OSError:
+        return False
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.is_file() and one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

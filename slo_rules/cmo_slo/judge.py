@@ -353,10 +353,23 @@ def _latency_events(indicator: LatencyIndicator, counts: Sequence[ScenarioCount]
     edge = indicator.threshold_seconds
     good = [count.events(bucket, indicator.good, edge) for count in counts]
     total = [count.events(events, indicator.total) for count in counts]
+    _require_part(good, [count.events(events, indicator.good) for count in counts], bucket)
     if indicator.excluded_within_threshold:
         left = [count.events(bucket, indicator.excluded_within_threshold, edge) for count in counts]
+        all_of_them = [count.events(events, indicator.excluded_within_threshold) for count in counts]
+        _require_part(left, all_of_them, bucket)
         total = [every - early for every, early in zip(total, left, strict=True)]
     return good, total, (bucket, events)
+
+
+def _require_part(within: Sequence[Tally], every: Sequence[Tally], name: str) -> None:
+    """Refuse a bucket that holds more events than there were: other outcomes would hide it in the total."""
+    for part, whole in zip(within, every, strict=True):
+        if part.count > whole.count:
+            raise UncountableError(
+                f"{name} counts {part.count:g} events within the threshold, of {whole.count:g} in all: one "
+                "of the two is counted wrongly."
+            )
 
 
 def _blocks(tallies: Sequence[Tally]) -> Blocks:

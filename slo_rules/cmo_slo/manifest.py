@@ -17,6 +17,7 @@ SCHEMA: Final = "cmo.run-manifest/v1"
 MANIFEST_NAME: Final = "manifest.json"
 
 _LATEST_TIME: Final = 1e11  # the year 5138: milliseconds in place of seconds are beyond it
+_LARGEST_COUNT: Final = 2**53  # counters are floats: beyond it they cannot be held against each other
 
 
 class ManifestError(Exception):
@@ -61,8 +62,9 @@ def load_manifest(path: Path) -> Run:
     Raises:
         ManifestError: it is missing, is no manifest, or contradicts itself.
     """
-    file = path / MANIFEST_NAME if path.is_dir() else path
+    file = path
     try:
+        file = path / MANIFEST_NAME if path.is_dir() else path
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ManifestError(
@@ -71,6 +73,8 @@ def load_manifest(path: Path) -> Run:
         ) from error
     except ValueError as error:
         raise ManifestError(f"{file}: is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise ManifestError(f"{file}: is no manifest: it is nested too deeply to be read.") from error
     return _run(_Fields(str(file), "", document))
 
 
@@ -90,8 +94,9 @@ class _Fields:
 
     def text(self, name: str) -> str:
         value = self.values.get(name)
-        if not isinstance(value, str) or not value:
-            raise self.error(name, "a text", value)
+        # One line without control characters: it is printed beside the verdict, and must not forge one.
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise self.error(name, "a text of printable characters", value)
         return value
 
     def time(self, name: str) -> float:
@@ -102,8 +107,8 @@ class _Fields:
 
     def whole(self, name: str) -> int:
         value = self.values.get(name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self.error(name, "a whole number, at least 0", value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST_COUNT:
+            raise self.error(name, "a whole number, at least 0 and at most 2^53", value)
         return value
 
     def part(self, name: str) -> _Fields:

@@ -188,6 +188,15 @@ class RatioIndicator(_Model):
                     "add these values to total, or take them from good",
                 )
             )
+        elif not _outside(self.total.labels, self.good.labels):
+            mistakes.append(
+                Mistake(
+                    ("good",),
+                    "every event of the total is good",
+                    "good events that some of the total are not",
+                    "name the label values that are good",
+                )
+            )
         _raise_if_any(mistakes)
         return self
 
@@ -274,7 +283,8 @@ class HeldLevelIndicator(_Model):
     kind: Literal["held"]
     integral: str
     clock: str
-    tolerance: Fraction = 0.01
+    tolerance: Annotated[Fraction, Field(lt=1.0)] = 0.01
+    """Below 1, because nobody at all would hold any level with a tolerance of 1."""
 
     @model_validator(mode="after")
     def _known_to_the_catalogue(self) -> HeldLevelIndicator:
@@ -426,6 +436,15 @@ class Objective(_Model):
                     "write 0.95 for 95 %",
                 )
             ]
+        if isinstance(indicator, HeldLevelIndicator) and self.target <= 0:
+            return [
+                Mistake(
+                    ("target",),
+                    f"{self.target:g} users are held by nobody",
+                    "a number above 0",
+                    "write how many users are to be held",
+                )
+            ]
         if isinstance(indicator, LatencyIndicator) and indicator.quantile != self.target:
             return [
                 Mistake(
@@ -457,8 +476,8 @@ class Objectives(_Model):
     """Scenarios that a run must hold."""
     cancelled_limit: Fraction = 0.02
     """Share of queries that users may leave before a verdict is INCONCLUSIVE."""
-    compliant_score: Fraction = 0.8
-    """Weighted score that COMPLIANT needs."""
+    compliant_score: Annotated[Fraction, Field(gt=0.0)] = 0.8
+    """Weighted score that COMPLIANT needs; above 0, which a run without any data would reach too."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

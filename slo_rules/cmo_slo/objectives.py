@@ -132,7 +132,14 @@ def find_objectives(name_or_path: str | Path) -> Path:
     is_name = len(path.parts) == 1 and path.suffix not in _SUFFIXES
     if is_name and text in shipped_names():
         return shipped_directory() / f"{text}.yml"
-    if path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:
+        wrong = f"cannot be looked for: {error.strerror}"
+        raise ObjectivesError(
+            [Problem(text, 0, "", wrong, "an objectives file in YAML", "check the path and its permissions")]
+        ) from error
+    if exists:
         return path
     names = shipped_names()
     near = difflib.get_close_matches(text, names, n=1)

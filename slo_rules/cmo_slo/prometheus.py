@@ -8,14 +8,18 @@ client library, because those turn a warning into nothing.
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from cmo_slo.samples import Reading, Series
 
@@ -29,6 +33,7 @@ _HTTP_REDIRECTS: Final = range(300, 400)
 _HTTP_NOT_FOUND: Final = 404
 _HTTP_UNAUTHORIZED: Final = (401, 403)
 _SHOWN_CHARACTERS: Final = 200
+_CHUNK_BYTES: Final = 65_536
 
 
 class DataSourceError(Exception):
@@ -103,7 +108,9 @@ class Prometheus:
         milliseconds = round((until - since) * 1000) + 1
         query = f"{selector}[{milliseconds}ms]"
         result = self._query(query, "matrix", time=f"{until:.3f}")
-        return Reading(query, until, tuple(self._series(entry) for entry in result))
+        # A second either way, for rounding: a server or proxy that ignored the time is not believed.
+        series = tuple(self._series(entry, since - 1.0, until + 1.0) for entry in result)
+        return Reading(query, until, series)
 
     def now(self) -> float:
         """The time by the clock of Prometheus, in Unix seconds.
@@ -113,9 +120,12 @@ class Prometheus:
         """
         result = self._query("time()", "scalar")
         try:
-            return float(result[1])
-        except (IndexError, TypeError, ValueError) as error:
+            now = float(result[1])
+        except (IndexError, OverflowError, TypeError, ValueError) as error:
             raise self._malformed("time()") from error
+        if not math.isfinite(now):
+            raise self._malformed("time()")
+        return now
 
     def _query(self, query: str, result_type: str, **parameters: str) -> list[Any]:
         document = self._get(query, {"query": query, "nocache": "1", **parameters})
@@ -137,13 +147,15 @@ class Prometheus:
     def _get(self, query: str, parameters: dict[str, str]) -> dict[str, Any]:
         address = f"{self.url}/api/v1/query"
         try:
-            response = self._session.get(
+            with self._session.get(
                 address,
                 params={**parameters, "timeout": f"{self._timeout_seconds:g}s"},
                 timeout=(_CONNECT_SECONDS, self._timeout_seconds + 1.0),
                 allow_redirects=False,
-            )
-        except requests.Timeout as error:
+                stream=True,
+            ) as response:
+                body = self._body(response)
+        except (requests.Timeout, ReadTimeoutError) as error:
             raise DataSourceError(
                 f"{self.url} did not answer within {self._timeout_seconds:g} s. Is it overloaded? "
                 f"Query: {query}"
@@ -153,14 +165,27 @@ class Prometheus:
                 f"No connection to {self.url}: {_cause(error)}. Is Prometheus running there? Set the address "
                 "with --prometheus-url or CMO_PROMETHEUS_URL."
             ) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, UnicodeError) as error:
+            # Some of urllib3's own errors pass through requests as they are.
             raise DataSourceError(f"{self.url} could not be asked: {error}.") from error
-        return self._document(response, query)
+        return self._document(response, body, query)
 
-    def _document(self, response: requests.Response, query: str) -> dict[str, Any]:
+    def _body(self, response: requests.Response) -> bytes:
+        """The whole answer; `requests` limits the wait for each part of it, and not for all of them."""
+        deadline = time.monotonic() + self._timeout_seconds + 1.0
+        # What has come so far, where urllib3 can say (from 2.1 on): `read` waits until a part is full.
+        read = getattr(response.raw, "read1", response.raw.read)
+        parts = []
+        while part := read(_CHUNK_BYTES, decode_content=True):
+            parts.append(part)
+            if time.monotonic() > deadline:
+                raise requests.Timeout
+        return b"".join(parts)
+
+    def _document(self, response: requests.Response, body: bytes, query: str) -> dict[str, Any]:
         try:
-            document = response.json()
-        except ValueError:
+            document = json.loads(body)
+        except (RecursionError, ValueError):
             document = None
         is_api = isinstance(document, dict) and document.get("status") in ("success", "error")
         if response.status_code in _HTTP_REDIRECTS:
@@ -180,19 +205,23 @@ class Prometheus:
                 "query API should be. Is it the wrong port, or is a path missing from the address?"
             )
         if response.status_code != _HTTP_OK or document.get("status") != "success":
-            what = str(document.get("error", "")) if is_api else response.text
+            what = str(document.get("error", "")) if is_api else body.decode(errors="replace")
             raise DataSourceError(
                 f"{self.url} answered HTTP {response.status_code}: {what.strip()[:_SHOWN_CHARACTERS]} "
                 f"Query: {query}"
             )
         return dict(document)
 
-    def _series(self, entry: Any) -> Series:
+    def _series(self, entry: Any, earliest: float, latest: float) -> Series:
         try:
             labels = {str(key): str(value) for key, value in entry["metric"].items()}
             samples = [(float(time), float(value)) for time, value in entry["values"]]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise self._malformed("a series of raw samples") from error
+        times = {time for time, _ in samples}
+        if len(times) < len(samples) or not all(earliest <= time <= latest for time in times):
+            # Of two values at one time only one is true, and which is not known.
+            raise self._malformed("a series of raw samples")
         name = labels.pop("__name__", "")
         return Series(
             name=name,
@@ -219,11 +248,18 @@ def _open(url: str, credentials: Credentials) -> tuple[str, requests.Session]:
         raise DataSourceError(f"{url!r} is no address of Prometheus; expected http://host:port.")
     session = requests.Session()
     session.headers["User-Agent"] = "cmo-check"
-    username = parts.username or credentials.username
+    username = unquote(parts.username) if parts.username else credentials.username
+    password = unquote(parts.password) if parts.password else credentials.password
     if credentials.token:
+        # What a header cannot hold would be shown, secret and all, in the message of the library.
+        if not (credentials.token.isascii() and credentials.token.isprintable()):
+            raise DataSourceError(
+                "CMO_PROMETHEUS_TOKEN holds characters that no token has, such as a line break."
+            )
         session.headers["Authorization"] = f"Bearer {credentials.token}"
     elif username:
-        session.auth = (username, parts.password or credentials.password or "")
+        # As bytes: requests would write text in Latin-1, and fails where that cannot hold it.
+        session.auth = HTTPBasicAuth(username.encode(), (password or "").encode())
     place = f"[{host}]" if ":" in host else host
     place = f"{place}:{port}" if port else place
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", "")), session

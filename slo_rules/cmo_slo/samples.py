@@ -32,7 +32,10 @@ LabelKey: TypeAlias = tuple[tuple[str, str], ...]
 
 def at_clock(time: float) -> str:
     """A moment as people read it: UTC to the millisecond, without the date."""
-    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
+    try:
+        return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S.%f")[:-3] + "Z"
+    except (OverflowError, ValueError, OSError):
+        return f"{time:g} s"  # a start time that a service tells in other units than seconds, for example
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,12 @@ def _frozen(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
 def _target(up: Series, duration: Series | None, problems: list[str]) -> Target:
     known = duration.points if duration else {}
     answered = [time for time, value in up.points.items() if value == 1.0]
+    if any(value < 0 for value in known.values()):
+        # A scrape that ended before it began could pass for one that was over before the start.
+        problems.append(
+            f"Some scrapes of {up.labels.get('instance', '?')} have a negative {SCRAPE_DURATION}, so it is "
+            "not known when their values were measured."
+        )
     if any(time not in known for time in answered):
         problems.append(
             f"Some scrapes of {up.labels.get('instance', '?')} have no {SCRAPE_DURATION}, so it is not known "

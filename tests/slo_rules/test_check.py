@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -69,6 +70,8 @@ EMPTY = Answers(
         (["--run", "MANIFEST", "--format", "pdf"], "'pdf' is no format"),
         (["--run", "MANIFEST", "--format", "json:"], "'json:' is no format"),
         (["--run", "MANIFEST", "--format", "json:/nowhere/x.json"], "there is no directory /nowhere"),
+        (["--run", "MANIFEST", "--format", f"json:{'x' * 5000}/x.json"], "there is no directory xxx"),
+        (["--run", "MANIFEST", "--format", "json:x", "--format", "text:./x"], "two formats go to"),
         (
             ["--run", "MANIFEST", "--format", "json", "--format", "text"],
             "only one format can go to standard output",
@@ -163,8 +166,63 @@ def test_a_report_that_cannot_be_written_is_no_verdict(
         status, _, err = run(
             capsys, "--run", manifest, "--prometheus-url", url, "--format", f"json:{tmp_path}"
         )
+        assert status == ExitStatus.USAGE
+        assert str(tmp_path) in err
+        file = tmp_path / ("x" * 300)
+        status, _, err = run(capsys, "--run", manifest, "--prometheus-url", url, "--format", f"json:{file}")
     assert status == ExitStatus.USAGE
-    assert str(tmp_path) in err
+    assert "name too long" in err
+
+
+def test_a_report_never_replaces_what_it_was_made_from(manifest: Path, capsys: Captured) -> None:
+    before = manifest.read_text()
+    for given in (manifest, manifest.parent):
+        status, _, err = run(capsys, "--run", given, "--format", f"text:{manifest}")
+        assert status == ExitStatus.USAGE
+        assert "is read by this check" in err
+    assert manifest.read_text() == before
+
+
+def test_a_report_is_there_whole_or_not_at_all(
+    manifest: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, link = tmp_path / "verdict.json", tmp_path / "link.json"
+    file.write_text("the one before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    held = file.open()
+    with EMPTY.serve() as url:
+        arguments = ("--run", manifest, "--prometheus-url", url, "--format", f"json:{link}")
+        assert run(capsys, *arguments)[0] == ExitStatus.INCONCLUSIVE
+        assert held.read() == "the one before"
+        held.close()
+        assert json.loads(file.read_text())["verdict"] == "INCONCLUSIVE"
+        assert link.is_symlink()
+        assert file.stat().st_mode & 0o777 == 0o640
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        before = sorted(tmp_path.iterdir())
+        status, _, err = run(capsys, *arguments)
+    assert status == ExitStatus.USAGE
+    assert "No space left on device" in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_standard_output_that_takes_nothing_is_no_fault_of_ours(manifest: Path) -> None:
+    program = "import sys; from cmo_slo.cli_check import check; from cmo_slo.exit_status import run_command; "
+    program += "sys.exit(run_command(check, sys.argv[1:]))"
+    for redirection in (">/dev/full", ">&-"):
+        with EMPTY.serve() as url:
+            command = ["bash", "-c", f'"$@" {redirection}', "bash", sys.executable, "-c", program]
+            done = subprocess.run(
+                [*command, "--run", str(manifest), "--prometheus-url", url],
+                capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+        assert "standard output" in done.stderr
+        assert done.returncode == ExitStatus.USAGE, redirection
 
 
 @pytest.mark.parametrize(

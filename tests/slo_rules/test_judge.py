@@ -421,3 +421,44 @@ def test_a_pass_is_a_pass_by_the_truth(failures: int, slow: int, cancelled: int,
 def test_the_shipped_objectives_are_the_ones_judged_here() -> None:
     assert Path(find_objectives("cmo-015")).name == "cmo-015.yml"
     assert CMO_015.scenarios == SCENARIOS
+
+
+def test_a_bucket_that_holds_more_than_there_were_is_not_judged() -> None:
+    world = four()
+    bucket = "cmo_query_duration_seconds_bucket"
+
+    def swollen(one: Series) -> Series:
+        if one.name != bucket or one.labels["outcome"] != "success" or float(one.labels["le"]) != 2.0:
+            return one
+        return replace(one, points={time: value and value + 12.0 for time, value in one.points.items()})
+
+    verdict = judge(CMO_015, world.run(), edited(world.evidence(), swollen))
+    (within,) = [one for one in verdict.results if one.objective.indicator.kind == "latency"]
+    assert within.status is Status.INCONCLUSIVE
+    assert "one of the two is counted wrongly" in within.units[0].reason
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e290])
+def test_a_start_time_in_other_units_is_a_restart_in_words(factor: float) -> None:
+    world = four(restarts=(70.0,))
+
+    def scaled(one: Series) -> Series:
+        if not one.name.endswith("start_time_seconds"):
+            return one
+        return replace(one, points={time: value * factor for time, value in one.points.items()})
+
+    verdict = judge(CMO_015, world.run(), edited(world.evidence(), scaled))
+    assert verdict.outcome is not Outcome.COMPLIANT
+
+
+def test_scrapes_that_ended_before_they_began_are_not_believed() -> None:
+    world = four()
+
+    def backwards(one: Series) -> Series:
+        if one.name != "scrape_duration_seconds":
+            return one
+        return replace(one, points={time: -value for time, value in one.points.items()})
+
+    verdict = judge(CMO_015, world.run(), edited(world.evidence(), backwards))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "negative scrape_duration_seconds" in verdict.problems[0]

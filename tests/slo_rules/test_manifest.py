@@ -53,7 +53,10 @@ def test_results_in_it_are_never_read(tmp_path: Path) -> None:
             'schema: expected "cmo.run-manifest/v1", found "cmo.run-manifest/v2"',
         ),
         ({"run_id": ""}, "run_id: expected a text"),
-        ({"host": None}, "host: expected a text, found nothing"),
+        ({"run_id": "r\nCOMPLIANT  all of it"}, "run_id: expected a text of printable characters"),
+        ({"run_id": "\x1b[2J"}, "run_id: expected a text of printable characters"),
+        ({"run_id": "\ud800"}, "run_id: expected a text of printable characters"),
+        ({"host": None}, "host: expected a text of printable characters, found nothing"),
         ({"start": "now"}, 'start: expected a Unix time in seconds, found "now"'),
         ({"start": True}, "start: expected a Unix time in seconds"),
         ({"start": 1790000000123}, "start: expected a Unix time in seconds"),
@@ -69,6 +72,10 @@ def test_results_in_it_are_never_read(tmp_path: Path) -> None:
         (
             {"scenarios.offered": {"users": 2.5, "operations": 1}},
             "scenarios[0].offered.users: expected a whole",
+        ),
+        (
+            {"scenarios.offered": {"users": 10**400, "operations": 1}},
+            "scenarios[0].offered.users: expected a whole number, at least 0 and at most 2^53",
         ),
     ],
     ids=str,
@@ -90,6 +97,16 @@ def test_a_mistake_is_named_by_file_and_field(tmp_path: Path, change: dict[str, 
 def test_what_is_no_manifest(tmp_path: Path, content: str) -> None:
     with pytest.raises(ManifestError, match=r"expected|is not JSON"):
         load_manifest(written(tmp_path, content))
+
+
+def test_what_is_nested_too_deeply_is_no_manifest(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="nested too deeply"):
+        load_manifest(written(tmp_path, "[" * 100_000))
+
+
+def test_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="cannot be read"):
+        load_manifest(tmp_path / ("x" * 5000))
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:

@@ -248,6 +248,9 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
         ("a: 1\n---\na: 2\n", "my.yml:2: a second document; expected one document a file"),
         ("a: &x 1\nb: *x\n", "my.yml:1: anchor or alias 'x'; expected every value written out"),
         ("a: !!python/object:os.system 1\n", "my.yml:1: the tag 'tag:yaml.org,2002:python/object:os.system'"),
+        ("a: !!bool maybe\n", "my.yml:1: 'maybe' is no bool; expected a value of that type"),
+        ('a: !!int ""\n', "my.yml:1: '' is no int; expected a value of that type"),
+        (f"a: {'{a: ' * 3000}{'}' * 3000}", "my.yml:1: nested too deeply to be read; expected a few levels"),
         ("a: !!int one\n", "my.yml:1: 'one' is no int; expected a value of that type"),
         ("a: \0\n", "my.yml:1: the character"),
         ("? [a]\n: 1\n", "my.yml:1: a list or mapping as a key"),
@@ -346,3 +349,39 @@ def test_no_damaged_objective_ends_in_a_traceback(field: str) -> None:
     for value in DAMAGE:
         objective = {**document["objectives"][1], field: value}
         assert outcome_of({**document, "objectives": [objective]}) in ("mistakes", "objectives")
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"compliant_score": 0}, "compliant_score"),
+        ({"objectives.0.target": 0}, "objectives[0].target"),
+        ({"objectives.0.target": -1}, "objectives[0].target"),
+        ({"objectives.0.indicator.tolerance": 1}, "objectives[0].indicator.tolerance"),
+        ({"objectives.1.indicator.total.labels": {"outcome": ["success"]}}, "objectives[1].indicator.good"),
+        (
+            {
+                "objectives.1.indicator.good.labels": {},
+                "objectives.1.indicator.total.labels": {},
+            },
+            "objectives[1].indicator.good",
+        ),
+    ],
+    ids=str,
+)
+def test_what_every_run_would_pass_is_no_objective(change: dict[str, Any], field: str) -> None:
+    document = yaml.safe_load(SHIPPED)
+    for path, value in change.items():
+        place: Any = document
+        *steps, last = (int(step) if step.isdigit() else step for step in path.split("."))
+        for step in steps:
+            place = place[step]
+        place[last] = value
+    with pytest.raises(ObjectivesError) as caught:
+        parse_objectives(yaml.safe_dump(document), "my.yml")
+    assert field in [problem.field for problem in caught.value.problems]
+
+
+def test_objectives_at_a_path_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(ObjectivesError, match="cannot be looked for"):
+        find_objectives(tmp_path / ("x" * 5000))

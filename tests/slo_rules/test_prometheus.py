@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import socket
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,14 +34,14 @@ def raw(answers: Answers, **settings: Any) -> Any:
 def test_samples_come_sorted_and_without_those_that_are_no_number() -> None:
     entry = {
         "metric": {"__name__": "m", "job": "cmo"},
-        "values": [[2, "2"], [1, "1"], [3, "NaN"], [4, "+Inf"], [5.5, "7"]],
+        "values": [[102, "2"], [101, "1"], [103, "NaN"], [104, "+Inf"], [105.5, "7"]],
     }
     answers = Answers(body=answer([entry], infos=["metric might not be a counter"]), headers=JSON)
     reading = raw(answers)
     (series,) = reading.series
     assert (series.name, series.labels) == ("m", {"job": "cmo"})
-    assert list(series.points.items()) == [(1.0, 1.0), (2.0, 2.0), (5.5, 7.0)]
-    assert series.broken == {3.0, 4.0}
+    assert list(series.points.items()) == [(101.0, 1.0), (102.0, 2.0), (105.5, 7.0)]
+    assert series.broken == {103.0, 104.0}
     assert reading.query == 'm{job="cmo"}[10001ms]'
     path = answers.seen[0][0]
     assert "nocache=1" in path
@@ -76,7 +80,7 @@ def test_every_other_answer_is_an_error_in_words(answers: Answers, words: str) -
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [[], ["x"], [1.0, "late"], [1.0, None]])
+@pytest.mark.parametrize("result", [[], ["x"], [1.0, "late"], [1.0, None], [1.0, "NaN"], [1.0, 10**400]])
 def test_a_time_that_is_none_is_an_error(result: list[Any]) -> None:
     answers = Answers(200, answer(result, "scalar"), JSON)
     wrong = pytest.raises(DataSourceError, match="not Prometheus's")
@@ -118,3 +122,80 @@ def test_credentials(tmp_path: Path) -> None:
     assert Credentials.from_environment({"CMO_PROMETHEUS_TOKEN": "secret"}).token == "secret"
     with pytest.raises(DataSourceError, match="CMO_PROMETHEUS_PASSWORD_FILE names"):
         Credentials.from_environment({"CMO_PROMETHEUS_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+def samples(*values: list[Any]) -> str:
+    return answer([{"metric": {"__name__": "m"}, "values": list(values)}])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        samples([101, "1"], [101, "2"]),
+        samples([float("nan"), "1"]),
+        samples([float("inf"), "1"]),
+        samples([1e9, "1"]),
+        samples([50, "1"]),
+        samples([10**400, "1"]),
+    ],
+    ids=["two values at one time", "no time", "infinity", "long after", "long before", "beyond any number"],
+)
+def test_samples_at_times_that_cannot_be_are_not_believed(body: str) -> None:
+    with pytest.raises(DataSourceError, match="not Prometheus's"):
+        raw(Answers(200, body, JSON))
+
+
+def test_an_answer_nested_without_end_is_an_error_in_words() -> None:
+    with pytest.raises(DataSourceError, match="is not Prometheus"):
+        raw(Answers(200, "[" * 100_000, JSON))
+
+
+def test_an_answer_that_breaks_off_is_an_error_in_words() -> None:
+    body = answer([])
+    with pytest.raises(DataSourceError, match="could not be asked"):
+        raw(Answers(200, body, {**JSON, "Content-Length": str(len(body) + 1)}))
+    with pytest.raises(DataSourceError, match="could not be asked"):
+        raw(Answers(200, body, {**JSON, "Content-Encoding": "gzip"}))
+
+
+def test_an_answer_that_drips_is_not_waited_for_without_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with contextlib.suppress(OSError), connection:
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+                for _ in range(200):
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        begun = time.monotonic()
+        with Prometheus(url, timeout_seconds=0.2) as client:
+            with pytest.raises(DataSourceError, match="did not answer within"):
+                client.now()
+            assert time.monotonic() - begun < 5.0
+        thread.join(5.0)
+
+
+def test_a_host_name_that_no_server_can_have() -> None:
+    wrong = pytest.raises(DataSourceError, match="could not be asked")
+    with Prometheus(f"http://{'x' * 70}.example") as client, wrong:
+        client.now()
+
+
+@pytest.mark.parametrize("token", ["secret\nsecret", "secret\u043a"])
+def test_a_token_that_is_none_is_not_shown(token: str) -> None:
+    with pytest.raises(DataSourceError) as caught:
+        Prometheus("http://x", credentials=Credentials(token=token))
+    assert "CMO_PROMETHEUS_TOKEN holds characters" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_credentials_of_any_characters() -> None:
+    expected = "Basic " + base64.b64encode("mé:s/к".encode()).decode()
+    assert seen_authorization("m%C3%A9:s%2F%D0%BA@", Credentials()) == expected
+    assert seen_authorization("", Credentials(username="mé", password="s/к")) == expected
