@@ -72,9 +72,10 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     )
     with unwinding(), _logs_kept_on_failure(directory, tell):
         tell("Starting the stack:")
-        with Stack(settings, lambda line: tell(f"  {line}")):
+        with Stack(settings, lambda line: tell(f"  {line}")) as stack:
+            stack.wait_until_scraped()
             run = _drive(settings, state / "runs", quiet=quiet)
-            _judge(settings, run)
+            _judge(settings, run, quiet=quiet)
             shutil.copy(topology.timing_log(settings), run / "timing.jsonl")
     tell(f"Everything is stopped again. {time.monotonic() - began:.0f} s in all.")
     click.echo(f"Report: {run / 'verdict.txt'} (and verdict.json, manifest.json beside it)")
@@ -101,7 +102,7 @@ def _drive(settings: topology.Settings, runs: Path, *, quiet: bool) -> Path:
     return run_scenarios(list(SCENARIOS.values()), options).parent
 
 
-def _judge(settings: topology.Settings, run: Path) -> None:
+def _judge(settings: topology.Settings, run: Path, *, quiet: bool) -> None:
     """Judge the run as a release manager would, with the same command.
 
     Raises:
@@ -112,6 +113,8 @@ def _judge(settings: topology.Settings, run: Path) -> None:
     arguments = ["check", "--run", str(run / "manifest.json")]
     source = ["--prometheus-url", f"http://{LOOPBACK}:{settings.ports.prometheus}"]
     formats = ["text", f"text:{run / 'verdict.txt'}", f"json:{run / 'verdict.json'}"]
+    if quiet:
+        arguments.append("--quiet")
     status = run_command([*arguments, *source, *(word for form in formats for word in ("--format", form))])
     if status not in _VERDICTS:
         raise DemoFailedError(status)

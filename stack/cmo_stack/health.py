@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 from typing import Final
+from urllib.parse import urlencode
 
 LOOPBACK: Final = "127.0.0.1"
 _TIMEOUT_SECONDS: Final = 5.0
@@ -43,14 +44,9 @@ def redis_answers(port: int) -> bool:
         return False
 
 
-def target_is_scraped(prometheus_port: int, job: str) -> bool:
-    """Whether Prometheus is ready and has scraped every target of a job, of which there is at least one."""
-    if not answers(prometheus_port, "/-/ready"):
-        return False
-    status, body = get(prometheus_port, "/api/v1/targets?state=active")
-    if status != http.client.OK:
-        return False
-    targets = [
-        target for target in json.loads(body)["data"]["activeTargets"] if target["labels"].get("job") == job
-    ]
-    return bool(targets) and all(target["health"] == "up" for target in targets)
+def scrapes(prometheus_port: int, job: str) -> int:
+    """How many times Prometheus has scraped a job in the last minutes; 0 when it does not answer."""
+    query = urlencode({"query": f'sum(sum_over_time(up{{job="{job}"}}[5m]))'})
+    status, body = get(prometheus_port, f"/api/v1/query?{query}")
+    result = json.loads(body)["data"]["result"] if status == http.client.OK else []
+    return int(float(result[0]["value"][1])) if result else 0

@@ -7,14 +7,20 @@ import math
 import time
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from cmo_stack.process import ManagedProcess
-from cmo_stack.topology import Part, Settings, parts
+from cmo_stack import health
+from cmo_stack.process import ManagedProcess, ProcessFailedError
+from cmo_stack.topology import JOB, Part, Settings, parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
+SCRAPES_BEFORE_LOAD: Final = 2
+"""A count begins at a scrape that agrees with the one before it."""
+
 _LONG_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.1
+_SCRAPE_PATIENCE_SECONDS: Final = 120.0
 
 
 class Stack:
@@ -53,6 +59,22 @@ class Stack:
             self.stop()
             raise
         return self
+
+    def wait_until_scraped(self) -> None:
+        """Wait until Prometheus has scraped the service twice, which a count needs before a load begins.
+
+        Raises:
+            ProcessFailedError: it has not, in minutes.
+        """
+        port = self.settings.ports.prometheus
+        deadline = time.monotonic() + _SCRAPE_PATIENCE_SECONDS
+        while health.scrapes(port, JOB) < SCRAPES_BEFORE_LOAD:
+            if time.monotonic() > deadline:
+                raise ProcessFailedError(
+                    f"Prometheus has not scraped the service in {_SCRAPE_PATIENCE_SECONDS:g} s: "
+                    f"http://{health.LOOPBACK}:{port}/targets says why."
+                )
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
         """Stop every running part, the last first."""

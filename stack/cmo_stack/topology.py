@@ -63,10 +63,11 @@ def parts(settings: Settings) -> tuple[Part, ...]:
     return (
         _redis(settings),
         _upstream(settings),
-        _service(settings),
         _pager(settings),
         _alertmanager(settings),
+        # It takes Prometheus five seconds to begin with its first targets, and the service as long to load.
         _prometheus(settings),
+        _service(settings),
     )
 
 
@@ -78,7 +79,7 @@ def checks(ports: Ports) -> dict[str, Callable[[], bool]]:
         "service": partial(health.answers, ports.service, "/readyz"),
         "pager": partial(health.answers, ports.pager, "/healthz"),
         "alertmanager": partial(health.answers, ports.alertmanager, "/-/ready"),
-        "prometheus": partial(health.target_is_scraped, ports.prometheus, JOB),
+        "prometheus": partial(health.answers, ports.prometheus, "/-/ready"),
     }
 
 
@@ -206,8 +207,6 @@ def _prometheus(settings: Settings) -> Part:
         f"--storage.tsdb.path={settings.directory / 'prometheus'}",
         f"--web.listen-address={LOOPBACK}:{port}",
         "--enable-feature=exemplar-storage",
-        # Its first targets are scraped after this long; the default of 5 s is for fleets that change.
-        "--scrape.discovery-reload-interval=1s",
     )
     return Part(
         name="prometheus",

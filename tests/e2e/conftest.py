@@ -19,13 +19,12 @@ from cmo_loadtest.scenarios import SCENARIOS
 from cmo_stack import configuration, health, servers, topology
 from cmo_stack.ports import Ports
 from cmo_stack.process import ManagedProcess, free_port
-from cmo_stack.stack import Stack
+from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE_SECONDS = 120.0
-SCRAPES_BEFORE_LOAD = 2
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def running_stack(directory: Path, index_directory: Path, profile: str) -> Itera
         scrape_interval_seconds=1,
     )
     with Stack(settings) as stack:
-        _await_scrapes(_url(settings.ports.prometheus))
+        stack.wait_until_scraped()
         yield stack
 
 
@@ -124,7 +123,7 @@ def another_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
         f"--storage.tsdb.path={directory / 'data'}",
         f"--web.listen-address={health.LOOPBACK}:{port}",
     ]
-    ready = partial(health.target_is_scraped, port, topology.JOB)
+    ready = partial(health.answers, port, "/-/ready")
     with ManagedProcess("another prometheus", command, log_path=directory / "log", ready=ready):
         yield _url(port)
 
@@ -149,20 +148,13 @@ def report_run(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) 
         running_stack(directory / "stack", index_directory, "report") as stack,
         another_prometheus(stack, 5) as slower_url,
     ):
-        _await_scrapes(slower_url)
+        slower_port = int(slower_url.rpartition(":")[2])
+        wait_until(
+            "two slower scrapes", lambda: health.scrapes(slower_port, topology.JOB) >= SCRAPES_BEFORE_LOAD
+        )
         run = drive(stack, directory / "runs", list(SCENARIOS))
         urls = {"1s": _url(stack.settings.ports.prometheus), "5s": slower_url}
         yield RecordedRun(stack, run, urls)
-
-
-def _await_scrapes(prometheus_url: str) -> None:
-    scrapes = f'count_over_time(up{{job="{topology.JOB}"}}[10m])'
-
-    def scraped() -> bool:
-        result = query(prometheus_url, scrapes)
-        return bool(result) and float(result[0]["value"][1]) >= SCRAPES_BEFORE_LOAD
-
-    wait_until(f"{SCRAPES_BEFORE_LOAD} scrapes by {prometheus_url}", scraped)
 
 
 def _url(port: int) -> str:
