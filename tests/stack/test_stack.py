@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ def test_when_one_fails_those_before_it_are_stopped(tmp_path: Path, alive: Alive
     assert not stack.has("first")
 
 
-def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(tmp_path: Path, alive: Alive) -> None:
+def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
+    tmp_path: Path, wait_until: Wait, alive: Alive
+) -> None:
     try:
         up = _cmo(tmp_path, "stack", "up", "--profile", "healthy", "--scrape-interval", "1", *_free_ports())
         assert up.returncode == 0, up.stderr
@@ -73,7 +76,8 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(tmp_path: Pa
         _status_shows_every_part_serving(tmp_path)
         _a_second_up_says_so_and_changes_nothing(tmp_path, state)
         _everything_listens_on_this_machine_alone(state)
-        _prometheus_has_the_rules_and_the_alertmanager(state)
+        configured = partial(_prometheus_has_the_rules_and_the_alertmanager, state)
+        wait_until(configured, "the rules and the Alertmanager in Prometheus")
     finally:
         down = _cmo(tmp_path, "stack", "down")
     assert (down.returncode, down.stderr) == (0, "The stack is stopped.\n")
@@ -116,12 +120,12 @@ def _everything_listens_on_this_machine_alone(state: detached.State) -> None:
     assert addresses == {"0100007F"}
 
 
-def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> None:
+def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> bool:
+    """It takes Prometheus some seconds to find its Alertmanager."""
     port = state.ports.prometheus
     groups = json.loads(health.get(port, "/api/v1/rules")[1])["data"]["groups"]
     managers = json.loads(health.get(port, "/api/v1/alertmanagers")[1])["data"]["activeAlertmanagers"]
-    assert groups
-    assert len(managers) == 1
+    return bool(groups) and len(managers) == 1
 
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path, wait_until: Wait, alive: Alive) -> None:
