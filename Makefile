@@ -14,7 +14,7 @@ demo: setup ## Run the whole path on this machine and print a verdict, in three 
 	@.venv/bin/cmo demo
 
 test: check ## Run every test
-	.venv/bin/pytest -n 2 --ignore=tests/e2e
+	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
 
 check: setup ## Run linters and the type checker
