@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import click
 
 from cmo_stack import detached, topology
 from cmo_stack.exit_status import ExitStatus
+from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import Ports
-from cmo_stack.stack_options import port_options, profile_option, quiet_option, state_directory, wanted_ports
+from cmo_stack.stack import wait_until_scraped
+from cmo_stack.stack_options import (
+    port_options,
+    profile_option,
+    quiet_option,
+    state_directory,
+    teller,
+    wanted_ports,
+)
 
 
 @click.group(
@@ -37,10 +47,17 @@ def stack() -> None:
     metavar="SECONDS",
     help="How often Prometheus scrapes and evaluates rules.",
 )
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Return only when Prometheus has scraped the service twice, so that a load test can be counted.",
+)
 @port_options
 @quiet_option
-def up(*, profile: str, seed: int, scrape_interval: int, quiet: bool, **options: Any) -> None:
+def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool, **options: Any) -> None:
     """Start the stack, print its addresses, and leave it running. Well-known ports are taken where free."""
+    tell = teller(quiet=quiet)
     home = _home()
     if home.running():
         click.echo(
@@ -56,11 +73,18 @@ def up(*, profile: str, seed: int, scrape_interval: int, quiet: bool, **options:
         seed=seed,
         scrape_interval_seconds=scrape_interval,
     )
-    detached.start(
-        settings, home, tell=lambda line: None if quiet else click.echo(f"started {line}", err=True)
-    )
+    began = time.time()
+    detached.start(settings, home, tell=lambda line: tell(f"started {line}"))
     _show_addresses(home)
-    click.echo("Stop it with `cmo stack down`.", err=True)
+    if wait:
+        tell(f"Waiting until Prometheus has scraped the service twice, every {scrape_interval} s ...")
+        wait_until_scraped(settings, began, running=home.running)
+    service, prometheus = settings.ports.service, settings.ports.prometheus
+    drive = f"cmo loadtest run --target http://{LOOPBACK}:{service}"
+    tell(
+        f'Load and judge it with `cmo check --run "$({drive})" --prometheus-url http://{LOOPBACK}:{prometheus}`.'
+    )
+    tell("Stop it with `cmo stack down`.")
 
 
 @stack.command()

@@ -19,8 +19,15 @@ from cmo_stack.exit_status import ExitStatus
 from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import Ports
 from cmo_stack.signals import unwinding
-from cmo_stack.stack import Stack
-from cmo_stack.stack_options import port_options, profile_option, quiet_option, state_directory, wanted_ports
+from cmo_stack.stack import Stack, wait_until_scraped
+from cmo_stack.stack_options import (
+    port_options,
+    profile_option,
+    quiet_option,
+    state_directory,
+    teller,
+    wanted_ports,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +65,7 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     """
     began = time.monotonic()
     state = state_directory()
-    tell = _teller(quiet=quiet)
+    tell = teller(quiet=quiet)
     ports = Ports.choose(wanted_ports(options), prefer_defaults=False)  # before anything is written
     state.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
@@ -72,8 +79,9 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     )
     with unwinding(), _logs_kept_on_failure(directory, tell):
         tell("Starting the stack:")
-        with Stack(settings, lambda line: tell(f"  {line}")) as stack:
-            stack.wait_until_scraped()
+        started = time.time()
+        with Stack(settings, lambda line: tell(f"  {line}")):
+            wait_until_scraped(settings, started)
             run = _drive(settings, state / "runs", quiet=quiet)
             _judge(settings, run, quiet=quiet)
             shutil.copy(topology.timing_log(settings), run / "timing.jsonl")
@@ -118,7 +126,3 @@ def _judge(settings: topology.Settings, run: Path, *, quiet: bool) -> None:
     status = run_command([*arguments, *source, *(word for form in formats for word in ("--format", form))])
     if status not in _VERDICTS:
         raise DemoFailedError(status)
-
-
-def _teller(*, quiet: bool) -> Callable[[str], None]:
-    return (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))

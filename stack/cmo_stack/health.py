@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from typing import Final
 from urllib.parse import urlencode
 
@@ -44,9 +45,10 @@ def redis_answers(port: int) -> bool:
         return False
 
 
-def scrapes(prometheus_port: int, job: str) -> int:
-    """How many times Prometheus has scraped a job in the last minutes; 0 when it does not answer."""
-    query = urlencode({"query": f'sum(sum_over_time(up{{job="{job}"}}[5m]))'})
+def scrapes(prometheus_port: int, job: str, since: float) -> int:
+    """How many times Prometheus has scraped a job since a Unix time; 0 when it does not answer."""
+    milliseconds = max(int((time.time() - since) * 1000), 1)
+    query = urlencode({"query": f'sum(sum_over_time(up{{job="{job}"}}[{milliseconds}ms]))'})
     status, body = get(prometheus_port, f"/api/v1/query?{query}")
     result = json.loads(body)["data"]["result"] if status == http.client.OK else []
     return int(float(result[0]["value"][1])) if result else 0

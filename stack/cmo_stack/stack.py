@@ -60,22 +60,6 @@ class Stack:
             raise
         return self
 
-    def wait_until_scraped(self) -> None:
-        """Wait until Prometheus has scraped the service twice, which a count needs before a load begins.
-
-        Raises:
-            ProcessFailedError: it has not, in minutes.
-        """
-        port = self.settings.ports.prometheus
-        deadline = time.monotonic() + _SCRAPE_PATIENCE_SECONDS
-        while health.scrapes(port, JOB) < SCRAPES_BEFORE_LOAD:
-            if time.monotonic() > deadline:
-                raise ProcessFailedError(
-                    f"Prometheus has not scraped the service in {_SCRAPE_PATIENCE_SECONDS:g} s: "
-                    f"http://{health.LOOPBACK}:{port}/targets says why."
-                )
-            time.sleep(_POLL_SECONDS)
-
     def stop(self) -> None:
         """Stop every running part, the last first."""
         while self._running:
@@ -120,6 +104,33 @@ class Stack:
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # a closed terminal must not stop the stack half-way
             self._tell(line)
+
+
+def wait_until_scraped(
+    settings: Settings, since: float, *, running: Callable[[], bool] = lambda: True
+) -> None:
+    """Wait until Prometheus has scraped the service twice, which a count needs before a load begins.
+
+    Args:
+        settings: those of a stack that has been started.
+        since: when it was started, in Unix seconds: Prometheus may remember the one before it.
+        running: asked again and again whether it still runs.
+
+    Raises:
+        ProcessFailedError: it has not been scraped in minutes, or has ended.
+    """
+    port = settings.ports.prometheus
+    patience_seconds = _SCRAPE_PATIENCE_SECONDS + SCRAPES_BEFORE_LOAD * settings.scrape_interval_seconds
+    deadline = time.monotonic() + patience_seconds
+    while health.scrapes(port, JOB, since) < SCRAPES_BEFORE_LOAD:
+        if not running():
+            raise ProcessFailedError("The stack was stopped before Prometheus had scraped the service twice.")
+        if time.monotonic() > deadline:
+            raise ProcessFailedError(
+                f"Prometheus has not scraped the service twice in {patience_seconds:g} s: "
+                f"http://{health.LOOPBACK}:{port}/targets says why."
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 class _Patience:

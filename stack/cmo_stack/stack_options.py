@@ -48,3 +48,8 @@ profile_option = click.option(
     help="Settings of the reference service: those that the report criticises, or healthy ones.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+
+
+def teller(*, quiet: bool) -> Callable[[str], None]:
+    """How a command tells people what it does: on standard error, or not at all."""
+    return (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))

@@ -19,7 +19,7 @@ from cmo_loadtest.scenarios import SCENARIOS
 from cmo_stack import configuration, health, servers, topology
 from cmo_stack.ports import Ports
 from cmo_stack.process import ManagedProcess, free_port
-from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack
+from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,8 +96,9 @@ def running_stack(directory: Path, index_directory: Path, profile: str) -> Itera
         profile=profile,
         scrape_interval_seconds=1,
     )
+    started = time.time()
     with Stack(settings) as stack:
-        stack.wait_until_scraped()
+        wait_until_scraped(settings, started)
         yield stack
 
 
@@ -150,7 +151,8 @@ def report_run(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) 
     ):
         slower_port = int(slower_url.rpartition(":")[2])
         wait_until(
-            "two slower scrapes", lambda: health.scrapes(slower_port, topology.JOB) >= SCRAPES_BEFORE_LOAD
+            "two slower scrapes",
+            lambda: health.scrapes(slower_port, topology.JOB, since=0) >= SCRAPES_BEFORE_LOAD,
         )
         run = drive(stack, directory / "runs", list(SCENARIOS))
         urls = {"1s": _url(stack.settings.ports.prometheus), "5s": slower_url}

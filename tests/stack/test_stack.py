@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from cmo_stack import detached, health, topology
 from cmo_stack.ports import Ports
 from cmo_stack.process import ProcessFailedError, free_port
-from cmo_stack.stack import Stack
+from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
 
 CMO = Path(sys.executable).with_name("cmo")
 Wait = Callable[[Callable[[], bool], str], None]
@@ -73,6 +74,9 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
         up = _cmo(tmp_path, "stack", "up", "--profile", "healthy", "--scrape-interval", "1", *_free_ports())
         assert up.returncode == 0, up.stderr
         state = _state(tmp_path)
+        assert health.scrapes(state.ports.prometheus, topology.JOB, since=0.0) >= SCRAPES_BEFORE_LOAD
+        assert health.scrapes(state.ports.prometheus, topology.JOB, since=time.time()) <= 1
+        assert f"cmo loadtest run --target http://127.0.0.1:{state.ports.service})" in up.stderr
         _status_shows_every_part_serving(tmp_path)
         _a_second_up_says_so_and_changes_nothing(tmp_path, state)
         _everything_listens_on_this_machine_alone(state)
@@ -85,6 +89,11 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
     assert not alive(state.pid)
     assert _cmo(tmp_path, "stack", "status").returncode == 4
     assert "No stack is running" in _cmo(tmp_path, "stack", "down").stderr
+
+
+def test_nobody_waits_for_the_scrapes_of_a_stack_that_has_ended(tmp_path: Path) -> None:
+    with pytest.raises(ProcessFailedError, match="stopped before Prometheus had scraped"):
+        wait_until_scraped(_settings(tmp_path), 0.0, running=lambda: False)
 
 
 def _status_shows_every_part_serving(folder: Path) -> None:
