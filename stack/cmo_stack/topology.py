@@ -206,7 +206,6 @@ def _prometheus(settings: Settings) -> Part:
         f"--config.file={rendered}",
         f"--storage.tsdb.path={settings.directory / 'prometheus'}",
         f"--web.listen-address={LOOPBACK}:{port}",
-        "--enable-feature=exemplar-storage",
     )
     return Part(
         name="prometheus",
