@@ -20,11 +20,12 @@ import click
 
 from cmo_slo.exit_status import ExitStatus, status_of_outcome
 from cmo_slo.fetch import Fetcher, Source
-from cmo_slo.judge import Options, judge
+from cmo_slo.judge import judge
 from cmo_slo.manifest import MANIFEST_NAME, load_manifest
 from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
 from cmo_slo.prometheus import Credentials, Prometheus
 from cmo_slo.report import Report, as_json, as_text
+from cmo_slo.verdict import Options
 
 if TYPE_CHECKING:
     from cmo_slo.manifest import Run

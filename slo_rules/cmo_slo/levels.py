@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.count import CLOCK_MARGIN_SECONDS, LONGEST_GAP_INTERVALS, UncountableError
+from cmo_slo.span import CLOCK_MARGIN_SECONDS, LONGEST_GAP_INTERVALS, UncountableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cmo_slo.count import ScenarioCount, Span
+    from cmo_slo.count import ScenarioCount
     from cmo_slo.manifest import ScenarioRun
     from cmo_slo.model import GrowthIndicator, HeldLevelIndicator
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
+    from cmo_slo.span import Span
 
 _PEAK_TOLERANCE: Final = 0.01  # a scrape may read memory a moment after the peak was last raised
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cmo_slo.judge import Options, judge
+from cmo_slo.judge import judge
 from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
 from cmo_slo.report import Report, as_json, as_text
+from cmo_slo.verdict import Options
 
 from .scripted import SCENARIOS, World, four, load
 
