@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
-from cmo_slo.model import (
+from cmo_slo.indicators import (
     ContinuityIndicator,
     GrowthIndicator,
     HeldLevelIndicator,

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 from cmo_slo.count import count_scenario
 from cmo_slo.doubts import NOTHING_JUDGED, find_doubts
-from cmo_slo.judge_continuity import judge_continuity
-from cmo_slo.judge_level import judge_growth, judge_held
-from cmo_slo.judge_ratio import judge_latency, judge_ratio
-from cmo_slo.model import (
+from cmo_slo.indicators import (
     ContinuityIndicator,
     GrowthIndicator,
     HeldLevelIndicator,
     LatencyIndicator,
     RatioIndicator,
-    Scope,
 )
+from cmo_slo.judge_continuity import judge_continuity
+from cmo_slo.judge_level import judge_growth, judge_held
+from cmo_slo.judge_ratio import judge_latency, judge_ratio
+from cmo_slo.model import Scope
 from cmo_slo.samples import find_targets
 from cmo_slo.span import UncountableError
 from cmo_slo.verdict import OVERALL, Options, Result, Unit, Verdict, inconclusive, outcome_of, score_of

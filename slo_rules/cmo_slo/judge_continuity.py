@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from cmo_slo.count import ScenarioCount
     from cmo_slo.doubts import Doubts
-    from cmo_slo.model import ContinuityIndicator, Objective
+    from cmo_slo.indicators import ContinuityIndicator
+    from cmo_slo.model import Objective
     from cmo_slo.span import Restart
 
 

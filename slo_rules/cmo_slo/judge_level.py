@@ -11,7 +11,8 @@ from cmo_slo.verdict import Status, Unit, exact
 
 if TYPE_CHECKING:
     from cmo_slo.count import ScenarioCount
-    from cmo_slo.model import GrowthIndicator, HeldLevelIndicator, Objective
+    from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator
+    from cmo_slo.model import Objective
     from cmo_slo.verdict import Options
 
 

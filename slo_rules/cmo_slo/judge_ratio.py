@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cmo_slo.count import Blocks, ScenarioCount, Tally
-    from cmo_slo.model import LatencyIndicator, Objective, RatioIndicator
+    from cmo_slo.indicators import LatencyIndicator, RatioIndicator
+    from cmo_slo.model import Objective
     from cmo_slo.verdict import Options
 
 _Events = tuple[list["Tally"], list["Tally"], tuple[str, ...]]

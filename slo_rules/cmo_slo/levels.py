@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cmo_slo.count import ScenarioCount
+    from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator
     from cmo_slo.manifest import ScenarioRun
-    from cmo_slo.model import GrowthIndicator, HeldLevelIndicator
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
     from cmo_slo.span import Span
 

@@ -18,7 +18,7 @@ from cmo_slo.confidence import METHOD
 from cmo_slo.count import count_run
 from cmo_slo.exit_status import status_of_outcome
 from cmo_slo.fetch import RUN_SERIES
-from cmo_slo.model import LatencyIndicator
+from cmo_slo.indicators import LatencyIndicator
 from cmo_slo.samples import at_clock
 from cmo_slo.span import DURATION_BUCKET
 from cmo_slo.verdict import OVERALL, Status

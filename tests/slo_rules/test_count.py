@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cmo_exporter import catalogue
 from cmo_slo.count import ScenarioCount, count_scenario
+from cmo_slo.indicators import Events, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.levels import held_level, memory_growth
-from cmo_slo.model import Events, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.samples import Evidence, Series, find_targets
 from cmo_slo.span import UncountableError
 from hypothesis import HealthCheck, assume, given, settings
