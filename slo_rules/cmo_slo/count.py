@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cmo_exporter import catalogue
 
-from cmo_slo.samples import own_labels
+from cmo_slo.samples import LARGEST_EXACT, own_labels
 from cmo_slo.span import (
     BACKGROUND_SERIES,
     DURATION_COUNT,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from cmo_slo.manifest import ScenarioRun
-    from cmo_slo.samples import LabelKey, Series, Target
+    from cmo_slo.samples import LabelKey, Scrape, Series, Target
 
 Blocks: TypeAlias = tuple[tuple[float, ...], ...]
 
@@ -227,12 +227,14 @@ def _rises(series: Series | None, span: Span) -> tuple[tuple[float, ...], list[s
         return (0.0,) * len(span.scrapes), [], []
     flaws: list[str] = []
     resets: list[Restart] = []
+    if any(not 0 <= value <= LARGEST_EXACT for value in series.points.values()):
+        flaws.append(f"{series.name} of {span.target.name} is below 0 or above 2^53 in some scrapes.")
     previous = _value_at_base(series, span, flaws)
     rises = []
     for scrape in span.scrapes:
         if scrape.time in span.fresh:
             previous = None
-        value = series.points.get(scrape.time)
+        value = _value(series, scrape)
         if value is None:
             if previous is not None or scrape.time in series.broken:
                 flaws.append(f"{series.name} of {span.target.name} is missing or no number in some scrapes.")
@@ -246,16 +248,22 @@ def _rises(series: Series | None, span: Span) -> tuple[tuple[float, ...], list[s
         previous = value
     if previous is None:
         flaws.append(f"{series.name} of {span.target.name} is not there at the end.")
-    if any(value != int(value) for value in series.points.values()):
+    if any(value % 1 != 0 for value in series.points.values()):
         flaws.append(f"{series.name} of {span.target.name} counts events but is no whole number.")
     return tuple(rises), list(dict.fromkeys(flaws)), resets
+
+
+def _value(series: Series, scrape: Scrape) -> float | None:
+    """What a counter stood at; ``None`` where it has no sample, or one that no counter can have."""
+    value = series.points.get(scrape.time)
+    return value if value is not None and 0 <= value <= LARGEST_EXACT else None
 
 
 def _value_at_base(series: Series, span: Span, flaws: list[str]) -> float | None:
     """The value at T0; ``None`` for a series that was born later, which began at 0."""
     if span.base is None:
         return None
-    value = series.points.get(span.base.time)
+    value = _value(series, span.base)
     lost = value is None and any(
         time <= span.base.time for times in (series.points, series.broken) for time in times
     )

@@ -435,6 +435,18 @@ def test_counts_that_are_no_whole_numbers_are_doubtful() -> None:
     assert "is no whole number" in problems_of(World((load(),)), halves)
 
 
+@pytest.mark.parametrize("value", [-1.0, 2.0**53 + 2.0, 1e308])
+def test_counts_that_no_counter_can_have_are_doubtful(value: float) -> None:
+    """Beyond 2^53 a float no longer holds every whole number, and two of 1e308 add up to infinity."""
+    world = World((load(),))
+    late = points_changed(QUERIES, lambda time, found: value if time > 70.0 else found)
+    found, problems = counts(world, edited(world.evidence(), late))
+    assert f"{QUERIES} of cmo/127.0.0.1:9464 is below 0 or above 2^53" in problems[0]
+    assert sum(outcomes(found[0]).values()) <= 400
+    largest = points_changed(QUERIES, lambda _time, found: found + 2.0**53 - 500.0)
+    assert problems_of(world, largest) == ""
+
+
 def test_a_worker_that_is_started_anew_while_others_stay_is_doubtful() -> None:
     """Before the start, where a whole new process would be fine: counters of one of several are not."""
 
