@@ -482,6 +482,19 @@ def test_users_are_not_known_where_nothing_was_scraped() -> None:
     assert held.at_least == held.at_most == 50.0
 
 
+@pytest.mark.parametrize("tick", [1e-320, 1e300])
+def test_users_over_a_clock_that_cannot_be_one_are_not_known(tick: float) -> None:
+    world = World((load(),))
+    clock = points_changed("cmo_active_user_clock_seconds_total", lambda time, _value: tick * time)
+    indicator = HeldLevelIndicator(
+        kind="held",
+        integral="cmo_active_user_seconds_total",
+        clock="cmo_active_user_clock_seconds_total",
+    )
+    with pytest.raises(UncountableError, match=r"or its clock is below 0 or above 2\^53"):
+        held_level(counts(world, edited(world.evidence(), clock))[0][0], indicator)
+
+
 def test_memory_of_a_process_started_after_t0_has_no_base() -> None:
     indicator = GrowthIndicator(
         kind="growth",
