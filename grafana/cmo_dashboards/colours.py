@@ -11,7 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.model import HeldLevelIndicator, Operator
+from cmo_slo.indicators import HeldLevelIndicator
+from cmo_slo.model import Operator
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cmo_exporter import catalogue
-from cmo_slo.model import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, Objectives, RatioIndicator
+from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
 
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_steps
@@ -20,7 +20,7 @@ from cmo_dashboards.dashboard import ALERTS, ALL_TESTS_LEGEND, Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 
 if TYPE_CHECKING:
-    from cmo_slo.model import Objective
+    from cmo_slo.model import Objective, Objectives
 
 JOB: Final = "cmo"
 """The scrape job of the service."""

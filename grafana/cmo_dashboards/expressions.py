@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 
 if TYPE_CHECKING:
-    from cmo_slo.model import Events, GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
+    from cmo_slo.indicators import (
+        Events,
+        GrowthIndicator,
+        HeldLevelIndicator,
+        LatencyIndicator,
+        RatioIndicator,
+    )
 
 RANGE: Final = "$__range"
 RATE_INTERVAL: Final = "$__rate_interval"

@@ -6,6 +6,7 @@ Only the result goes to standard output; progress and errors go to standard erro
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -20,11 +21,12 @@ import click
 
 from cmo_slo.exit_status import ExitStatus, status_of_outcome
 from cmo_slo.fetch import Fetcher, Source
-from cmo_slo.judge import Options, judge
+from cmo_slo.judge import judge
 from cmo_slo.manifest import MANIFEST_NAME, load_manifest
-from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
+from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives, objectives_hash
 from cmo_slo.prometheus import Credentials, Prometheus
 from cmo_slo.report import Report, as_json, as_text
+from cmo_slo.verdict import Options
 
 if TYPE_CHECKING:
     from cmo_slo.manifest import Run
@@ -58,23 +60,23 @@ class CheckRequest:
 
 
 def run_check(request: CheckRequest) -> ExitStatus:
-    """Judge a run and write the report.
+    """Judge a run and write the report; whatever goes wrong, no report of an earlier check is left.
 
     Raises:
         ObjectivesError: the objectives cannot be used.
         ManifestError: the manifest cannot be used.
         DataSourceError: Prometheus could not be read.
         click.UsageError: the request contradicts the objectives.
-        click.FileError: a report could not be written.
+        click.FileError: a report could not be written, or the one before not removed.
     """
-    objectives_file = find_objectives(request.objectives)
-    objectives = load_objectives(objectives_file)
+    _require_inputs_kept(request)
+    modes = [_remove_older(output) for output in request.outputs]
+    objectives = load_objectives(find_objectives(request.objectives))
     run = load_manifest(request.manifest)
-    _require_inputs_kept(request, objectives_file)
     _require_known(request.scenarios, objectives)
     report = _judged(request, objectives, run)
-    for output in request.outputs:
-        _write(report, output)
+    for output, mode in zip(request.outputs, modes, strict=True):
+        _write(report, output, mode)
     return status_of_outcome(report.verdict.outcome)
 
 
@@ -103,8 +105,11 @@ def _judged(request: CheckRequest, objectives: Objectives, run: Run) -> Report:
     )
 
 
-def _require_inputs_kept(request: CheckRequest, objectives_file: Path) -> None:
-    for file in (request.manifest, request.manifest / MANIFEST_NAME, objectives_file):
+def _require_inputs_kept(request: CheckRequest) -> None:
+    inputs = [request.manifest, request.manifest / MANIFEST_NAME]
+    with contextlib.suppress(ObjectivesError):  # which is told when they are read
+        inputs.append(find_objectives(request.objectives))
+    for file in inputs:
         for output in request.outputs:
             if output.file is not None and _is_same(output.file, file):
                 raise click.UsageError(f"--format: {output.file} is read by this check; name another file.")
@@ -127,7 +132,28 @@ def _silent(_text: str) -> None:
     """Say nothing."""
 
 
-def _write(report: Report, output: Output) -> None:
+def _remove_older(output: Output) -> int:
+    """Remove the report of an earlier check, which could be taken for the verdict of one that fails.
+
+    Returns the mode of the new file: that of the older, or the usual.
+    """
+    usual = 0o666 & ~_umask()
+    if output.file is None:
+        return usual
+    try:
+        if not output.file.is_file():  # a device or a pipe is no report
+            return usual
+        place = output.file.resolve()  # through a link, which stays
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        mode = place.stat().st_mode & 0o777
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    return mode
+
+
+def _write(report: Report, output: Output, mode: int) -> None:
     if output.form == "json":
         text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
     else:
@@ -136,12 +162,16 @@ def _write(report: Report, output: Output) -> None:
         if output.file is None:
             _print(text)
         else:
-            _write_whole(output.file, text)
+            _write_whole(output.file, text, mode)
     except BrokenPipeError:
         raise  # whoever read standard output has left: no error to tell anybody
     except OSError as error:
-        name = "standard output" if output.file is None else str(output.file)
-        raise click.FileError(name, error.strerror or str(error)) from error
+        raise _cannot_write(output, error) from error
+
+
+def _cannot_write(output: Output, error: OSError) -> click.FileError:
+    name = "standard output" if output.file is None else str(output.file)
+    return click.FileError(name, error.strerror or str(error))
 
 
 def _print(text: str) -> None:
@@ -157,15 +187,12 @@ def _print(text: str) -> None:
         raise
 
 
-def _write_whole(file: Path, text: str) -> None:
+def _write_whole(file: Path, text: str, mode: int) -> None:
     """Write a report so that whoever reads the file sees all of it or none, whoever else writes there."""
     if file.exists() and not file.is_file():
         file.write_text(text, encoding="utf-8")  # a device or a pipe cannot be replaced
         return
-    place = file.resolve()  # through a link, which stays
-    if place.exists() and not os.access(place, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    mode = place.stat().st_mode & 0o777 if place.exists() else 0o666 & ~_umask()
+    place = file.resolve()
     handle, name = tempfile.mkstemp(prefix=".cmo-check-", dir=place.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as part:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from cmo_exporter import catalogue
 
 from cmo_slo import recorded
-from cmo_slo.model import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
+from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
 from cmo_slo.recorded import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cmo_slo.model import Labels, Objective, Objectives, Page
+    from cmo_slo.indicators import Labels
+    from cmo_slo.model import Objective, Objectives, Page
 
 DEFAULT_SCRAPE_INTERVAL: Final = "15s"
 MILLISECOND: Final = 1

@@ -1,10 +1,9 @@
 """Count what happened in one scenario of a run, exactly, from raw samples.
 
-Per target, T0 is the last scrape that was over before the start, and T1 the first after the end by which
-nothing is in progress and two scrapes agree. A count is the rise from T0 to T1, added up from sample to
-sample. (`increase()`, and reading counters at the wall-clock times of start and end, gave wrong verdicts in
-experiments; this did not.) Whatever could make a count wrong becomes a problem in words, and a count with a
-problem is never judged.
+Per target, a count is the rise from T0 to T1 (`cmo_slo.span`), added up from sample to sample. (`increase()`,
+and reading counters at the wall-clock times of start and end, gave wrong verdicts in experiments; this did
+not.) Whatever could make a count wrong becomes a problem in words, and a count with a problem is never
+judged.
 
 Pure functions of plain data.
 """
@@ -12,12 +11,23 @@ Pure functions of plain data.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise, product
-from typing import TYPE_CHECKING, Final, TypeAlias
+from itertools import product
+from typing import TYPE_CHECKING, TypeAlias
 
 from cmo_exporter import catalogue
 
-from cmo_slo.samples import own_labels
+from cmo_slo.samples import LARGEST_EXACT, own_labels
+from cmo_slo.span import (
+    BACKGROUND_SERIES,
+    DURATION_COUNT,
+    QUERY_SERIES,
+    Restart,
+    Span,
+    UncountableError,
+    find_restarts,
+    find_span,
+    is_inside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,75 +35,7 @@ if TYPE_CHECKING:
     from cmo_slo.manifest import ScenarioRun
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
 
-CLOCK_MARGIN_SECONDS: Final = 0.25
-"""How far two clocks may differ. Scrapes so close to the start or the end of a scenario are not used."""
-
-START_TIME_RESOLUTION_SECONDS: Final = 1.0
-"""Start times come from the kernel's boot time, which is told in whole seconds."""
-
-LONGEST_GAP_INTERVALS: Final = 5
-"""How many scrape intervals may pass without an answered scrape before what lies between is unknown."""
-
-DURATION_BUCKET: Final = f"{catalogue.QUERY_DURATION.name}_bucket"
-DURATION_COUNT: Final = f"{catalogue.QUERY_DURATION.name}_count"
-
-QUERY_SERIES: Final = (
-    catalogue.QUERIES_STARTED.name,
-    catalogue.QUERIES.name,
-    DURATION_COUNT,
-    DURATION_BUCKET,
-    catalogue.ANSWERS.name,
-    catalogue.CACHE_REQUESTS.name,
-    catalogue.QUERY_CACHE_RESULTS_TOTAL.name,
-    catalogue.FALLBACKS.name,
-)
-"""Counters that stand still once the last question of a scenario has been answered."""
-
-BACKGROUND_SERIES: Final = (catalogue.COMPONENT_CALLS.name,)
-"""Counters that may still move then: a component's call can outlive the question it was made for."""
-
 Blocks: TypeAlias = tuple[tuple[float, ...], ...]
-
-
-class UncountableError(Exception):
-    """Something cannot be counted; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Restart:
-    """A process that was started anew, at ``at`` by its own account, as seen in the scrape at ``seen``."""
-
-    target: str
-    at: float
-    seen: float
-    whole: bool
-    what: str
-
-
-@dataclass(frozen=True)
-class Span:
-    """The scrapes of one target that a scenario is counted from: T0 (``base``) and all after it up to T1.
-
-    ``base`` is ``None`` for a target that was born after the start: its counters began at 0. ``fresh`` are
-    the times of scrapes that showed a process newer than the scrape before did.
-    """
-
-    target: Target
-    base: Scrape | None
-    scrapes: tuple[Scrape, ...]
-    fresh: frozenset[float]
-    confirmed_at: float
-
-    @property
-    def last(self) -> Scrape:
-        """T1."""
-        return self.scrapes[-1]
-
-    @property
-    def gaps(self) -> tuple[float, ...]:
-        """Times of scrapes between T0 and T1 that failed."""
-        first = self.base.time if self.base else self.scrapes[0].time
-        return tuple(time for time in self.target.failed_scrapes if first < time < self.last.time)
 
 
 @dataclass(frozen=True)
@@ -196,28 +138,6 @@ def add_up(tallies: Iterable[Tally], spans: Sequence[Span]) -> Tally:
     return total
 
 
-def find_restarts(target: Target) -> tuple[Restart, ...]:
-    """Every restart that a target's own start times show, in any of its scrapes."""
-    found = []
-    for earlier, later in pairwise(target.scrapes):
-        before, after = target.worker_starts(earlier), target.worker_starts(later)
-        changed = [key for key in before if before[key] != after.get(key)]
-        appeared = [key for key in after if key not in before]
-        if not changed and not appeared:
-            continue
-        starts = [after[key] for key in (*changed, *appeared) if key in after]
-        found.append(
-            Restart(
-                target=target.name,
-                at=max(starts, default=later.time),
-                seen=later.time,
-                whole=len(changed) == len(before),
-                what="A process started anew" if starts else "A process ended",
-            )
-        )
-    return tuple(found)
-
-
 def count_run(counts: Sequence[ScenarioCount], names: Sequence[str]) -> dict[str, dict[LabelKey, float]]:
     """What counters without a scenario rose by, from the first T0 to the last T1 of each target.
 
@@ -248,13 +168,13 @@ def count_scenario(
     for target in targets:
         known = find_restarts(target)
         try:
-            span = _span(target, scenario, known)
+            span = find_span(target, scenario, known)
         except UncountableError as error:
             problems.append(str(error))
-            restarts += [one for one in known if _inside(one, scenario) and one.at <= scenario.end]
+            restarts += [one for one in known if is_inside(one, scenario) and one.at <= scenario.end]
             continue
         spans.append(span)
-        restarts += [one for one in known if one.seen in span.fresh and _inside(one, scenario)]
+        restarts += [one for one in known if one.seen in span.fresh and is_inside(one, scenario)]
     names = [*QUERY_SERIES, *BACKGROUND_SERIES]
     names += [name for name in indicators if name not in names and _is_count(name)]
     rises = _all_rises(names, spans, scenario, problems, restarts)
@@ -262,120 +182,6 @@ def count_scenario(
     if not problems:
         problems += _contradictions(count)
     return ScenarioCount(count.scenario, count.spans, count.rises, count.restarts, tuple(problems))
-
-
-def _inside(restart: Restart, scenario: ScenarioRun) -> bool:
-    return restart.at > scenario.start - START_TIME_RESOLUTION_SECONDS
-
-
-def _span(target: Target, scenario: ScenarioRun, restarts: Sequence[Restart]) -> Span:
-    base = _base(target, scenario, restarts)
-    last, confirmed = settled(target, scenario)
-    first = base.time if base else float("-inf")
-    scrapes = tuple(scrape for scrape in target.scrapes if first < scrape.time <= last.time)
-    fresh = frozenset(one.seen for one in restarts if first < one.seen <= last.time)
-    for one in restarts:
-        if one.seen in fresh and not one.whole and not _inside(one, scenario):
-            raise UncountableError(
-                f"A worker of {target.name} started anew after the last scrape before the start, and others "
-                "did not: where its counters began is not known."
-            )
-    if not any(target.worker_starts(scrape) for scrape in scrapes):
-        raise UncountableError(
-            f"{target.name} tells no start time (process_start_time_seconds or "
-            f"{catalogue.WORKER_START_TIME.name}), so a restart, which loses events, cannot be ruled out."
-        )
-    return Span(target, base, scrapes, fresh, confirmed.time)
-
-
-def _base(target: Target, scenario: ScenarioRun, restarts: Sequence[Restart]) -> Scrape | None:
-    earlier = [s for s in target.scrapes if s.end + CLOCK_MARGIN_SECONDS <= scenario.start]
-    if not earlier:
-        _require_born_later(target, scenario)
-        return None
-    base = earlier[-1]
-    longest = LONGEST_GAP_INTERVALS * (target.interval_seconds or 0.0) + CLOCK_MARGIN_SECONDS
-    if scenario.start - base.time > longest:
-        raise UncountableError(
-            f"The last scrape of {target.name} before {scenario.name} is {scenario.start - base.time:.1f} s "
-            "older than its start: what happened between is not known."
-        )
-    state = _state(target, scenario.name, base)
-    quiet_since = earlier[-2] if len(earlier) > 1 else None
-    if any(one.seen == base.time for one in restarts):
-        quiet_since = None
-    before = _state(target, scenario.name, quiet_since) if quiet_since else {}
-    if state != before:
-        raise UncountableError(
-            f"{target.name} was not quiet before {scenario.name}: its counters moved between the two scrapes "
-            "before the start, or there was only one. Leave two scrape intervals between runs of a scenario."
-        )
-    if _in_progress(target, scenario.name, base) != 0:
-        raise UncountableError(
-            f"{target.name} was not quiet before {scenario.name}: questions were in progress in the last "
-            "scrape before the start, or their number is not known."
-        )
-    return base
-
-
-def _require_born_later(target: Target, scenario: ScenarioRun) -> None:
-    starts = target.worker_starts(target.scrapes[0]).values() if target.scrapes else ()
-    if not starts or min(starts) < scenario.start - START_TIME_RESOLUTION_SECONDS:
-        raise UncountableError(
-            f"{target.name} was not scraped before {scenario.name} began, so where its counters stood is not "
-            "known. Wait for two scrapes of the service before a load test."
-        )
-
-
-def settled(target: Target, scenario: ScenarioRun) -> tuple[Scrape, Scrape]:
-    """T1, and the scrape after it that confirms it.
-
-    Raises:
-        UncountableError: no two scrapes after the end agree with nothing in progress.
-    """
-    later = [s for s in target.scrapes if s.time > scenario.end + CLOCK_MARGIN_SECONDS]
-    for one, following in pairwise(later):
-        quiet = (
-            _in_progress(target, scenario.name, one) == 0 == _in_progress(target, scenario.name, following)
-        )
-        if quiet and _state(target, scenario.name, one) == _state(target, scenario.name, following):
-            return one, following
-    raise UncountableError(_unsettled(target, scenario, later))
-
-
-def _unsettled(target: Target, scenario: ScenarioRun, later: Sequence[Scrape]) -> str:
-    failed = [time for time in target.failed_scrapes if time > scenario.end]
-    if len(later) >= 2:
-        return (
-            f"{target.name} did not come to rest after {scenario.name}: in {len(later)} scrapes after its "
-            "end questions were still in progress, or counters still moved."
-        )
-    if failed:
-        return (
-            f"{target.name} does not answer: {len(failed)} scrapes failed after the end of {scenario.name}."
-        )
-    return (
-        f"{target.name} has {len(later)} scrapes after the end of {scenario.name}, and two are needed that "
-        "agree. If the run has only just ended, give it more time with --wait."
-    )
-
-
-def _in_progress(target: Target, scenario: str, scrape: Scrape) -> float | None:
-    series = target.select(catalogue.QUERIES_IN_PROGRESS.name, scenario=scenario)
-    if not series and not any(target.select(name, scenario=scenario) for name in QUERY_SERIES):
-        return 0.0  # this target knows nothing of the scenario
-    values = [one.points.get(scrape.time) for one in series.values()]
-    return values[0] if len(values) == 1 else None
-
-
-def _state(target: Target, scenario: str, scrape: Scrape) -> dict[tuple[str, LabelKey], float]:
-    """What the question counters of a scenario stood at; those at 0 are left out, as are unborn ones."""
-    return {
-        (name, key): value
-        for name in QUERY_SERIES
-        for key, series in target.select(name, scenario=scenario).items()
-        if (value := series.points.get(scrape.time, 0.0)) != 0.0
-    }
 
 
 def _is_count(name: str) -> bool:
@@ -421,12 +227,14 @@ def _rises(series: Series | None, span: Span) -> tuple[tuple[float, ...], list[s
         return (0.0,) * len(span.scrapes), [], []
     flaws: list[str] = []
     resets: list[Restart] = []
+    if any(not 0 <= value <= LARGEST_EXACT for value in series.points.values()):
+        flaws.append(f"{series.name} of {span.target.name} is below 0 or above 2^53 in some scrapes.")
     previous = _value_at_base(series, span, flaws)
     rises = []
     for scrape in span.scrapes:
         if scrape.time in span.fresh:
             previous = None
-        value = series.points.get(scrape.time)
+        value = _value(series, scrape)
         if value is None:
             if previous is not None or scrape.time in series.broken:
                 flaws.append(f"{series.name} of {span.target.name} is missing or no number in some scrapes.")
@@ -440,16 +248,22 @@ def _rises(series: Series | None, span: Span) -> tuple[tuple[float, ...], list[s
         previous = value
     if previous is None:
         flaws.append(f"{series.name} of {span.target.name} is not there at the end.")
-    if any(value != int(value) for value in series.points.values()):
+    if any(value % 1 != 0 for value in series.points.values()):
         flaws.append(f"{series.name} of {span.target.name} counts events but is no whole number.")
     return tuple(rises), list(dict.fromkeys(flaws)), resets
+
+
+def _value(series: Series, scrape: Scrape) -> float | None:
+    """What a counter stood at; ``None`` where it has no sample, or one that no counter can have."""
+    value = series.points.get(scrape.time)
+    return value if value is not None and 0 <= value <= LARGEST_EXACT else None
 
 
 def _value_at_base(series: Series, span: Span, flaws: list[str]) -> float | None:
     """The value at T0; ``None`` for a series that was born later, which began at 0."""
     if span.base is None:
         return None
-    value = series.points.get(span.base.time)
+    value = _value(series, span.base)
     lost = value is None and any(
         time <= span.base.time for times in (series.points, series.broken) for time in times
     )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cmo_slo.judge import Outcome
 from cmo_slo.manifest import ManifestError
 from cmo_slo.objectives import ObjectivesError
 from cmo_slo.prometheus import DataSourceError
+from cmo_slo.verdict import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

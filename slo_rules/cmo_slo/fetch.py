@@ -1,7 +1,7 @@
 """Fetch the evidence of a run: wait until it is all there, then read it once.
 
 The edge between the data source and the pure steps after it. Which samples count is decided by
-`cmo_slo.count` alone; here it is only decided from when to when samples are read, generously.
+`cmo_slo.span` alone; here it is only decided from when to when samples are read, generously.
 """
 
 from __future__ import annotations
@@ -15,14 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
-from cmo_slo.count import (
-    BACKGROUND_SERIES,
-    LONGEST_GAP_INTERVALS,
-    QUERY_SERIES,
-    UncountableError,
-    settled,
-)
-from cmo_slo.model import (
+from cmo_slo.indicators import (
     ContinuityIndicator,
     GrowthIndicator,
     HeldLevelIndicator,
@@ -30,6 +23,13 @@ from cmo_slo.model import (
     RatioIndicator,
 )
 from cmo_slo.samples import SCRAPE_DURATION, START_TIMES, UP, Clock, Evidence, find_targets, own_labels
+from cmo_slo.span import (
+    BACKGROUND_SERIES,
+    LONGEST_GAP_INTERVALS,
+    QUERY_SERIES,
+    UncountableError,
+    settled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.count import CLOCK_MARGIN_SECONDS, LONGEST_GAP_INTERVALS, UncountableError
+from cmo_slo.samples import LARGEST_EXACT
+from cmo_slo.span import CLOCK_MARGIN_SECONDS, LONGEST_GAP_INTERVALS, UncountableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cmo_slo.count import ScenarioCount, Span
+    from cmo_slo.count import ScenarioCount
+    from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator
     from cmo_slo.manifest import ScenarioRun
-    from cmo_slo.model import GrowthIndicator, HeldLevelIndicator
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
+    from cmo_slo.span import Span
 
 _PEAK_TOLERANCE: Final = 0.01  # a scrape may read memory a moment after the peak was last raised
 
@@ -106,8 +108,13 @@ def _mean(target: Target, integral: Series, clock: Series, one: Scrape, followin
         raise UncountableError(
             f"{integral.name} of {target.name} or its clock did not rise: was it restarted?"
         )
+    mean = (after - before) / (clock_after - clock_before)
+    if not all(0 <= value <= LARGEST_EXACT for value in (before, after, clock_before, clock_after, mean)):
+        raise UncountableError(
+            f"{integral.name} of {target.name} or its clock is below 0 or above 2^53 in some scrapes."
+        )
     # Integrals are sums of floats: 50 users are 49.999999999 of them, and not fewer than 50.
-    return round((after - before) / (clock_after - clock_before), 6)
+    return round(mean, 6)
 
 
 def _only(target: Target, name: str, **labels: str) -> Series:
@@ -154,6 +161,8 @@ def _by_worker(target: Target, name: str, labels: Mapping[str, Sequence[str]]) -
         own = dict(key)
         if all(own.get(label) in values for label, values in labels.items()):
             found[_worker(key)] = series
+            if any(not 0 <= value <= LARGEST_EXACT for value in series.points.values()):
+                raise UncountableError(f"{name} of {target.name} is below 0 or above 2^53 in some scrapes.")
     return found
 
 

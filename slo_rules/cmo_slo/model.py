@@ -4,63 +4,40 @@ Plain data and nothing else; reading files is `cmo_slo.objectives`, and every co
 dashboards) takes its metric names, thresholds and targets from here, so that they cannot disagree. Terms are
 OpenSLO's: an objective has an indicator and a target; an indicator counts good events of total events.
 
-What a type cannot say, a validator here does, and it reports every mistake it sees (`MistakesError`), because
-a person mends a file faster from one list than from a list a run.
+What a type cannot say, a validator here does, and it reports every mistake it sees (`cmo_slo.mistakes`).
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
-Labels = Mapping[str, tuple[str, ...]]
+from cmo_slo.indicators import (
+    Fraction,
+    HeldLevelIndicator,
+    Indicator,
+    LatencyIndicator,
+    Model,
+    Positive,
+    RatioIndicator,
+    no_boolean,
+)
+from cmo_slo.mistakes import Mistake, raise_if_any
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-@dataclass(frozen=True)
-class Mistake:
-    """One thing wrong in an objectives file: where (from the enclosing model), what, and how to mend it."""
-
-    field: tuple[str | int, ...]
-    wrong: str
-    expected: str
-    mend: str
-
-
-class MistakesError(ValueError):
-    """All that a validator found wrong with one model."""
-
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("; ".join(f"{mistake.wrong}; expected {mistake.expected}" for mistake in mistakes))
-
-
-def _no_boolean(value: Any) -> Any:
-    # YAML reads a bare yes or on as true, and Python takes true for 1: a target of 1.0 that nobody meant.
-    if isinstance(value, bool):
-        raise MistakesError([Mistake((), f"{str(value).lower()} is no number", "a number", "write a number")])
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_no_boolean)]
-Count = Annotated[int, BeforeValidator(_no_boolean), Field(ge=0)]
-Fraction = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, BeforeValidator(_no_boolean), Field(gt=0.0)]
+Number = Annotated[float, BeforeValidator(no_boolean)]
+Count = Annotated[int, BeforeValidator(no_boolean), Field(ge=0)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
-LabelValues = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
 
 OVERALL_SCENARIO: Final = "overall"
 """What reports call all of a run's scenarios pooled; no scenario can have this name."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Operator(StrEnum):
@@ -79,273 +56,13 @@ class Scope(StrEnum):
     OVERALL = "overall"
 
 
-def _raise_if_any(mistakes: Sequence[Mistake]) -> None:
-    if mistakes:
-        raise MistakesError(mistakes)
-
-
-def _unknown_metric(field: str, name: str) -> Mistake:
-    near = difflib.get_close_matches(name, catalogue.BY_NAME, n=1)
-    mend = f"did you mean {near[0]}?" if near else "take the name from exporter/cmo_exporter/catalogue.py"
-    return Mistake((field,), f"unknown metric {name!r}", "a metric of the catalogue", mend)
-
-
-def _metric_mistakes(field: str, name: str, kind: catalogue.Kind) -> list[Mistake]:
-    metric = catalogue.BY_NAME.get(name)
-    if metric is None:
-        return [_unknown_metric(field, name)]
-    if metric.kind is not kind:
-        return [
-            Mistake((field,), f"{name} is a {metric.kind}", f"a {kind}", f"name a {kind} of the catalogue")
-        ]
-    return []
-
-
-def _label_mistakes(field: tuple[str, ...], metric_name: str, labels: Labels) -> list[Mistake]:
-    metric = catalogue.BY_NAME.get(metric_name)
-    if metric is None:
-        return []
-    mistakes = []
-    for name, values in labels.items():
-        where = (*field, name)
-        if name not in metric.labels:
-            known = ", ".join(metric.labels) or "no labels at all"
-            mistakes.append(
-                Mistake(where, f"{metric_name} has no label {name!r}", known, "name one of its labels")
-            )
-            continue
-        allowed = metric.labels[name]
-        mistakes += [
-            Mistake(
-                (*where, index),
-                f"{value!r} is no value of label {name!r}",
-                f"one of {', '.join(allowed)}",
-                "name one of these",
-            )
-            for index, value in enumerate(values)
-            if allowed is not None and value not in allowed
-        ]
-        mistakes += [
-            Mistake((*where, index), f"{value!r} stands there twice", "each value once", "delete one")
-            for index, value in enumerate(values)
-            if value in values[:index]
-        ]
-    return mistakes
-
-
-def _outside(part: Labels, whole: Labels) -> list[str]:
-    """What of ``part`` a selection by ``whole`` does not hold, in words; empty when it holds all of it."""
-    missing = []
-    for name, values in whole.items():
-        beyond = [value for value in part.get(name, ()) if value not in values]
-        if name not in part:
-            missing.append(f"any {name}")
-        elif beyond:
-            missing.append(f"{name} {', '.join(beyond)}")
-    return missing
-
-
-class Events(_Model):
-    """Events counted by one metric: those whose labels have any of the given values."""
-
-    metric: str
-    labels: LabelValues = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> Events:
-        if self.metric not in catalogue.BY_NAME:
-            raise MistakesError([_unknown_metric("metric", self.metric)])
-        _raise_if_any(_label_mistakes(("labels",), self.metric, self.labels))
-        return self
-
-
-class RatioIndicator(_Model):
-    """Good events of total events."""
-
-    kind: Literal["ratio"]
-    good: Events
-    total: Events
-
-    @model_validator(mode="after")
-    def _good_is_part_of_total(self) -> RatioIndicator:
-        mistakes = _metric_mistakes("good", self.good.metric, catalogue.Kind.COUNTER)
-        mistakes += _metric_mistakes("total", self.total.metric, catalogue.Kind.COUNTER)
-        if self.good.metric != self.total.metric:
-            mistakes.append(
-                Mistake(
-                    ("good",),
-                    f"good events count {self.good.metric}, total events {self.total.metric}",
-                    "one metric for both, so that good events are part of the total",
-                    "tell good from total by labels",
-                )
-            )
-        elif outside := _outside(self.good.labels, self.total.labels):
-            mistakes.append(
-                Mistake(
-                    ("good",),
-                    f"the total leaves out good events with {' and '.join(outside)}",
-                    "good events that are all part of the total",
-                    "add these values to total, or take them from good",
-                )
-            )
-        elif not _outside(self.total.labels, self.good.labels):
-            mistakes.append(
-                Mistake(
-                    ("good",),
-                    "every event of the total is good",
-                    "good events that some of the total are not",
-                    "name the label values that are good",
-                )
-            )
-        _raise_if_any(mistakes)
-        return self
-
-
-class LatencyIndicator(_Model):
-    """Events within a threshold, of all events: what a latency quantile target means, without an estimator.
-
-    ``metric`` is a histogram with an edge at exactly ``threshold_seconds``. Good are the events with labels
-    ``good`` at or under the threshold; the total are all events with labels ``total`` but those that have
-    labels ``excluded_within_threshold`` and are at or under the threshold (users who left before it).
-    """
-
-    kind: Literal["latency"]
-    metric: str
-    threshold_seconds: Positive
-    quantile: Fraction
-    good: LabelValues = Field(default_factory=dict)
-    total: LabelValues = Field(default_factory=dict)
-    excluded_within_threshold: LabelValues = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> LatencyIndicator:
-        mistakes = _metric_mistakes("metric", self.metric, catalogue.Kind.HISTOGRAM)
-        if mistakes:
-            raise MistakesError(mistakes)
-        parts = {
-            "good": self.good,
-            "total": self.total,
-            "excluded_within_threshold": self.excluded_within_threshold,
-        }
-        for field, labels in parts.items():
-            mistakes += _label_mistakes((field,), self.metric, labels)
-        buckets = catalogue.BY_NAME[self.metric].buckets
-        if self.threshold_seconds not in buckets:
-            mistakes.append(
-                Mistake(
-                    ("threshold_seconds",),
-                    f"{self.metric} has no bucket edge at {self.threshold_seconds} s",
-                    f"one of its edges: {', '.join(map(str, buckets))}",
-                    "choose an edge, or add this one to the catalogue",
-                )
-            )
-        mistakes += self._part_mistakes()
-        _raise_if_any(mistakes)
-        return self
-
-    def _part_mistakes(self) -> list[Mistake]:
-        mistakes = [
-            Mistake(
-                (field,),
-                f"the total leaves out events with {' and '.join(outside)}",
-                f"{field} to be part of the total",
-                f"add these values to total, or take them from {field}",
-            )
-            for field, labels in (
-                ("good", self.good),
-                ("excluded_within_threshold", self.excluded_within_threshold),
-            )
-            if (labels or field == "good") and (outside := _outside(labels, self.total))
-        ]
-        excluded = self.excluded_within_threshold
-        # Two selections of one metric meet unless some label has values in both and none in common.
-        apart = any(
-            set(self.good[name]).isdisjoint(values) for name, values in excluded.items() if name in self.good
-        )
-        if excluded and not apart:
-            mistakes.append(
-                Mistake(
-                    ("excluded_within_threshold",),
-                    "an event can be good and excluded at once",
-                    "good and excluded events to differ in a label",
-                    "name a label value in one of them only",
-                )
-            )
-        return mistakes
-
-
-class HeldLevelIndicator(_Model):
-    """A level held throughout a run, from the rise of an integral over the rise of its clock.
-
-    Every interval between two samples must have a mean of at least ``1 - tolerance`` of the target.
-    """
-
-    kind: Literal["held"]
-    integral: str
-    clock: str
-    tolerance: Annotated[Fraction, Field(lt=1.0)] = 0.01
-    """Below 1, because nobody at all would hold any level with a tolerance of 1."""
-
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> HeldLevelIndicator:
-        _raise_if_any(
-            [
-                *_metric_mistakes("integral", self.integral, catalogue.Kind.COUNTER),
-                *_metric_mistakes("clock", self.clock, catalogue.Kind.COUNTER),
-            ]
-        )
-        return self
-
-
-class GrowthIndicator(_Model):
-    """The growth of a level: its peak in the window minus its last value before the window."""
-
-    kind: Literal["growth"]
-    peak: Events
-    base: Events
-
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> GrowthIndicator:
-        _raise_if_any(
-            [
-                *_metric_mistakes("peak", self.peak.metric, catalogue.Kind.GAUGE),
-                *_metric_mistakes("base", self.base.metric, catalogue.Kind.GAUGE),
-            ]
-        )
-        return self
-
-
-class ContinuityIndicator(_Model):
-    """Catastrophes: restarts of a process in the window, and scenarios without a single success."""
-
-    kind: Literal["continuity"]
-    start_time: str
-    successes: Events
-
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> ContinuityIndicator:
-        _raise_if_any(
-            [
-                *_metric_mistakes("start_time", self.start_time, catalogue.Kind.GAUGE),
-                *_metric_mistakes("successes", self.successes.metric, catalogue.Kind.COUNTER),
-            ]
-        )
-        return self
-
-
-Indicator = Annotated[
-    RatioIndicator | LatencyIndicator | HeldLevelIndicator | GrowthIndicator | ContinuityIndicator,
-    Field(discriminator="kind"),
-]
-
-
-class Page(_Model):
+class Page(Model):
     """A page to on-call on live traffic: when the ratio of bad events is above a limit over two windows."""
 
     alert: Annotated[str, Field(pattern=r"^CMO[A-Za-z0-9]+$")]
-    bad_ratio_above: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0.0, lt=1.0)]
+    bad_ratio_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, lt=1.0)]
     """Below 1, because no ratio is above 1: such a page could never fire."""
-    minimum_bad_events: Annotated[int, BeforeValidator(_no_boolean), Field(ge=1)]
+    minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
     """Bad events that the longer window must hold, so that one failure at night wakes nobody."""
     summary: Text
     runbook: Text
@@ -372,7 +89,7 @@ _FORMS: Final[Mapping[str, _Form]] = {
 }
 
 
-class Objective(_Model):
+class Objective(Model):
     """One promise. ``warning_band`` is how close to the target a pass is a WARN, in the target's unit."""
 
     name: Identifier
@@ -386,7 +103,7 @@ class Objective(_Model):
     key: Annotated[bool, Strict()]
     """A key objective decides the verdict by itself."""
     weight: Positive
-    warning_band: Annotated[float, BeforeValidator(_no_boolean), Field(ge=0.0)] = 0.0
+    warning_band: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0)] = 0.0
     """How close to the target a pass is a WARN, in the target's unit."""
     minimum_events: Count = 0
     """Fewer events than this are INCONCLUSIVE."""
@@ -422,7 +139,7 @@ class Objective(_Model):
                     ("page",), f"a {kind} has no bad events", "a page on a ratio or a latency", "remove it"
                 )
             )
-        _raise_if_any([*mistakes, *self._target_mistakes()])
+        raise_if_any([*mistakes, *self._target_mistakes()])
         return self
 
     def _target_mistakes(self) -> list[Mistake]:
@@ -462,7 +179,7 @@ def repeated(names: Sequence[object]) -> list[int]:
     return [index for index, name in enumerate(names) if name in names[:index]]
 
 
-class Objectives(_Model):
+class Objectives(Model):
     """A whole objectives file.
 
     ``scenarios`` are those that a run must hold. ``cancelled_limit`` is the share of queries that users may
@@ -482,7 +199,7 @@ class Objectives(_Model):
 
     @model_validator(mode="after")
     def _names_told_apart(self) -> Objectives:
-        _raise_if_any(
+        raise_if_any(
             name_mistakes(
                 self.scenarios,
                 [objective.name for objective in self.objectives],

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 from pydantic import BaseModel, ValidationError
 
 from cmo_slo import _marked_yaml
-from cmo_slo.model import Mistake, MistakesError, Objectives, name_mistakes
+from cmo_slo.mistakes import Mistake, MistakesError
+from cmo_slo.model import Objectives, name_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any, Final
 from cmo_exporter import catalogue
 
 from cmo_slo.confidence import METHOD
-from cmo_slo.count import DURATION_BUCKET, count_run
+from cmo_slo.count import count_run
 from cmo_slo.exit_status import status_of_outcome
 from cmo_slo.fetch import RUN_SERIES
-from cmo_slo.judge import OVERALL, Status
-from cmo_slo.model import LatencyIndicator
-from cmo_slo.samples import at_clock
+from cmo_slo.indicators import LatencyIndicator
+from cmo_slo.samples import at_clock, own_labels
+from cmo_slo.span import DURATION_BUCKET
+from cmo_slo.verdict import OVERALL, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from cmo_slo.count import ScenarioCount
-    from cmo_slo.judge import Options, Result, Unit, Verdict
     from cmo_slo.manifest import Run
     from cmo_slo.model import Objectives
     from cmo_slo.samples import Evidence, LabelKey
+    from cmo_slo.verdict import Options, Result, Unit, Verdict
 
 SCHEMA: Final = "cmo.verdict/v1"
 WIDTH: Final = 110
@@ -192,7 +193,10 @@ def _counts(report: Report, count: ScenarioCount) -> dict[str, Any]:
 
 
 def _rises(count: ScenarioCount, name: str) -> list[tuple[dict[str, str], int]]:
-    return [(dict(key), round(tally.count)) for key, tally in count.rises.get(name, {}).items()]
+    """What a metric rose by; a series without the labels that the catalogue gives it is left out."""
+    labels = own_labels(name) - {"scenario"}
+    rises = [(dict(key), round(tally.count)) for key, tally in count.rises.get(name, {}).items()]
+    return [(key, events) for key, events in rises if labels <= key.keys()]
 
 
 def _by(count: ScenarioCount, name: str, label: str) -> dict[str, int]:

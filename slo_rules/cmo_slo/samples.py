@@ -22,6 +22,9 @@ SCRAPE_DURATION: Final = "scrape_duration_seconds"
 PROCESS_START_TIME: Final = "process_start_time_seconds"
 """What Prometheus and prometheus-client add to our own metrics; the checker reads these three too."""
 
+LARGEST_EXACT: Final = 2.0**53
+"""Up to here a float holds every whole number. Nothing measured is larger, and sums could overflow."""
+
 START_TIMES: Final = (PROCESS_START_TIME, catalogue.WORKER_START_TIME.name)
 
 _HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -208,7 +209,46 @@ def test_a_report_is_there_whole_or_not_at_all(
         status, _, err = run(capsys, *arguments)
     assert status == ExitStatus.USAGE
     assert "No space left on device" in err
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.iterdir()) == sorted({*before} - {file})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ExitStatus.DATA_SOURCE),
+        (["--scenario", "lunch"], ExitStatus.USAGE),
+        (["--objectives", "cmo-016"], ExitStatus.USAGE),
+        (["--run", "/nowhere/manifest.json"], ExitStatus.USAGE),
+    ],
+    ids=str,
+)
+def test_a_check_that_fails_leaves_no_verdict_of_an_earlier_one(
+    arguments: list[str], expected: ExitStatus, manifest: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    file, text, link = tmp_path / "verdict.json", tmp_path / "verdict.txt", tmp_path / "link.txt"
+    file.write_text('{"verdict": "COMPLIANT"}')
+    text.write_text("COMPLIANT")
+    link.symlink_to(text)
+    address = f"http://127.0.0.1:{free_port()}"
+    outputs = ("--format", f"json:{file}", "--format", f"text:{link}")
+    status, _, _ = run(capsys, "--run", manifest, "--prometheus-url", address, *outputs, *arguments)
+    assert status == expected
+    assert not file.exists()
+    assert not text.exists()
+    assert link.is_symlink()
+
+
+def test_a_report_that_may_not_be_written_stays_and_is_told(
+    manifest: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "verdict.json"
+    file.write_text("kept")
+    monkeypatch.setattr("os.access", lambda _file, mode: mode != os.W_OK)  # root may write to any file
+    status, _, err = run(capsys, "--run", manifest, "--format", f"json:{file}")
+    assert status == ExitStatus.USAGE
+    assert f"{file}" in err
+    assert "Permission denied" in err
+    assert file.read_text() == "kept"
 
 
 def test_a_standard_output_that_takes_nothing_is_no_fault_of_ours(manifest: Path) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter import catalogue
-from cmo_slo.count import ScenarioCount, UncountableError, count_scenario
+from cmo_slo.count import ScenarioCount, count_scenario
+from cmo_slo.indicators import Events, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.levels import held_level, memory_growth
-from cmo_slo.model import Events, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.samples import Evidence, Series, find_targets
+from cmo_slo.span import UncountableError
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -434,6 +435,18 @@ def test_counts_that_are_no_whole_numbers_are_doubtful() -> None:
     assert "is no whole number" in problems_of(World((load(),)), halves)
 
 
+@pytest.mark.parametrize("value", [-1.0, 2.0**53 + 2.0, 1e308])
+def test_counts_that_no_counter_can_have_are_doubtful(value: float) -> None:
+    """Beyond 2^53 a float no longer holds every whole number, and two of 1e308 add up to infinity."""
+    world = World((load(),))
+    late = points_changed(QUERIES, lambda time, found: value if time > 70.0 else found)
+    found, problems = counts(world, edited(world.evidence(), late))
+    assert f"{QUERIES} of cmo/127.0.0.1:9464 is below 0 or above 2^53" in problems[0]
+    assert sum(outcomes(found[0]).values()) <= 400
+    largest = points_changed(QUERIES, lambda _time, found: found + 2.0**53 - 500.0)
+    assert problems_of(world, largest) == ""
+
+
 def test_a_worker_that_is_started_anew_while_others_stay_is_doubtful() -> None:
     """Before the start, where a whole new process would be fine: counters of one of several are not."""
 
@@ -467,6 +480,19 @@ def test_users_are_not_known_where_nothing_was_scraped() -> None:
         held_level(found[0], indicator)
     held = held_level(counts(World((load(),)))[0][0], indicator)
     assert held.at_least == held.at_most == 50.0
+
+
+@pytest.mark.parametrize("tick", [1e-320, 1e300])
+def test_users_over_a_clock_that_cannot_be_one_are_not_known(tick: float) -> None:
+    world = World((load(),))
+    clock = points_changed("cmo_active_user_clock_seconds_total", lambda time, _value: tick * time)
+    indicator = HeldLevelIndicator(
+        kind="held",
+        integral="cmo_active_user_seconds_total",
+        clock="cmo_active_user_clock_seconds_total",
+    )
+    with pytest.raises(UncountableError, match=r"or its clock is below 0 or above 2\^53"):
+        held_level(counts(world, edited(world.evidence(), clock))[0][0], indicator)
 
 
 def test_memory_of_a_process_started_after_t0_has_no_base() -> None:

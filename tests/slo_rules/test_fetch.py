@@ -12,10 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from cmo_slo.count import count_scenario
 from cmo_slo.fetch import Fetcher, Source
-from cmo_slo.judge import Outcome, judge
+from cmo_slo.judge import judge
 from cmo_slo.objectives import find_objectives, load_objectives
 from cmo_slo.prometheus import Prometheus
 from cmo_slo.samples import Reading, find_targets
+from cmo_slo.verdict import Outcome
 
 from .exposition import Answers
 from .scripted import EPOCH, World, four, load

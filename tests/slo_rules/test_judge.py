@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cmo_slo.judge import Options, Outcome, Status, Unit, Verdict, judge
+from cmo_slo.judge import judge
 from cmo_slo.objectives import find_objectives, load_objectives
 from cmo_slo.samples import Clock, Evidence, Series
+from cmo_slo.verdict import Options, Outcome, Status, Unit, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from cmo_slo.model import GrowthIndicator, LatencyIndicator, Objective, Objectives, Operator, RatioIndicator
+from cmo_slo.indicators import GrowthIndicator, LatencyIndicator, RatioIndicator
+from cmo_slo.model import Objective, Objectives, Operator
 from cmo_slo.objectives import (
     ObjectivesError,
     find_objectives,

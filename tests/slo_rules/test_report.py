@@ -7,30 +7,37 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cmo_slo.judge import Options, judge
+from cmo_exporter import catalogue
+from cmo_slo.judge import judge
 from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
 from cmo_slo.report import Report, as_json, as_text
+from cmo_slo.verdict import Options
 
-from .scripted import SCENARIOS, World, four, load
+from .scripted import EPOCH, SCENARIOS, World, edited, four, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmo_slo.samples import Series
 
 jsonschema: Any = importlib.import_module("jsonschema")  # which ships no types
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((ROOT / "docs/verdict-schema.json").read_text())
 
 
-def report(world: World, **options: bool) -> Report:
+def report(world: World, change: Callable[[Series], object] = lambda one: one) -> Report:
     objectives = load_objectives(find_objectives("cmo-015"))
-    chosen, run, evidence = Options(**options), world.run(), world.evidence()
+    options, run, evidence = Options(), world.run(), edited(world.evidence(), change)
     return Report(
-        verdict=judge(objectives, run, evidence, options=chosen),
+        verdict=judge(objectives, run, evidence, options=options),
         objectives=objectives,
         objectives_hash=objectives_hash(objectives),
         run=run,
         evidence=evidence,
-        options=chosen,
+        options=options,
         data_source="http://127.0.0.1:9090",
         tool="cmo check 0.1.0",
     )
@@ -116,3 +123,49 @@ def test_a_long_list_of_scenarios_becomes_a_list() -> None:
     text = as_text(replace(made, verdict=verdict, objectives=objectives))
     assert max(map(len, text.splitlines())) <= 110
     assert names[5] in text
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+@pytest.mark.parametrize("before", [0.0, -1e308])
+@pytest.mark.parametrize(
+    "name",
+    [
+        catalogue.QUERIES.name,
+        catalogue.QUERY_CACHE_RESULTS_TOTAL.name,
+        catalogue.ACTIVE_USER_SECONDS.name,
+        catalogue.MEMORY.name,
+        catalogue.MEMORY_PEAK.name,
+    ],
+)
+def test_samples_that_add_up_to_infinity_are_inconclusive_in_words(
+    name: str, before: float, instances: int
+) -> None:
+    """Prometheus stores any float: a service, or whoever poses as one, can expose 1e308 twice."""
+
+    def huge(one: Series) -> Series:
+        if one.name != name:
+            return one
+        return replace(one, points={time: before if time < EPOCH + 70.0 else 1e308 for time in one.points})
+
+    made = report(four(instances=instances), huge)
+    document = json.loads(json.dumps(as_json(made), allow_nan=False))
+    jsonschema.validate(document, SCHEMA)
+    assert document["verdict"] == "INCONCLUSIVE"
+    assert max(map(len, as_text(made).splitlines())) <= 110
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("cmo_queries_total", "outcome"), ("cmo_query_duration_seconds_bucket", "le")],
+)
+def test_a_series_without_its_labels_is_no_fault_of_ours(name: str, label: str) -> None:
+    def bare(one: Series) -> Series | None:
+        if one.name != name:
+            return one
+        if one.labels["outcome"] != "success" or one.labels.get("le", "2.0") != "2.0":
+            return None
+        return replace(one, labels={key: value for key, value in one.labels.items() if key != label})
+
+    document = as_json(report(four(), bare))
+    jsonschema.validate(document, SCHEMA)
+    assert document["verdict"] == "INCONCLUSIVE"
