@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import time
 from collections import Counter, OrderedDict
@@ -25,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
+from cmo_oracle.loopback import is_loopback
 from cmo_oracle.upstream.answers import Prompt, answer, read_prompt
 from cmo_oracle.upstream.calibration import Calibration, Fate, Fault, Route, draw
 from cmo_oracle.upstream.wording import embed
@@ -230,7 +230,7 @@ def serve_app(upstream: Upstream) -> Starlette:
 
 def _control(upstream: Upstream) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if request.client is None or not _is_loopback(request.client.host):
+        if request.client is None or not is_loopback(request.client.host):
             return _error(403, "The control endpoint answers this machine alone.")
         body = await _json(request)
         if body is None or "fail" not in body or body["fail"] not in ("error", "timeout", None):
@@ -296,13 +296,6 @@ def _texts(body: dict[str, Any] | None) -> list[str] | None:
     texts = [given] if isinstance(given, str) else given
     valid = isinstance(texts, list) and bool(texts) and all(isinstance(text, str) for text in texts)
     return texts if valid else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
