@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
+from cmo_oracle.departure import departure
 from cmo_oracle.loopback import is_loopback
 from cmo_oracle.upstream.answers import Prompt, answer, read_prompt
 from cmo_oracle.upstream.calibration import Calibration, Fate, Fault, Route, draw
@@ -89,7 +90,7 @@ class _Client:
     """The other end of one call: says when it has left, and sends to it."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
-        self._leaving = asyncio.ensure_future(_left(receive))
+        self._leaving = asyncio.ensure_future(departure(receive))
         self.send = send
 
     async def stays(self, seconds: float) -> bool:
@@ -99,11 +100,6 @@ class _Client:
 
     def close(self) -> None:
         self._leaving.cancel()
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class _Paced(Response):
