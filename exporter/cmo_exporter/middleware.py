@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_MARK: Final = "_cmo_exporter"
 _QUERY_METHODS: Final = ("POST",)
 _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
@@ -85,7 +86,7 @@ def instrument_fastapi(
     Raises:
         ExporterError: the application has begun to serve, so that nothing can be put around it any more.
     """
-    if getattr(app, "_cmo_exporter", None) is not None:
+    if getattr(app, _MARK, None) is not None:
         return
     if app.middleware_stack is not None:
         raise ExporterError(
@@ -99,8 +100,9 @@ def instrument_fastapi(
     def build_instrumented() -> Any:
         return Middleware(build(), exporter, routes, methods, owner=app)
 
+    # FastAPI offers no other way to stand outside of the layer that turns exceptions into answers.
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]
-    app._cmo_exporter = exporter  # type: ignore[attr-defined]  # noqa: SLF001 - marks the application as done
+    setattr(app, _MARK, exporter)
 
 
 class Middleware:

@@ -410,14 +410,14 @@ def test_counters_move_after_the_last_byte_and_in_progress_last(exporter: Export
         await send({"type": "http.response.body", "body": b"yes"})
         seen.append((value(exporter, "cmo_queries_in_progress", scenario="live"), outcomes(exporter)))
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
         seen.append((value(exporter, "cmo_queries_in_progress", scenario="live"), outcomes(exporter)))
 
-    scope = {"type": "http", "method": "POST", "path": "/query", "headers": []}
-    asyncio.run(instrument_asgi(app, exporter)(scope, receive, send))  # type: ignore[arg-type]
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/query", "headers": []}
+    asyncio.run(instrument_asgi(app, exporter)(scope, receive, send))  # type: ignore[arg-type]  # the App type promises an awaitable
     assert seen == [(1, {}), (1, {}), (0, {"success": 1})]
 
 

@@ -510,7 +510,7 @@ async def test_an_unknown_mode_is_refused_before_any_call(indexes: Path) -> None
 def test_impossible_settings_are_refused(tmp_path: Path, field_name: str, value: object) -> None:
     settings = EngineSettings(tmp_path, "http://127.0.0.1:1/v1", "key")
     with pytest.raises(ValueError, match="expected"):
-        replace(settings, **{field_name: value})  # type: ignore[arg-type]
+        replace(settings, **{field_name: value})  # type: ignore[arg-type]  # that is what is tested
 
 
 @pytest.mark.parametrize("text", ["", "a", "uric acid", "β-hydroxybutyrate, 0.5 µmol/L", "日本語"])
