@@ -207,12 +207,12 @@ class Exchange:
             self._listener.cancel()
         if self._complete:
             return
-        if self._left_at is None:
-            unfinished = error or RuntimeError("The application returned without completing its response.")
-            status = _CLIENT_CLOSED_REQUEST if isinstance(error, asyncio.CancelledError) else _SERVER_ERROR
-            self._finish(status, unfinished)
-        else:
-            self._finish(_CLIENT_CLOSED_REQUEST, error)
+        # A user who was listened for and not heard to leave is still there: it is the server that stops.
+        stopping = isinstance(error, asyncio.CancelledError) and self._listener is not None
+        if self._left_at is None and (error is None or stopping):
+            error = RuntimeError("The application ended without completing its response.")
+        left = self._left_at is not None or isinstance(error, asyncio.CancelledError)
+        self._finish(_CLIENT_CLOSED_REQUEST if left else _SERVER_ERROR, error)
 
     @never_raises(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)
     def _begin_request(self) -> None:

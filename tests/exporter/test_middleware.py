@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from cmo_exporter import Exporter, ExporterError, ExporterSettings, instrument_asgi, instrument_fastapi
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -251,6 +252,37 @@ def test_a_user_who_leaves_has_cancelled_when_they_left(
     seconds = value(exporter, "cmo_query_duration_seconds_sum", scenario="live", outcome="cancelled")
     if noticed is not None:
         assert seconds <= noticed - arrived, "the work after the user had left is not the user's waiting"
+
+
+def test_a_server_that_stops_while_a_user_waits_has_failed_them(
+    service: Service, eventually: Eventually
+) -> None:
+    config = uvicorn.Config(service.app, port=0, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    eventually(lambda: server.started)
+    with raw_post(server.servers[0].sockets[0].getsockname()[1], "/slow"):
+        assert service.began.wait(60)
+        server.should_exit = True
+        eventually(lambda: outcomes(service.exporter))
+        service.release.set()
+        serving.join()
+    assert outcomes(service.exporter) == {"error": 1}
+    assert http(service.exporter) == {("POST", "/slow", "500"): 1}
+
+
+def test_who_cannot_be_listened_for_yet_has_left_when_the_request_is_cancelled(exporter: Exporter) -> None:
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise asyncio.CancelledError  # with the body unread
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/query", "headers": []}
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(instrument_asgi(app, exporter)(scope, unused, unused))  # type: ignore[arg-type]  # as below
+    assert outcomes(exporter) == {"cancelled": 1}
 
 
 def test_an_exception_is_an_error_even_after_a_claimed_answer(
