@@ -26,10 +26,10 @@ def python_complaint(version, which=shutil.which):  # type: ignore[no-untyped-de
         if newer
         else "Install a newer Python and run `make PYTHON=/path/to/it ...`."
     )
-    return "Python %s or later is needed; this is %s (%s). %s" % (needed, found, sys.executable, mend)  # noqa: UP031
+    return "Python %s or later is needed; this is %s (%s). %s" % (needed, found, sys.executable, mend)  # noqa: UP031 - for any Python 3
 
 
-def main():  # type: ignore[no-untyped-def]
+def main():  # type: ignore[no-untyped-def]  # as above
     """Set up; exit with 0, or with 4 and a message that says what to do."""
     complaint = python_complaint(sys.version_info)
     if complaint:

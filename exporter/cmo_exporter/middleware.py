@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Send = Callable[[Message], Awaitable[None]]
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_MARK: Final = "_cmo_exporter"
 _QUERY_METHODS: Final = ("POST",)
 _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
@@ -85,7 +86,7 @@ def instrument_fastapi(
     Raises:
         ExporterError: the application has begun to serve, so that nothing can be put around it any more.
     """
-    if getattr(app, "_cmo_exporter", None) is not None:
+    if getattr(app, _MARK, None) is not None:
         return
     if app.middleware_stack is not None:
         raise ExporterError(
@@ -99,8 +100,9 @@ def instrument_fastapi(
     def build_instrumented() -> Any:
         return Middleware(build(), exporter, routes, methods, owner=app)
 
+    # FastAPI offers no other way to stand outside of the layer that turns exceptions into answers.
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]
-    app._cmo_exporter = exporter  # type: ignore[attr-defined]  # noqa: SLF001 - marks the application as done
+    setattr(app, _MARK, exporter)
 
 
 class Middleware:
@@ -205,12 +207,12 @@ class Exchange:
             self._listener.cancel()
         if self._complete:
             return
-        if self._left_at is None:
-            unfinished = error or RuntimeError("The application returned without completing its response.")
-            status = _CLIENT_CLOSED_REQUEST if isinstance(error, asyncio.CancelledError) else _SERVER_ERROR
-            self._finish(status, unfinished)
-        else:
-            self._finish(_CLIENT_CLOSED_REQUEST, error)
+        # A user who was listened for and not heard to leave is still there: it is the server that stops.
+        stopping = isinstance(error, asyncio.CancelledError) and self._listener is not None
+        if self._left_at is None and (error is None or stopping):
+            error = RuntimeError("The application ended without completing its response.")
+        left = self._left_at is not None or isinstance(error, asyncio.CancelledError)
+        self._finish(_CLIENT_CLOSED_REQUEST if left else _SERVER_ERROR, error)
 
     @never_raises(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)
     def _begin_request(self) -> None:

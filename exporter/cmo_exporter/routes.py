@@ -80,10 +80,10 @@ def _is_mount(route: object) -> bool:
     return hasattr(route, "routes") and hasattr(route, "path_regex")
 
 
-def _mount_match(route: object, grown: str) -> re.Match[str] | None:
+def _mount_match(route: Any, grown: str) -> re.Match[str] | None:
     if not _is_mount(route):
         return None
-    found: re.Match[str] | None = getattr(route, "path_regex").match(f"{grown}/")  # noqa: B009
+    found: re.Match[str] | None = route.path_regex.match(f"{grown}/")
     return found
 
 

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import gevent  # type: ignore[import-untyped]
-from gevent.event import Event  # type: ignore[import-untyped]
+import gevent
+from gevent.event import Event
 from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 
@@ -84,7 +84,7 @@ class PlannedSession(FastHttpUser):
         By default the client takes 4xx and 5xx for exceptions, and cuts their bodies off.
         """
         self.client.client.cookiejar = None
-        self.client.client.valid_response_codes = frozenset(range(100, 600))  # type: ignore[misc]
+        self.client.client.valid_response_codes = frozenset(range(100, 600))  # type: ignore[misc]  # a ClassVar
 
     @task
     def play(self) -> None:
@@ -145,7 +145,7 @@ class PlannedSession(FastHttpUser):
             cause: BaseException | None = response.request_meta["exception"]
             if cause is None:
                 return read_answer(response.status_code, response.content)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - see above
             cause = error
         return transport_failure(getattr(cause, "original", None) or cause)
 
@@ -169,7 +169,7 @@ def _quit(environment: Environment) -> None:
         environment.runner.quit()
 
 
-@events.init.add_listener  # type: ignore[untyped-decorator]
+@events.init.add_listener  # type: ignore[untyped-decorator]  # events have no types
 def _prepare(environment: Environment, **_: Any) -> None:
     """Die with the runner, whose ``finally`` cannot run when it is killed; begin when all are seated.
 
@@ -179,6 +179,6 @@ def _prepare(environment: Environment, **_: Any) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != _plan.parent:
         os._exit(_EXIT_FAULT)
-    environment.events.spawning_complete.add_listener(  # type: ignore[no-untyped-call]
+    environment.events.spawning_complete.add_listener(  # type: ignore[no-untyped-call]  # as above
         lambda **_: gevent.spawn(_conduct, environment)
     )

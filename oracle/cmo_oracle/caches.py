@@ -1,8 +1,9 @@
 """Three tiers that hold answers: memory (L1), a file (L2) and Redis (L3), asked in that order.
 
 A cache must never break or delay a query: a tier that fails or is slow gives the result ``error`` and is then
-left alone for a while. Answers are stored as text under a hash of the question, without pickle: whoever can
-write to the file or to Redis must not be able to run code here. The text of a question is stored nowhere.
+left alone for a while, and no answer waits until a file or Redis has taken it. Answers are stored as text
+under a hash of the question, without pickle: whoever can write to the file or to Redis must not be able to
+run code here. The text of a question is stored nowhere.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from cmo_oracle.failures import describe
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
@@ -32,6 +35,7 @@ _log = logging.getLogger(__name__)
 _REDIS_PREFIX: Final = "cmo:answer:"
 _FILE_NAME: Final = "answers.sqlite3"
 _PRUNE_SHARE: Final = 0.05
+_WRITES_AT_ONCE: Final = 100
 _Result = TypeVar("_Result")
 
 
@@ -288,6 +292,7 @@ class RestingTier:
         self._clock = clock
         self._resting_until = 0.0
         self._problem: str | None = None
+        self._writes: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
@@ -315,6 +320,16 @@ class RestingTier:
         """
         await self._guarded(lambda: self._tier.put(key, answer))
 
+    def put_soon(self, key: str, answer: str) -> None:
+        """Keep an answer under a key without being waited for.
+
+        A write that fails, or is one too many for a tier that hangs, is passed over: it will be a miss.
+        """
+        if len(self._writes) < _WRITES_AT_ONCE:
+            write = asyncio.create_task(self._put_or_log(key, answer))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+
     async def entries(self) -> int:
         """How many answers the tier holds.
 
@@ -324,8 +339,20 @@ class RestingTier:
         return await self._guarded(self._tier.entries)
 
     async def close(self) -> None:
-        """Close the tier."""
+        """Close the tier; writes that are under way are given up."""
+        writes = tuple(self._writes)
+        for write in writes:
+            write.cancel()
+        await asyncio.gather(*writes, return_exceptions=True)
         await self._tier.close()
+
+    async def _put_or_log(self, key: str, answer: str) -> None:
+        try:
+            await self.put(key, answer)
+        except CacheError:
+            pass  # has been logged, once for all writes that fail
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task who could be told
+            _log.error("an answer could not be written to cache %s: %s", self.name, describe(error))
 
     async def _guarded(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         if self._problem is not None and self._clock() < self._resting_until:
@@ -345,8 +372,12 @@ class RestingTier:
 
 
 async def keep(tiers: Sequence[RestingTier], key: str, answer: str) -> None:
-    """Write an answer into several tiers at once; a tier that fails is passed over."""
-    results = await asyncio.gather(*(tier.put(key, answer) for tier in tiers), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, CacheError):
-            raise result
+    """Write an answer into several tiers: into memory now, into those that may be slow while nobody waits.
+
+    Nothing is awaited that could take time, so whoever asks the same afterwards finds it in memory.
+    """
+    for tier in tiers:
+        if tier.name == MemoryTier.name:
+            await tier.put(key, answer)
+        else:
+            tier.put_soon(key, answer)

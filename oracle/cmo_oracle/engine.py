@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
-from lightrag import QueryParam  # type: ignore[import-untyped]
+from lightrag import QueryParam
 
 from cmo_oracle.corpus import Passage, load_corpus
 from cmo_oracle.engine_calls import Asked, EngineTelemetry, Line, QueuedLightRAG, Silence, asking

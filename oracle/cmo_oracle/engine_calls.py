@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from lightrag import LightRAG  # type: ignore[import-untyped]
+from lightrag import LightRAG
 
 from cmo_oracle.model_client import ModelError
 
@@ -74,7 +74,7 @@ class Silence:
         return self
 
     @contextlib.contextmanager
-    def component(self, component: str, /) -> Iterator[Silence]:  # noqa: ARG002
+    def component(self, _component: str, /) -> Iterator[Silence]:
         """Time nothing."""
         yield self
 

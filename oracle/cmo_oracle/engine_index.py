@@ -20,8 +20,8 @@ import sys
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-import lightrag  # type: ignore[import-untyped]
-from lightrag.utils import EmbeddingFunc, Tokenizer  # type: ignore[import-untyped]
+import lightrag
+from lightrag.utils import EmbeddingFunc, Tokenizer
 
 from cmo_oracle.corpus import Passage, corpus_fingerprint
 from cmo_oracle.engine_calls import (

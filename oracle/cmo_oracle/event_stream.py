@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import JSONResponse, Response
 
+from cmo_oracle.departure import departure
 from cmo_oracle.pipeline import Reply
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def unless_user_leaves(receive: Receive, work: Coroutine[Any, Any, _Result
         UserGoneError: the user left first.
     """
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnected(receive))
+    leaving = asyncio.ensure_future(departure(receive))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
@@ -94,11 +95,6 @@ class EventStream(Response):
             await send(_body("token", {"text": event}, more=True))
             event = await self._events.get()
         await send(_body("done", {"trail": event.trail.as_json()}, more=False))
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _body(event: str, data: dict[str, object], *, more: bool) -> dict[str, object]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import numpy as np
 import openai
+
+from cmo_oracle.loopback import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -99,7 +99,7 @@ class ModelClient:
                 limits=limits,
                 timeout=timeout,
                 # A proxy is for the outside; the stub is on this machine.
-                trust_env=not _is_loopback(base_url),
+                trust_env=not is_loopback(base_url),
             ),
         )
 
@@ -238,11 +238,3 @@ def _usage(reported: Any) -> Usage:
     if reported is None:
         return Usage(0, 0)
     return Usage(int(reported.prompt_tokens or 0), int(reported.completion_tokens or 0))
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

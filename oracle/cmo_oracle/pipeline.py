@@ -93,9 +93,6 @@ class Pipeline:
             self._in_progress += 1
             try:
                 reply = await self._within_deadline(journey)
-            except asyncio.CancelledError:
-                query.cancelled()
-                raise
             finally:
                 self._in_progress -= 1
         journey.trail.breaker = self._engine.breaker_state

@@ -16,6 +16,7 @@ from cmo_oracle.profile import load_profile
 
 from cmo_stack import configuration, health, servers
 from cmo_stack.health import LOOPBACK
+from cmo_stack.revision import revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -143,6 +144,7 @@ def _service(settings: Settings) -> Part:
         "--index-directory": settings.index_directory,
         "--cache-directory": settings.directory / "cache",
         "--timing-log": timing_log(settings),
+        "--revision": revision(),
     }
     words = [str(word) for option in options.items() for word in option]
     scenarios = [word for name in SCENARIOS for word in ("--scenario", name)]

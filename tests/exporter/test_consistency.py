@@ -84,7 +84,7 @@ def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings
         asking.join(0.3)
         return collect()
 
-    instruments.queries.collect = collect_while_somebody_asks  # type: ignore[method-assign]
+    instruments.queries.collect = collect_while_somebody_asks  # type: ignore[method-assign]  # between two reads
     started, in_progress, finished, *_ = balances(list(exporter.registry.collect()))["live"]
     asking.join()
     assert started == finished + in_progress

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from cmo_exporter import Exporter, ExporterError, ExporterSettings, instrument_asgi, instrument_fastapi
 from fastapi import APIRouter, BackgroundTasks, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -253,6 +254,37 @@ def test_a_user_who_leaves_has_cancelled_when_they_left(
         assert seconds <= noticed - arrived, "the work after the user had left is not the user's waiting"
 
 
+def test_a_server_that_stops_while_a_user_waits_has_failed_them(
+    service: Service, eventually: Eventually
+) -> None:
+    config = uvicorn.Config(service.app, port=0, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = threading.Thread(target=server.run)
+    serving.start()
+    eventually(lambda: server.started)
+    with raw_post(server.servers[0].sockets[0].getsockname()[1], "/slow"):
+        assert service.began.wait(60)
+        server.should_exit = True
+        eventually(lambda: outcomes(service.exporter))
+        service.release.set()
+        serving.join()
+    assert outcomes(service.exporter) == {"error": 1}
+    assert http(service.exporter) == {("POST", "/slow", "500"): 1}
+
+
+def test_who_cannot_be_listened_for_yet_has_left_when_the_request_is_cancelled(exporter: Exporter) -> None:
+    async def app(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise asyncio.CancelledError  # with the body unread
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/query", "headers": []}
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(instrument_asgi(app, exporter)(scope, unused, unused))  # type: ignore[arg-type]  # as below
+    assert outcomes(exporter) == {"cancelled": 1}
+
+
 def test_an_exception_is_an_error_even_after_a_claimed_answer(
     service: Service, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -410,14 +442,14 @@ def test_counters_move_after_the_last_byte_and_in_progress_last(exporter: Export
         await send({"type": "http.response.body", "body": b"yes"})
         seen.append((value(exporter, "cmo_queries_in_progress", scenario="live"), outcomes(exporter)))
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
         seen.append((value(exporter, "cmo_queries_in_progress", scenario="live"), outcomes(exporter)))
 
-    scope = {"type": "http", "method": "POST", "path": "/query", "headers": []}
-    asyncio.run(instrument_asgi(app, exporter)(scope, receive, send))  # type: ignore[arg-type]
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/query", "headers": []}
+    asyncio.run(instrument_asgi(app, exporter)(scope, receive, send))  # type: ignore[arg-type]  # the App type promises an awaitable
     assert seen == [(1, {}), (1, {}), (0, {"success": 1})]
 
 

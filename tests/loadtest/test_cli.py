@@ -38,6 +38,7 @@ def run_in_progress(
     service = start_service()
     process = subprocess.Popen(
         [*COMMAND, *_arguments(service, tmp_path / "runs", "5")],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # a killed run cannot clean up
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -62,6 +63,15 @@ def index_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "index"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def indexes(index_folder: Path) -> Path:
+    """That folder, with the index of the whole corpus in it."""
+    from .running_engine import build_index  # noqa: PLC0415 - takes seconds, and most tests do without it
+
+    asyncio.run(build_index(index_folder))
+    return index_folder
 
 
 @pytest.fixture(scope="session")

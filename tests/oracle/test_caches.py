@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +22,7 @@ from redis import asyncio as redis
 from .waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from .conftest import RedisServer
@@ -211,21 +213,28 @@ async def test_redis_that_dies_is_an_error_and_comes_back(redis_server: RedisSer
     await tier.close()
 
 
-async def test_redis_that_hangs_is_an_error() -> None:
+@asynccontextmanager
+async def hanging_redis() -> AsyncIterator[str]:
+    """Something that takes connections and never says a word; its URL."""
+
     async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await released.wait()
         writer.close()
 
     released = asyncio.Event()
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    tier = redis_tier(f"redis://127.0.0.1:{port}/0", timeout_seconds=0.1)
-    with pytest.raises(CacheError):
-        await tier.get("a")
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
     released.set()
-    await tier.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_redis_that_hangs_is_an_error() -> None:
+    async with hanging_redis() as url:
+        tier = redis_tier(url, timeout_seconds=0.1)
+        with pytest.raises(CacheError):
+            await tier.get("a")
+        await tier.close()
 
 
 class SlowClock:
@@ -263,6 +272,38 @@ async def test_keeping_passes_over_a_tier_that_fails(tmp_path: Path) -> None:
     (broken / "answers.sqlite3").write_bytes(b"this is no database\n" * 500)
     tiers = [RestingTier(disk_tier(folder), rest_seconds=0.0) for folder in (broken, whole)]
     await keep(tiers, "a", ANSWER)
-    assert await tiers[1].get("a") == ANSWER
+    await until(lambda: _is(tiers[1].get("a"), ANSWER))
+    await until(lambda: tiers[0].problem is not None)
     for tier in tiers:
         await tier.close()
+
+
+async def test_a_tier_that_hangs_holds_nobody_up_and_leaves_nothing() -> None:
+    memory = RestingTier(MemoryTier(1000, FOREVER, lambda _count: None), rest_seconds=0.0)
+    async with hanging_redis() as url:
+        hanging = RestingTier(redis_tier(url, timeout_seconds=FOREVER), rest_seconds=0.0)
+        before = asyncio.all_tasks()
+        for number in range(300):
+            await keep([memory, hanging], str(number), ANSWER)
+        assert await memory.get("299") == ANSWER
+        assert 0 < len(asyncio.all_tasks() - before) <= 100
+        await hanging.close()
+        assert asyncio.all_tasks() == before
+
+
+async def test_a_fault_of_our_own_while_nobody_waits_is_logged_without_the_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def forget_how_to_count(_count: int) -> None:
+        raise ValueError(ANSWER)
+
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
+    tier = RestingTier(disk_tier(tmp_path, entries=1, on_eviction=forget_how_to_count), rest_seconds=0.0)
+    for key in ("a", "b"):
+        await keep([tier], key, ANSWER)
+    await until(lambda: "could not be written to cache l2: ValueError" in caplog.text)
+    await tier.close()
+    gc.collect()
+    assert unhandled == []
+    assert ANSWER not in caplog.text

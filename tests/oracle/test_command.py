@@ -119,7 +119,7 @@ def test_an_address_that_cannot_work_is_told_without_what_it_may_hold(
 
 def settings(tmp_path: Path, **more: str) -> Settings:
     where = {"upstream_url": "http://127.0.0.1:8090/v1", **more}
-    return Settings(profile=load_profile("report"), index_directory=tmp_path, **where)  # type: ignore[arg-type]
+    return Settings(profile=load_profile("report"), index_directory=tmp_path, **where)  # type: ignore[arg-type]  # any field
 
 
 def test_keys_and_addresses_with_passwords_are_not_printed(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from cmo_oracle.corpus import load_corpus
 from cmo_oracle.upstream import answers
 from cmo_oracle.upstream.glossary import terms_in
 from cmo_oracle.upstream.wording import DIMENSION, content_words, embed
-from lightrag.prompt import PROMPTS  # type: ignore[import-untyped]
+from lightrag.prompt import PROMPTS
 
 TEXT = (
     "Uric acid in gout. Xanthine oxidase makes uric acid from xanthine. "

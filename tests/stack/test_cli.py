@@ -112,7 +112,7 @@ def test_every_end_has_its_status(
 def test_an_error_that_claims_a_verdict_is_a_fault(
     failing: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Claiming(Exception):  # noqa: N818
+    class Claiming(Exception):  # noqa: N818 - as above
         exit_status = 0
 
     monkeypatch.setattr(failing, "error", Claiming(), raising=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import time
 from collections import Counter, OrderedDict
@@ -25,6 +24,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HttpRoute
 
+from cmo_oracle.departure import departure
+from cmo_oracle.loopback import is_loopback
 from cmo_oracle.upstream.answers import Prompt, answer, read_prompt
 from cmo_oracle.upstream.calibration import Calibration, Fate, Fault, Route, draw
 from cmo_oracle.upstream.wording import embed
@@ -89,7 +90,7 @@ class _Client:
     """The other end of one call: says when it has left, and sends to it."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
-        self._leaving = asyncio.ensure_future(_left(receive))
+        self._leaving = asyncio.ensure_future(departure(receive))
         self.send = send
 
     async def stays(self, seconds: float) -> bool:
@@ -99,11 +100,6 @@ class _Client:
 
     def close(self) -> None:
         self._leaving.cancel()
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class _Paced(Response):
@@ -230,7 +226,7 @@ def serve_app(upstream: Upstream) -> Starlette:
 
 def _control(upstream: Upstream) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if request.client is None or not _is_loopback(request.client.host):
+        if request.client is None or not is_loopback(request.client.host):
             return _error(403, "The control endpoint answers this machine alone.")
         body = await _json(request)
         if body is None or "fail" not in body or body["fail"] not in ("error", "timeout", None):
@@ -296,13 +292,6 @@ def _texts(body: dict[str, Any] | None) -> list[str] | None:
     texts = [given] if isinstance(given, str) else given
     valid = isinstance(texts, list) and bool(texts) and all(isinstance(text, str) for text in texts)
     return texts if valid else None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
