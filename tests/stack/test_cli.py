@@ -162,6 +162,16 @@ def test_a_demo_whose_port_is_busy_writes_nothing(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("command", ["demo", "stack up", "stack status", "stack down"])
+def test_a_state_directory_that_cannot_be_had_is_wrong_usage(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CMO_STATE_DIR", str(tmp_path / "file/state"))
+    assert cli.run(command.split()) == ExitStatus.USAGE
+    assert "Not a directory. Set CMO_STATE_DIR to a folder" in capsys.readouterr().err
+
+
 def test_a_missing_module_of_our_own_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.COMMANDS, "lost", cli.LazyCommand("lost", "cmo_slo.lost", "Lost."))
     assert cli.run(["lost"]) == ExitStatus.FAULT
