@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -78,4 +79,9 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
 
 def teller(*, quiet: bool) -> Callable[[str], None]:
     """How a command tells people what it does: on standard error, or not at all."""
-    return (lambda _: None) if quiet else (lambda line: click.echo(line, err=True))
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError):  # a full or closed standard error is no reason to fail
+            click.echo(line, err=True)
+
+    return (lambda _: None) if quiet else tell

@@ -185,6 +185,29 @@ def test_a_reader_who_leaves_is_no_verdict() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", ["check --run nowhere", "check", "stack down"])
+def test_what_cannot_be_said_is_no_verdict(words: str, tmp_path: Path) -> None:
+    """1 is what the interpreter ends with by itself, and means NON-COMPLIANT."""
+    (tmp_path / "file").touch()
+    with Path("/dev/full").open("w") as full:
+        status = subprocess.run(
+            [CMO, *words.split()],
+            env={**os.environ, "CMO_STATE_DIR": str(tmp_path / "file/state")},
+            stderr=full,
+        ).returncode
+    assert status == ExitStatus.USAGE
+
+
+def test_a_closed_standard_output_is_no_fault(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{CMO}' stack down >&-"],
+        env={**os.environ, "CMO_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "No stack is running.\n")
+
+
 def test_the_shell_completes_commands() -> None:
     done = _cmo(COMP_WORDS="cmo lo", COMP_CWORD="1", _CMO_COMPLETE="bash_complete")
     assert done.stdout == "plain,loadtest\n"
