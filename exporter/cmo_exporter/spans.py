@@ -17,7 +17,7 @@ from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Status
+from opentelemetry.trace import SpanContext, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,8 +93,8 @@ def without_content(span: ReadableSpan) -> ReadableSpan:
     """A copy of a span that holds only what may leave the process."""
     return ReadableSpan(
         name=span.name,
-        context=span.context,
-        parent=span.parent,
+        context=_without_state(span.context),
+        parent=_without_state(span.parent),
         resource=span.resource,
         attributes=_allowed(span.attributes),
         events=[
@@ -107,6 +107,13 @@ def without_content(span: ReadableSpan) -> ReadableSpan:
         start_time=span.start_time,
         end_time=span.end_time,
     )
+
+
+def _without_state(context: SpanContext | None) -> SpanContext | None:
+    # The trace state is text that the client has sent, in its header `tracestate`.
+    if context is None:
+        return None
+    return SpanContext(context.trace_id, context.span_id, context.is_remote, context.trace_flags)
 
 
 def _allowed(attributes: Attributes) -> dict[str, AttributeValue]:

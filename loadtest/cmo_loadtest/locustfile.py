@@ -93,12 +93,12 @@ class PlannedSession(FastHttpUser):
         try:
             for operation in self.planned.operations:
                 self._ask(operation)
-        except Exception:
+        except Exception:  # noqa: BLE001 - whatever it is, it is logged
             # A fault of our own ends the whole run, because Locust would begin the task again.
             _log.exception("A user failed by a fault of the load test.")
             self.environment.process_exit_code = _EXIT_FAULT
             _quit(self.environment)
-            raise
+            raise StopUser from None
         self.client.client.close()
         self.stage.leave()
         raise StopUser
@@ -165,8 +165,9 @@ def _conduct(environment: Environment) -> None:
 
 
 def _quit(environment: Environment) -> None:
+    # In a greenlet of its own: users who fail at the same moment would stop each other while quitting.
     if environment.runner is not None:
-        environment.runner.quit()
+        gevent.spawn(environment.runner.quit)
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # events have no types

@@ -120,6 +120,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="on",
+        ws="none",  # there are none here, and uvicorn logs the URL, query string and all, of those it refuses
         log_config=None,
         access_log=False,
         server_header=False,

@@ -7,6 +7,7 @@ need; such a command says which line installs it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -172,7 +173,8 @@ def run(arguments: Sequence[str]) -> int:
         _silence_standard_output()
         return ExitStatus.BROKEN_PIPE
     except click.ClickException as error:
-        error.show(sys.stderr)
+        with _best_effort():
+            error.show(sys.stderr)
         return explained(error) or ExitStatus.USAGE
     except ModuleNotFoundError as error:
         # Commands import what is heavy only when they run, so that their help needs no extra.
@@ -195,7 +197,8 @@ def _invoke(arguments: Sequence[str]) -> int:
             result: Any = cli.invoke(context)
     except click.exceptions.Exit as request:
         result = request.exit_code
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it was closed before we began
+        sys.stdout.flush()
     return result if isinstance(result, int) else ExitStatus.COMPLIANT
 
 
@@ -211,7 +214,8 @@ def _status_of_exit(request: SystemExit) -> int:
 
 def _report(error: Exception) -> int:
     if os.environ.get(DEBUG_VARIABLE):
-        traceback.print_exception(error, file=sys.stderr)
+        with _best_effort():
+            traceback.print_exception(error, file=sys.stderr)
     status = explained(error)
     if status is not None:
         _complain(str(error))
@@ -224,7 +228,13 @@ def _report(error: Exception) -> int:
 
 
 def _complain(message: str) -> None:
-    click.echo(f"cmo: {message}", err=True)
+    with _best_effort():
+        click.echo(f"cmo: {message}", err=True)
+
+
+def _best_effort() -> contextlib.AbstractContextManager[None]:
+    """For messages: an error that leaves us would make the interpreter end with 1, which is a verdict."""
+    return contextlib.suppress(OSError)
 
 
 def _silence_standard_output() -> None:

@@ -14,6 +14,7 @@ from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import Ports
 from cmo_stack.stack import wait_until_scraped
 from cmo_stack.stack_options import (
+    made,
     port_options,
     profile_option,
     quiet_option,
@@ -112,7 +113,7 @@ def status(context: click.Context, *, form: str) -> None:
 
 
 def _home() -> detached.Home:
-    return detached.Home(state_directory() / "stack")
+    return detached.Home(made(state_directory() / "stack"))
 
 
 def _health(state: detached.State) -> list[dict[str, Any]]:

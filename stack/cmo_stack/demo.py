@@ -21,6 +21,7 @@ from cmo_stack.ports import Ports
 from cmo_stack.signals import unwinding
 from cmo_stack.stack import Stack, wait_until_scraped
 from cmo_stack.stack_options import (
+    made,
     port_options,
     profile_option,
     quiet_option,
@@ -67,8 +68,7 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
     state = state_directory()
     tell = teller(quiet=quiet)
     ports = Ports.choose(wanted_ports(options), prefer_defaults=False)  # before anything is written
-    state.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(prefix="demo-", dir=state))
+    directory = Path(tempfile.mkdtemp(prefix="demo-", dir=made(state)))
     settings = topology.Settings(
         ports=ports,
         directory=directory,

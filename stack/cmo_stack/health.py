@@ -10,11 +10,13 @@ import http.client
 import json
 import socket
 import time
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
 LOOPBACK: Final = "127.0.0.1"
 _TIMEOUT_SECONDS: Final = 5.0
+_LISTENING: Final = "0A"  # a state in /proc/net/tcp
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
@@ -43,6 +45,19 @@ def redis_answers(port: int) -> bool:
             return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether it is this process that listens at the port, and not another one that answers there."""
+    try:
+        held = {str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()}
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    except OSError:  # it has ended, or has just closed a file
+        return False
+    return any(
+        fields[1].endswith(f":{port:04X}") and fields[3] == _LISTENING and f"socket:[{fields[9]}]" in held
+        for fields in sockets
+    )
 
 
 def scrapes(prometheus_port: int, job: str, since: float) -> int:

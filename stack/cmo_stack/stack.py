@@ -94,7 +94,7 @@ class Stack:
             part.name,
             part.command,
             log_path=self.settings.directory / "logs" / f"{part.name}.log",
-            ready=lambda: part.serves() or patience.wears(),
+            ready=lambda: (part.serves() and _listens(process, part.port)) or patience.wears(),
             environment=part.environment,
         )
         self._running[part.name] = process
@@ -131,6 +131,11 @@ def wait_until_scraped(
                 f"http://{health.LOOPBACK}:{port}/targets says why."
             )
         time.sleep(_POLL_SECONDS)
+
+
+def _listens(process: ManagedProcess, port: int | None) -> bool:
+    # Another stack that took the port first answers there too, while our process is about to find it busy.
+    return port is None or health.listens(process.pid, port)
 
 
 class _Patience:

@@ -44,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Part:
-    """One process of the stack."""
+    """One process of the stack. ``port``: where it must be this process that listens."""
 
     name: str
     version: str
@@ -52,6 +52,7 @@ class Part:
     address: str
     serves: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
+    port: int | None = None
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
@@ -117,6 +118,7 @@ def _redis(settings: Settings) -> Part:
         address=f"redis://{LOOPBACK}:{port}/0",
         environment=server.environment,
         serves=checks(settings.ports)["redis"],
+        port=port,
     )
 
 
@@ -129,6 +131,7 @@ def _upstream(settings: Settings) -> Part:
         ["cmo_oracle.upstream", *options],
         version=f"stub, calibration {calibration}",
         address=f"http://{LOOPBACK}:{port}/v1",
+        port=port,
         serves=checks(settings.ports)["upstream"],
     )
 
@@ -153,6 +156,7 @@ def _service(settings: Settings) -> Part:
         ["cmo_oracle", *words, *scenarios],
         version=f"profile {settings.profile}",
         address=f"http://{LOOPBACK}:{ports.service} (metrics: http://{LOOPBACK}:{ports.metrics}/metrics)",
+        port=ports.service,
         serves=checks(ports)["service"],
     )
 
@@ -164,6 +168,7 @@ def _pager(settings: Settings) -> Part:
         ["cmo_stack.pager", "--port", str(port), "--log", str(page_log(settings))],
         version="receives pages",
         address=f"http://{LOOPBACK}:{port}/pages",
+        port=port,
         serves=checks(settings.ports)["pager"],
     )
 
@@ -190,6 +195,7 @@ def _alertmanager(settings: Settings) -> Part:
         address=f"http://{LOOPBACK}:{port}",
         environment=server.environment,
         serves=checks(settings.ports)["alertmanager"],
+        port=port,
     )
 
 
@@ -216,11 +222,18 @@ def _prometheus(settings: Settings) -> Part:
         address=f"http://{LOOPBACK}:{port}",
         environment=server.environment,
         serves=checks(settings.ports)["prometheus"],
+        port=port,
     )
 
 
 def _python_part(
-    name: str, module_and_options: list[str], *, version: str, address: str, serves: Callable[[], bool]
+    name: str,
+    module_and_options: list[str],
+    *,
+    version: str,
+    address: str,
+    port: int,
+    serves: Callable[[], bool],
 ) -> Part:
     return Part(
         name=name,
@@ -228,6 +241,7 @@ def _python_part(
         command=(sys.executable, "-m", *module_and_options),
         address=address,
         serves=serves,
+        port=port,
         environment={"PYTHONUNBUFFERED": "1", **_no_proxy_for_loopback(os.environ)},
     )
 

@@ -70,7 +70,8 @@ def service(exporter: Exporter) -> FastAPI:
 
 
 def ask(port: int) -> None:
-    headers = {"X-CMO-Session": SESSION, "User-Agent": "doctor-grey-browser"}
+    trace = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "user=doctor-grey"}
+    headers = {"X-CMO-Session": SESSION, "User-Agent": "doctor-grey-browser", **trace}
     for path in ("/query", "/explode/doctor-grey"):
         httpx.post(
             f"http://127.0.0.1:{port}{path}",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cmo_loadtest import runner
 from cmo_loadtest.errors import IncompleteRunError, LoadTestError, TargetUnreachableError
 from cmo_loadtest.records import Operation, read_operations
 from cmo_loadtest.runner import LOG_FILE, PARTIAL_OPERATIONS_FILE, RunOptions, run_scenarios
@@ -233,6 +234,16 @@ def test_locust_killed_in_mid_run_leaves_no_manifest(start_service: StartService
         _run(service, tmp_path, RUSH.name, scale=1.0)
     (directory,) = tmp_path.glob("*Z-*")
     assert {path.name for path in directory.iterdir()} == {PARTIAL_OPERATIONS_FILE, LOG_FILE}
+
+
+def test_a_full_disk_ends_the_run_though_many_users_meet_it(
+    start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = runner._command
+    small = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh"]  # no file may grow
+    monkeypatch.setattr(runner, "_command", lambda users: [*small, *command(users)])
+    with pytest.raises(IncompleteRunError, match="exit status 70"):
+        _run(start_service(), tmp_path, "clinical_rush", scale=1.0)
 
 
 def test_lost_records_fail_the_run(start_service: StartService, tmp_path: Path) -> None:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 MARKER = "quetzalcoatlus"
 """A word that the tests' questions hold, and that no log, metric or key may."""
 
+_WEBSOCKET_HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
 _numbers = iter(range(1_000_000))
 
 
@@ -402,6 +409,8 @@ async def test_no_question_is_in_logs_metrics_or_keys(
     fallback.fail("error")
     await service.ask(fresh())
     await service.ask("", mode=MARKER)
+    async with service.client() as client:
+        await client.get("/query", params={"question": MARKER}, headers=_WEBSOCKET_HANDSHAKE)
     samples = await service.samples()
     assert not [key for key in samples if MARKER in str(key).lower()]
     log = service.log.read_text().lower()

@@ -162,6 +162,16 @@ def test_a_demo_whose_port_is_busy_writes_nothing(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.parametrize("command", ["demo", "stack up", "stack status", "stack down"])
+def test_a_state_directory_that_cannot_be_had_is_wrong_usage(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CMO_STATE_DIR", str(tmp_path / "file/state"))
+    assert cli.run(command.split()) == ExitStatus.USAGE
+    assert "Not a directory. Set CMO_STATE_DIR to a folder" in capsys.readouterr().err
+
+
 def test_a_missing_module_of_our_own_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cli.COMMANDS, "lost", cli.LazyCommand("lost", "cmo_slo.lost", "Lost."))
     assert cli.run(["lost"]) == ExitStatus.FAULT
@@ -173,6 +183,29 @@ def test_a_reader_who_leaves_is_no_verdict() -> None:
     )
     assert done.returncode in (0, ExitStatus.BROKEN_PIPE)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["check --run nowhere", "check", "stack down"])
+def test_what_cannot_be_said_is_no_verdict(words: str, tmp_path: Path) -> None:
+    """1 is what the interpreter ends with by itself, and means NON-COMPLIANT."""
+    (tmp_path / "file").touch()
+    with Path("/dev/full").open("w") as full:
+        status = subprocess.run(
+            [CMO, *words.split()],
+            env={**os.environ, "CMO_STATE_DIR": str(tmp_path / "file/state")},
+            stderr=full,
+        ).returncode
+    assert status == ExitStatus.USAGE
+
+
+def test_a_closed_standard_output_is_no_fault(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{CMO}' stack down >&-"],
+        env={**os.environ, "CMO_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "No stack is running.\n")
 
 
 def test_the_shell_completes_commands() -> None:

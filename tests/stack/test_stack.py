@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,16 @@ def test_when_one_fails_those_before_it_are_stopped(tmp_path: Path, alive: Alive
     assert len(pids) == 1
     assert not alive(pids[0])
     assert not stack.has("first")
+
+
+def test_a_part_does_not_serve_because_another_process_answers_at_its_port(tmp_path: Path) -> None:
+    with socket.create_server((health.LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+        late = f"import socket; socket.create_server(({health.LOOPBACK!r}, {port}))"
+        command = (sys.executable, "-c", late)
+        part = topology.Part("late", "1", command, "nowhere", lambda: True, port=port)
+        with pytest.raises(ProcessFailedError, match="Address already in use"):
+            Stack(_settings(tmp_path), chosen=[part]).start()
 
 
 def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
