@@ -187,8 +187,8 @@ class Query:
         self._finish(error)
 
     def _claim(self, outcome: str, source: str | None = None) -> None:
-        # After a departure nothing can be delivered any more; see `_settled`.
-        if self._outcome is None:
+        # After a departure nothing can be delivered; a refusal then is the framework's, of half a body.
+        if self._outcome is None and self._left_at is None:
             self._outcome = outcome
             self._source = source
 

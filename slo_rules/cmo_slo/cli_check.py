@@ -125,7 +125,8 @@ def _require_known(scenarios: tuple[str, ...], objectives: Objectives) -> None:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    with contextlib.suppress(OSError):  # a full or closed standard error is no reason to fail
+        click.echo(text, err=True)
 
 
 def _silent(_text: str) -> None:

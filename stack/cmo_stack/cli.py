@@ -8,8 +8,10 @@ need; such a command says which line installs it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -20,12 +22,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from cmo_stack.exit_status import ExitStatus, explained
+from cmo_stack.signals import EndedBySignal, unwinding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DISTRIBUTION: Final = "cmo-observability"
 DEBUG_VARIABLE: Final = "CMO_DEBUG"
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _COMPLETION_VARIABLE: Final = "_CMO_COMPLETE"
 
 
@@ -161,9 +165,11 @@ def cli() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status; no exception leaves it but a request to complete."""
+    """Run one command line and return its exit status; no exception leaves it but that of a signal."""
     try:
         return _invoke(arguments)
+    except EndedBySignal:
+        raise  # a command that runs another one ends with it
     except SystemExit as request:
         return _status_of_exit(request)
     except (KeyboardInterrupt, click.Abort):
@@ -188,7 +194,13 @@ def main() -> NoReturn:
     """The entry point of ``cmo``."""
     if _COMPLETION_VARIABLE in os.environ:
         cli.main(prog_name="cmo")
-    sys.exit(run(sys.argv[1:]))
+    try:
+        with unwinding():
+            status = run(sys.argv[1:])
+    except EndedBySignal as request:
+        _complain("interrupted" if request.signal is signal.SIGINT else f"ended by {request.signal.name}")
+        status = request.status
+    sys.exit(status)
 
 
 def _invoke(arguments: Sequence[str]) -> int:
@@ -203,11 +215,9 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 
 def _status_of_exit(request: SystemExit) -> int:
-    """Commands leave by click's ``Context.exit``; this is a signal, or a library, and no verdict."""
+    """Commands leave by click's ``Context.exit``; this is a library, and no verdict."""
     if request.code in (None, 0):
         return ExitStatus.COMPLIANT
-    if isinstance(request.code, int) and request.code > 128:
-        return request.code
     _complain(f"ended unexpectedly ({request.code})")
     return ExitStatus.FAULT
 
@@ -220,6 +230,9 @@ def _report(error: Exception) -> int:
     if status is not None:
         _complain(str(error))
         return status
+    if isinstance(error, OSError) and error.errno in _FULL:
+        _complain(f"{error.filename or 'the output'}: {error.strerror}. Make room, and run it again.")
+        return ExitStatus.USAGE
     what = f"{type(error).__name__}: {' '.join(str(error).split())}"
     _complain(
         f"a fault of cmo itself: {what} - please report it, with what `{DEBUG_VARIABLE}=1 cmo ...` prints."

@@ -18,7 +18,6 @@ from cmo_stack import topology
 from cmo_stack.exit_status import ExitStatus
 from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import Ports
-from cmo_stack.signals import unwinding
 from cmo_stack.stack import Stack, wait_until_scraped
 from cmo_stack.stack_options import (
     made,
@@ -77,7 +76,7 @@ def demo(*, profile: str, seed: int, quiet: bool, **options: Any) -> None:
         seed=seed,
         scrape_interval_seconds=_SCRAPE_INTERVAL_SECONDS,
     )
-    with unwinding(), _logs_kept_on_failure(directory, tell):
+    with _logs_kept_on_failure(directory, tell):
         tell("Starting the stack:")
         started = time.time()
         with Stack(settings, lambda line: tell(f"  {line}")):

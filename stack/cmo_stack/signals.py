@@ -21,7 +21,8 @@ class EndedBySignal(SystemExit):
     """A signal asks us to end; the exit status is the shells' convention, 128 and the signal's number."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
+        self.status = 128 + number
+        super().__init__(self.status)
         self.signal = signal.Signals(number)
 
 

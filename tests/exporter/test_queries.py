@@ -95,6 +95,13 @@ def test_leaving_does_not_turn_a_failure_into_a_cancellation(exporter: Exporter)
     assert count(exporter, "cmo_queries_total", scenario="live", outcome="timeout") == 1
 
 
+def test_what_is_said_after_the_user_has_left_changes_nothing(exporter: Exporter) -> None:
+    with exporter.query() as query:
+        query.client_left()
+        query.rejected()
+    assert count(exporter, "cmo_queries_total", scenario="live", outcome="cancelled") == 1
+
+
 def test_a_query_that_asked_no_cache_is_a_bypass(exporter: Exporter) -> None:
     with exporter.query():
         pass

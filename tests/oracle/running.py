@@ -126,22 +126,28 @@ class RunningService:
         trail: dict[str, Any] = (await self.ask(question, **more)).json()["trail"]
         return trail
 
+    async def scrape(self) -> Samples:
+        """What ``/metrics`` shows now."""
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            text = (await client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).text
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    async def in_progress(self) -> float:
+        """How many queries are under way, of any scenario."""
+        samples = await self.scrape()
+        return sum(value for (name, _), value in samples.items() if name == "cmo_queries_in_progress")
+
     async def samples(self) -> Samples:
         """What ``/metrics`` shows once no query is under way: counters move after the last byte."""
-        found: Samples = {}
+        await until(self._at_rest)
+        return await self.scrape()
 
-        async def settled() -> bool:
-            async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-                text = (await client.get(f"http://127.0.0.1:{self.metrics_port}/metrics")).text
-            found.clear()
-            for family in text_string_to_metric_families(text):
-                for sample in family.samples:
-                    found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
-            progress = [value for (name, _), value in found.items() if name == "cmo_queries_in_progress"]
-            return bool(progress) and not any(progress)
-
-        await until(settled)
-        return found
+    async def _at_rest(self) -> bool:
+        return await self.in_progress() == 0
 
     async def value(self, name: str, **labels: str) -> float:
         """One sample."""

@@ -322,6 +322,19 @@ async def test_a_body_that_no_question_needs_is_refused(service: RunningService,
     assert await service.value("cmo_queries_total", **rejected) == before + 1
 
 
+async def test_who_leaves_in_the_middle_of_the_question_has_left(service: RunningService) -> None:
+    cancelled = {"scenario": "live", "outcome": "cancelled"}
+    before = await service.value("cmo_queries_total", **cancelled)
+    _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    head = (
+        "POST /query HTTP/1.1\r\nHost: cmo\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    writer.write(head.encode())
+    await until(service.in_progress)
+    writer.close()
+    assert await service.value("cmo_queries_total", **cancelled) == before + 1
+
+
 async def test_other_requests_are_no_queries(service: RunningService) -> None:
     before = {key: value for key, value in (await service.samples()).items() if key[0] == "cmo_queries_total"}
     async with service.client() as client:

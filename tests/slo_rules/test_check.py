@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from cmo_slo import cli_check
 from cmo_slo.cli_check import check
 from cmo_slo.exit_status import ExitStatus, message_of_error, run_command, status_of_error
 from cmo_slo.manifest import ManifestError
@@ -263,6 +265,12 @@ def test_a_standard_output_that_takes_nothing_is_no_fault_of_ours(manifest: Path
             )  # fmt: skip
         assert "standard output" in done.stderr
         assert done.returncode == ExitStatus.USAGE, redirection
+
+
+def test_a_standard_error_that_takes_nothing_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    with io.TextIOWrapper(Path("/dev/full").open("wb", buffering=0), write_through=True) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        cli_check._tell("waiting up to 8 s ...")
 
 
 @pytest.mark.parametrize(

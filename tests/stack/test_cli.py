@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +16,6 @@ from cmo_slo.objectives import ObjectivesError
 from cmo_stack import cli
 from cmo_stack.exit_status import ExitStatus
 from cmo_stack.servers import ServerMissingError
-from cmo_stack.signals import EndedBySignal
 
 CMO = Path(sys.executable).with_name("cmo")
 
@@ -92,8 +93,8 @@ def test_wrong_usage_is_never_a_verdict(arguments: list[str], capsys: pytest.Cap
         (ObjectivesError(()), ExitStatus.USAGE),
         (KeyboardInterrupt(), ExitStatus.INTERRUPTED),
         (BrokenPipeError(), ExitStatus.BROKEN_PIPE),
-        (EndedBySignal(15), 143),
         (SystemExit(1), ExitStatus.FAULT),
+        (OSError(errno.ENOSPC, "No space left on device"), ExitStatus.USAGE),
         (SystemExit(2), ExitStatus.FAULT),
         (SystemExit(0), ExitStatus.COMPLIANT),
         (ValueError("a\nb"), ExitStatus.FAULT),
@@ -196,6 +197,23 @@ def test_what_cannot_be_said_is_no_verdict(words: str, tmp_path: Path) -> None:
             stderr=full,
         ).returncode
     assert status == ExitStatus.USAGE
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "ended by SIGTERM")]
+)
+def test_a_signal_unwinds_what_a_command_has_begun(number: signal.Signals, said: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from cmo_stack import cli\n"
+        "def command(_):\n"
+        f"    try:\n        os.kill(os.getpid(), {number:d}); signal.pause()\n"
+        "    finally:\n        print('unwound')\n"
+        "cli._invoke = command\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "unwound\n", f"cmo: {said}\n")
 
 
 def test_a_closed_standard_output_is_no_fault(tmp_path: Path) -> None:
