@@ -182,9 +182,12 @@ def _command(users: int) -> list[str]:
 
 
 def _environment(plan_path: Path) -> dict[str, str]:
-    """Our environment without what would change Locust's settings: its variables, and files at home."""
+    """Our environment without what would change Locust's settings: its variables, and files at home.
+
+    Its log is not buffered, so that it is whole when Locust is killed, and a full disk is met while it runs.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}
-    home = {"HOME": str(plan_path.parent), "PYTHONUSERBASE": site.getuserbase()}
+    home = {"HOME": str(plan_path.parent), "PYTHONUSERBASE": site.getuserbase(), "PYTHONUNBUFFERED": "1"}
     return {**kept, **home, PLAN_PATH_VARIABLE: str(plan_path)}
 
 

@@ -16,7 +16,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -176,7 +176,6 @@ def run(arguments: Sequence[str]) -> int:
         _complain("interrupted")
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        _silence_standard_output()
         return ExitStatus.BROKEN_PIPE
     except click.ClickException as error:
         with _best_effort():
@@ -200,6 +199,8 @@ def main() -> NoReturn:
     except EndedBySignal as request:
         _complain("interrupted" if request.signal is signal.SIGINT else f"ended by {request.signal.name}")
         status = request.status
+    for stream in (sys.stdout, sys.stderr):
+        _let_go(stream)
     sys.exit(status)
 
 
@@ -250,9 +251,14 @@ def _best_effort() -> contextlib.AbstractContextManager[None]:
     return contextlib.suppress(OSError)
 
 
-def _silence_standard_output() -> None:
-    """Keep the interpreter from complaining about a reader who has left when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _let_go(stream: TextIO | None) -> None:
+    """Drop what nobody takes, a reader who has left or a full disk: else the interpreter ends with 120."""
+    if stream is None:  # it was closed before we began
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -14,16 +14,17 @@ from typing import Any
 import click
 import pytest
 from cmo_slo import cli_check
-from cmo_slo.cli_check import check
-from cmo_slo.exit_status import ExitStatus, message_of_error, run_command, status_of_error
+from cmo_slo.exit_status import ExitStatus, status_of_error
 from cmo_slo.manifest import ManifestError
 from cmo_slo.objectives import ObjectivesError
 from cmo_slo.prometheus import DataSourceError
+from cmo_stack import cli
 from cmo_stack.process import free_port
 
 from .exposition import Answers
 
 ROOT = Path(__file__).resolve().parents[2]
+CMO = str(Path(sys.executable).with_name("cmo"))
 Captured = pytest.CaptureFixture[str]
 
 
@@ -51,7 +52,7 @@ def manifest(tmp_path: Path) -> Path:
 
 def run(captured: Captured, *arguments: object) -> tuple[int, str, str]:
     captured.readouterr()
-    status = run_command(check, [str(argument) for argument in arguments], prog_name="cmo check")
+    status = cli.run(["check", *map(str, arguments)])
     out, err = captured.readouterr()
     assert "Traceback" not in out + err
     return status, out, err
@@ -127,7 +128,7 @@ def test_no_data_source_is_status_4(manifest: Path, capsys: Captured) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     status, out, err = run(capsys, "--run", manifest, "--prometheus-url", address)
     assert (status, out) == (ExitStatus.DATA_SOURCE, "")
-    assert f"Error: No connection to {address}: connection refused" in err
+    assert f"No connection to {address}: connection refused" in err
 
 
 def test_the_address_can_come_from_the_environment(
@@ -254,11 +255,9 @@ def test_a_report_that_may_not_be_written_stays_and_is_told(
 
 
 def test_a_standard_output_that_takes_nothing_is_no_fault_of_ours(manifest: Path) -> None:
-    program = "import sys; from cmo_slo.cli_check import check; from cmo_slo.exit_status import run_command; "
-    program += "sys.exit(run_command(check, sys.argv[1:]))"
     for redirection in (">/dev/full", ">&-"):
         with EMPTY.serve() as url:
-            command = ["bash", "-c", f'"$@" {redirection}', "bash", sys.executable, "-c", program]
+            command = ["bash", "-c", f'"$@" {redirection}', "bash", CMO, "check"]
             done = subprocess.run(
                 [*command, "--run", str(manifest), "--prometheus-url", url],
                 capture_output=True, text=True, timeout=120,
@@ -286,28 +285,8 @@ def test_a_standard_error_that_takes_nothing_is_no_reason_to_fail(monkeypatch: p
     ],
     ids=repr,
 )
-def test_every_error_has_its_status(error: Exception, expected: ExitStatus, capsys: Captured) -> None:
+def test_every_error_has_its_status(error: Exception, expected: ExitStatus) -> None:
     assert status_of_error(error) is expected
-
-    @click.command()
-    def fails() -> None:
-        raise error
-
-    assert run_command(fails, []) == expected
-    err = capsys.readouterr().err
-    assert err == f"Error: {message_of_error(error)}\n"
-    if expected is ExitStatus.FAULT:
-        assert "A fault of our own" in err
-        assert len(err.splitlines()) == 1
-
-
-def test_an_interruption_is_no_verdict(capsys: Captured) -> None:
-    @click.command()
-    def stopped() -> None:
-        raise KeyboardInterrupt
-
-    assert run_command(stopped, []) == ExitStatus.FAULT
-    assert "nothing was judged" in capsys.readouterr().err
 
 
 def test_help_has_examples_and_exit_statuses(capsys: Captured) -> None:
@@ -318,10 +297,8 @@ def test_help_has_examples_and_exit_statuses(capsys: Captured) -> None:
 
 
 def test_nothing_but_the_result_goes_to_standard_output_of_a_real_process(manifest: Path) -> None:
-    program = "import sys; from cmo_slo.cli_check import check; from cmo_slo.exit_status import run_command; "
-    program += "sys.exit(run_command(check, sys.argv[1:]))"
     with EMPTY.serve() as url:
-        command = [sys.executable, "-c", program, "--run", str(manifest), "--prometheus-url", url]
+        command = [CMO, "check", "--run", str(manifest), "--prometheus-url", url]
         done: Any = subprocess.run(
             [*command, "--format", "json"], capture_output=True, text=True, timeout=120
         )

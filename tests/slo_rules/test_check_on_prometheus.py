@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cmo_slo.cli_check import check
-from cmo_slo.exit_status import run_command
+from cmo_stack import cli
 
 from .exposition import Answers, Drive, Running, Service, prometheus, until
 
@@ -29,7 +28,7 @@ Captured = pytest.CaptureFixture[str]
 
 def run(arguments: list[str], captured: Captured) -> tuple[int, str, str]:
     captured.readouterr()
-    status = run_command(check, arguments, prog_name="cmo check")
+    status = cli.run(["check", *arguments])
     out, err = captured.readouterr()
     assert "Traceback" not in out + err
     return status, out, err

@@ -105,7 +105,6 @@ def test_wrong_usage_is_never_a_verdict(arguments: list[str], capsys: pytest.Cap
 def test_every_end_has_its_status(
     failing: type[Exception], error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_silence_standard_output", lambda: None)
     monkeypatch.setattr(failing, "error", error, raising=False)
     assert cli.run(["failing"]) == status
 
