@@ -377,7 +377,7 @@ def _scenario_facts(report: Report, count: ScenarioCount) -> list[str]:
         if calls:
             shares.append(f"{component} {outcomes.get('success', 0)} of {calls} calls succeeded")
     fallbacks = sum(entry["count"] for entry in counts["fallbacks"])
-    return [*shares, f"{fallbacks} fallbacks"]
+    return [*shares, f"fallbacks {fallbacks}"]
 
 
 def _listed(events: dict[str, int]) -> str:
