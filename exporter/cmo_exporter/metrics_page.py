@@ -21,9 +21,8 @@ _HEAD: Final = f"""# Metrics
 
 <!-- Written by `python -m cmo_exporter.metrics_page docs/metrics.md` from the catalogue; do not edit. -->
 
-Every metric that the exporter serves. What the words success, outcome, active user and scenario mean is
-decided in the design; names and label values are declared in `exporter/cmo_exporter/catalogue.py`, from which
-this page is written.
+Every metric that the exporter serves. Names and label values are declared in
+`exporter/cmo_exporter/catalogue.py`, from which this page is written.
 
 - Label values come from closed lists. Anything else is recorded as `{OTHER}` (HTTP methods: `_OTHER`) and
   counted in `cmo_series_dropped_total`.

@@ -29,16 +29,17 @@ class _WrongInputError(click.ClickException):
     exit_code = ObjectivesError.exit_status
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  cmo rules build                               every shipped file, and the schema of objectives
+  cmo rules build my.yml --output -             one's own objectives, to standard output
+  cmo rules build cmo-015 --scrape-interval 5s  for another scrape interval
+  cmo rules check                               fresh, valid, reachable, known metrics
+"""
+)
 def rules() -> None:
-    r"""Compile objectives to Prometheus rules, and check the compiled ones.
-
-    \b
-    cmo rules build                               every shipped file, and the schema of objectives
-    cmo rules build my.yml --output -             one's own objectives, to standard output
-    cmo rules build cmo-015 --scrape-interval 5s  for another scrape interval
-    cmo rules check                               fresh, valid, reachable, known metrics
-    """
+    """Compile objectives to Prometheus rules, and check the compiled ones."""
 
 
 @rules.command()

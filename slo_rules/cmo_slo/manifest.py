@@ -72,7 +72,9 @@ def load_manifest(path: Path) -> Run:
             "the directory that holds it."
         ) from error
     except ValueError as error:
-        raise ManifestError(f"{file}: is not JSON: {error}.") from error
+        raise ManifestError(
+            f"{file}: is not JSON: {error}. --run takes the manifest.json that a load test has written."
+        ) from error
     except RecursionError as error:
         raise ManifestError(f"{file}: is no manifest: it is nested too deeply to be read.") from error
     return _run(_Fields(str(file), "", document))

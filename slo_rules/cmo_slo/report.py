@@ -358,7 +358,8 @@ def _facts(report: Report) -> str:
             lines += _wrap(f"{count.scenario.name}: {'; '.join(_scenario_facts(report, count))}.", "    ")
     lines += [line for unit in _latency_units(report) for line in _wrap(unit, "    ")]
     whole = count_run(report.verdict.counts, RUN_SERIES)
-    lines += _wrap(f"whole run: {'; '.join(_run_facts(whole))}.", "    ") if whole else []
+    whole_title = "the scenarios asked for" if report.verdict.partial else "whole run"
+    lines += _wrap(f"{whole_title}: {'; '.join(_run_facts(whole))}.", "    ") if whole else []
     return "\n".join(["Beside the verdict (not judged)", *lines]) if lines else ""
 
 

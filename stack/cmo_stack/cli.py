@@ -88,9 +88,7 @@ COMMANDS: Final = {
         LazyCommand(
             "loadtest", "cmo_loadtest.cli", "Drive the load-test scenarios against a service.", ("loadtest",)
         ),
-        LazyCommand(
-            "check", "cmo_slo.cli_check", "Judge a run or a window against the objectives.", ("slo",)
-        ),
+        LazyCommand("check", "cmo_slo.cli_check", "Judge a run against the objectives.", ("slo",)),
         LazyCommand(
             "rules", "cmo_slo.cli_rules", "Compile objectives into Prometheus rules, or check them.", ("slo",)
         ),

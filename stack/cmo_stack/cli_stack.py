@@ -11,7 +11,7 @@ import click
 from cmo_stack import detached, topology
 from cmo_stack.exit_status import ExitStatus
 from cmo_stack.health import LOOPBACK
-from cmo_stack.ports import Ports
+from cmo_stack.ports import DEFAULT_PORTS, Ports
 from cmo_stack.stack import wait_until_scraped
 from cmo_stack.stack_options import (
     made,
@@ -60,14 +60,15 @@ def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool
     """Start the stack, print its addresses, and leave it running. Well-known ports are taken where free."""
     tell = teller(quiet=quiet)
     home = _home()
+    wanted = wanted_ports(options)
     if home.running():
-        click.echo(
-            "The stack is already running. `cmo stack status` shows it, `cmo stack down` stops it.", err=True
-        )
-        _show_addresses(home)
+        _show_running(home)
         return
+    ports = Ports.choose(wanted, prefer_defaults=True)
+    for name, port in ports.unusual(wanted).items():
+        tell(f"Port {getattr(DEFAULT_PORTS, name)} is busy: the {name} listens on {port}.")
     settings = topology.Settings(
-        ports=Ports.choose(wanted_ports(options), prefer_defaults=True),
+        ports=ports,
         directory=home.directory,
         index_directory=state_directory() / "index",
         profile=profile,
@@ -126,14 +127,25 @@ def _health(state: detached.State) -> list[dict[str, Any]]:
 
 def _table(state: detached.State | None, parts: list[dict[str, Any]]) -> str:
     if state is None:
-        return "No stack is running. Start one with `cmo stack up`."
-    lines = [f"The stack is {state.phase} (profile {state.profile})."]
+        return f"No stack is running in {_home().directory}. Start one with `cmo stack up`."
+    lines = [f"The stack is {state.phase} ({_settings_of(state)})."]
     for part in parts:
         health = "serves" if part["serves"] else "DOWN"
         lines.append(f"  {part['name']:<13} {health:<7} {part['address']}  ({part['version']})")
     if not all(part["serves"] for part in parts):
         lines.append(f"Logs: {_home().log.parent}")
     return "\n".join(lines)
+
+
+def _show_running(home: detached.Home) -> None:
+    state = home.state
+    how = "" if state is None else f" ({_settings_of(state)})"
+    click.echo(f"A stack is already running{how}, and stays as it is. `cmo stack down` stops it.", err=True)
+    _show_addresses(home)
+
+
+def _settings_of(state: detached.State) -> str:
+    return f"profile {state.profile}, scraped every {state.scrape_interval_seconds} s"
 
 
 def _show_addresses(home: detached.Home) -> None:

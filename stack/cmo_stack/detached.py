@@ -64,6 +64,7 @@ class State:
     started: int
     ports: Ports
     profile: str
+    scrape_interval_seconds: int
     parts: tuple[RunningPart, ...] = ()
     message: str = ""
     exit_status: int = 0
@@ -196,7 +197,12 @@ def supervise(settings: Settings, home: Home) -> int:
         if not free:
             return _ANOTHER_IS_RUNNING
         state = State(
-            "starting", os.getpid(), process_started(os.getpid()) or 0, settings.ports, settings.profile
+            phase="starting",
+            pid=os.getpid(),
+            started=process_started(os.getpid()) or 0,
+            ports=settings.ports,
+            profile=settings.profile,
+            scrape_interval_seconds=settings.scrape_interval_seconds,
         )
         home.write(state)
         try:

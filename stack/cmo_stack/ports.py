@@ -62,6 +62,14 @@ class Ports:
                     chosen[name] = held.enter_context(_free(preferred))
             return cls(**chosen)
 
+    def unusual(self, wanted: Mapping[str, int | None]) -> dict[str, int]:
+        """Ports that are not the well-known ones although nobody has asked for others, by part."""
+        return {
+            name: port
+            for name in self.names()
+            if (port := getattr(self, name)) != getattr(DEFAULT_PORTS, name) and wanted.get(name) is None
+        }
+
 
 DEFAULT_PORTS: Final = Ports()
 

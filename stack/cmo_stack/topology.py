@@ -186,6 +186,7 @@ def _alertmanager(settings: Settings) -> Part:
         f"--config.file={rendered}",
         f"--storage.path={settings.directory / 'alertmanager'}",
         f"--web.listen-address={LOOPBACK}:{port}",
+        f"--web.external-url=http://{LOOPBACK}:{port}",  # for the links in a page
         "--cluster.listen-address=",  # one of its kind: no gossip port
     )
     return Part(
@@ -214,6 +215,7 @@ def _prometheus(settings: Settings) -> Part:
         f"--config.file={rendered}",
         f"--storage.tsdb.path={settings.directory / 'prometheus'}",
         f"--web.listen-address={LOOPBACK}:{port}",
+        f"--web.external-url=http://{LOOPBACK}:{port}",  # for the links in a page
     )
     return Part(
         name="prometheus",

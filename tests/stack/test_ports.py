@@ -44,6 +44,11 @@ def test_a_busy_default_gives_way(busy_port: int, monkeypatch: pytest.MonkeyPatc
     assert Ports.choose({}, prefer_defaults=True).redis != busy_port
 
 
+def test_a_port_is_unusual_when_nobody_has_asked_for_it() -> None:
+    ports = Ports(redis=1234, prometheus=5678)
+    assert ports.unusual({"redis": 1234, "pager": None}) == {"prometheus": 5678}
+
+
 def test_two_parts_cannot_have_one_port() -> None:
     port = free_port()
     with pytest.raises(PortError, match=f"Port {port} is asked for by redis and by pager"):

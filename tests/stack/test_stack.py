@@ -119,7 +119,7 @@ def _status_shows_every_part_serving(folder: Path) -> None:
 def _a_second_up_says_so_and_changes_nothing(folder: Path, before: detached.State) -> None:
     done = _cmo(folder, "stack", "up")
     assert done.returncode == 0
-    assert "already running" in done.stderr
+    assert "already running (profile healthy, scraped every 1 s)" in done.stderr
     assert f"http://127.0.0.1:{before.ports.prometheus}" in done.stdout
     assert _state(folder) == before
 
