@@ -70,7 +70,9 @@ def prepare(checkout: Checkout) -> None:
     interpreter = f"{sys.executable} {sys.version}"
     pins = fingerprint(interpreter, str(checkout.root), checkout.pins)
     if not (stamped(checkout.venv / "pins.stamp", pins) and checkout.python.exists()):
-        _install_pins(checkout)
+        with announced(f"Making .venv and installing the pinned Python packages with {_installer()}"):
+            _make_venv(checkout)
+            install_pins(checkout)
         write_stamp(checkout.venv / "pins.stamp", pins)
     project = fingerprint(pins, checkout.root / "pyproject.toml")
     if not stamped(checkout.venv / "project.stamp", project):
@@ -124,23 +126,33 @@ def pip_configuration(environment: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
-def _install_pins(checkout: Checkout) -> None:
+def install_pins(checkout: Checkout) -> None:
+    """Install what the pins name, and nothing else.
+
+    The pins are complete, so nothing is left to resolve, and nothing is: given the choice, pip prefers a
+    release newer than the pin where a package is asked for with an extra, and refuses it for want of a hash.
+
+    Raises:
+        SetupError: a package cannot be had, or does not have its hash.
+    """
+    _install(checkout, "--no-deps", "--require-hashes", "--requirement", str(checkout.pins))
+
+
+def _installer() -> str:
+    return "uv" if shutil.which("uv") else "pip (a minute or so; uv takes seconds)"
+
+
+def _make_venv(checkout: Checkout) -> None:
     """Make the environment afresh: one that was interrupted or had other pins is not worth mending."""
     if checkout.venv.exists():
         shutil.rmtree(checkout.venv)
     if shutil.which("uv"):
-        with announced("Making .venv and installing the pinned Python packages with uv"):
-            run(
-                "Making .venv",
-                ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, str(checkout.venv)],
-            )
-            _install(checkout, "--require-hashes", "--requirement", str(checkout.pins))
-        return
-    with announced(
-        "Making .venv and installing the pinned Python packages with pip (a minute or so; uv takes seconds)"
-    ):
+        run(
+            "Making .venv",
+            ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, str(checkout.venv)],
+        )
+    else:
         _make_venv_with_pip(checkout)
-        _install(checkout, "--require-hashes", "--requirement", str(checkout.pins))
 
 
 def _install(checkout: Checkout, *arguments: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -229,6 +232,42 @@ def test_the_newer_release_may_be_missing_but_not_the_machines_own(
         server_packages._prepare_bundle(BOOKWORM, own, tmp_path, tmp_path / "work")
 
 
+def test_a_release_newer_than_a_pin_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a package is asked for with an extra, pip's resolver takes the newest one, which has no hash."""
+    index = tmp_path / "index"
+    index.mkdir()
+    pins = [
+        _make_wheel(index, "asking", "1.0", "Requires-Dist: asked[more]>=1.0"),
+        _make_wheel(index, "asked", "1.0", "Provides-Extra: more"),
+    ]
+    _make_wheel(index, "asked", "2.0", "Provides-Extra: more")
+    checkout = _checkout_that_can_install(tmp_path / "checkout")
+    checkout.pins.write_text("\n".join(pins))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+
+    python_environment.install_pins(checkout)
+
+    (site_packages,) = checkout.venv.glob("lib/python*/site-packages")
+    installed = {folder.name for folder in site_packages.glob("ask*.dist-info")}
+    assert installed == {"asking-1.0.dist-info", "asked-1.0.dist-info"}
+
+
+def test_a_package_that_is_not_what_was_pinned_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = _checkout_that_can_install(tmp_path / "checkout")
+    checkout.pins.write_text(_make_wheel(tmp_path, "asked", "1.0"))
+    _make_wheel(tmp_path, "asked", "1.0", "Summary: another content")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+
+    with pytest.raises(work.SetupError, match=r"(?i)hash"):
+        python_environment.install_pins(checkout)
+
+    assert not list(checkout.venv.glob("lib/python*/site-packages/asked*"))
+
+
 def test_an_old_python_is_told_which_one_to_take() -> None:
     complaint = _bootstrap_says("(3, 9, 2)", "lambda name: '/usr/bin/x' if name == 'python3.12' else None")
     assert "Python 3.11 or later is needed; this is 3.9.2" in complaint
@@ -246,6 +285,34 @@ def _bootstrap_says(version: str, which: str) -> str:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
+
+
+def _checkout_that_can_install(root: Path) -> python_environment.Checkout:
+    """An empty checkout with an environment; pip, if there is no uv, is the one that runs these tests."""
+    checkout = python_environment.Checkout(root)
+    checkout.pins.parent.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout.venv)], check=True)
+    (site_packages,) = checkout.venv.glob("lib/python*/site-packages")
+    (site_packages / "pip_of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
+    return checkout
+
+
+def _make_wheel(folder: Path, name: str, version: str, *metadata: str) -> str:
+    """Make a wheel, and return the line that pins it."""
+    about = f"{name}-{version}.dist-info"
+    contents = {
+        f"{name}.py": "",
+        f"{about}/METADATA": "\n".join(
+            ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *metadata]
+        ),
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{file},,\n" for file in [*contents, f"{about}/RECORD"])
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file, content in {**contents, f"{about}/RECORD": record}.items():
+            archive.writestr(file, content)
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
 
 
 def _make_package(folder: Path, name: str, postinst: str = "") -> Path:
