@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 import shutil
 import subprocess
 import sys
@@ -178,21 +179,19 @@ def test_a_stamp_holds_only_for_its_inputs(tmp_path: Path) -> None:
     assert [path.name for path in stamp.parent.iterdir()] == ["stamp"]
 
 
-def test_one_waits_for_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_waits_for_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = []
-    waiting = threading.Event()
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    monkeypatch.setattr(work, "say", said.put)
 
     def second() -> None:
-        waiting.set()
         with work.exclusive(tmp_path / "lock"):
             order.append("second")
 
     other = threading.Thread(target=second)
     with work.exclusive(tmp_path / "lock"):
         other.start()
-        waiting.wait()
-        while "another set-up is running" not in capsys.readouterr().err:
-            assert other.is_alive()
+        assert "another set-up is running" in said.get(timeout=60)
         order.append("first")
     other.join()
     assert order == ["first", "second"]
