@@ -10,9 +10,8 @@ from cmo_stack import servers
 
 def pytest_configure() -> None:
     """Undo what the background of a shell does: Ctrl-C is ignored there, and by all that a test starts."""
-    for number, meaning in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, meaning)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -41,8 +41,8 @@ def current_query() -> Query | None:
 class Query:
     """One user question; a context manager that counts it when it begins and when it ends.
 
-    The first outcome that the service names is the one that counts. Left without an outcome, the query is
-    an error. No method raises.
+    The first outcome that the service names while the user is there is the one that counts. Left without
+    an outcome, the query is an error. No method raises.
     """
 
     __slots__ = (

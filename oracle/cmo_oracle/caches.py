@@ -110,8 +110,72 @@ class MemoryTier:
         """Nothing to let go of."""
 
 
+class _Database:
+    """A connection to an SQLite file, in a thread of its own so that no disk access stops the event loop.
+
+    An error closes it, and the next use opens it again.
+    """
+
+    def __init__(
+        self, path: Path, timeout_seconds: float, on_open: Callable[[sqlite3.Connection], None]
+    ) -> None:
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+        self._on_open = on_open
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache-l2")
+        self._connection: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        """Do something with the connection, off the event loop.
+
+        Raises:
+            CacheError: the file is damaged, locked or gone, or did not answer in time.
+        """
+        return await self._in_thread(lambda: self._guarded(work))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        with suppress(CacheError):
+            await self._in_thread(self._disconnect)
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except TimeoutError:
+            raise CacheError(f"{self._path} did not answer in {self._timeout_seconds:g} s") from None
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        try:
+            return work(self._connect())
+        except (sqlite3.Error, OSError) as error:
+            self._disconnect()
+            raise CacheError(f"{self._path}: {error}") from None
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=self._timeout_seconds / 2, isolation_level=None)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = NORMAL")
+                self._on_open(connection)
+            except sqlite3.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+
 class DiskTier:
-    """L2: an SQLite file, used from one thread of its own so that no disk access stops the event loop.
+    """L2: an SQLite file. Look-ups and writes have a connection each, so that none waits for the other.
 
     Oldest answers make room for new ones. A file that is damaged or locked is reported and left as it is.
     """
@@ -127,85 +191,38 @@ class DiskTier:
         timeout_seconds: float,
         on_eviction: Callable[[int], None],
     ) -> None:
-        self._path = directory / _FILE_NAME
+        path = directory / _FILE_NAME
         self._limit = entries
         self._ttl_seconds = ttl_seconds
-        self._timeout_seconds = timeout_seconds
         self._on_eviction = on_eviction
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache-l2")
-        self._connection: sqlite3.Connection | None = None
-        self._count = 0
+        self._look_ups = _Database(path, timeout_seconds, _make_table)
+        self._writes = _Database(path, timeout_seconds, self._count_entries)
+        self._count = 0  # belongs to the thread that writes
 
     async def get(self, key: str) -> str | None:
         """The answer under a key, or None."""
-        return await self._run(lambda: self._get(key))
+        return await self._look_ups.run(lambda connection: _find(connection, key))
 
     async def put(self, key: str, answer: str) -> None:
         """Keep an answer under a key."""
-        evicted = await self._run(lambda: self._put(key, answer))
+        evicted = await self._writes.run(lambda connection: self._put(connection, key, answer))
         if evicted:
             self._on_eviction(evicted)
 
     async def entries(self) -> int:
         """How many answers the file holds, expired ones that wait to be removed included."""
-        return await self._run(self._entries)
+        return await self._look_ups.run(_entries)
 
     async def close(self) -> None:
         """Close the file."""
-        with suppress(CacheError):
-            await self._run(self._disconnect)
-        self._thread.shutdown(wait=False)
+        await asyncio.gather(self._look_ups.close(), self._writes.close())
 
-    async def _run(self, work: Callable[[], _Result]) -> _Result:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await loop.run_in_executor(self._thread, self._guarded, work)
-        except TimeoutError:
-            raise CacheError(f"{self._path} did not answer in {self._timeout_seconds:g} s") from None
+    def _count_entries(self, connection: sqlite3.Connection) -> None:
+        _make_table(connection)
+        self._count = _entries(connection)
 
-    def _guarded(self, work: Callable[[], _Result]) -> _Result:
-        try:
-            return work()
-        except (sqlite3.Error, OSError) as error:
-            self._disconnect()
-            raise CacheError(f"{self._path}: {error}") from None
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=self._timeout_seconds / 2, isolation_level=None)
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS answers "
-                    "(key TEXT PRIMARY KEY, answer TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
-                )
-                connection.execute("CREATE INDEX IF NOT EXISTS answers_by_age ON answers (expires)")
-                self._count = connection.execute("SELECT count(*) FROM answers").fetchone()[0]
-            except sqlite3.Error:
-                connection.close()
-                raise
-            self._connection = connection
-        return self._connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
-
-    def _get(self, key: str) -> str | None:
-        row = (
-            self._connect()
-            .execute("SELECT answer FROM answers WHERE key = ? AND expires > ?", (key, time.time()))
-            .fetchone()
-        )
-        return None if row is None else str(row[0])
-
-    def _put(self, key: str, answer: str) -> int:
-        connection, now = self._connect(), time.time()
+    def _put(self, connection: sqlite3.Connection, key: str, answer: str) -> int:
+        now = time.time()
         known = connection.execute("SELECT 1 FROM answers WHERE key = ?", (key,)).fetchone()
         connection.execute(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, answer, now + self._ttl_seconds)
@@ -225,9 +242,23 @@ class DiskTier:
         self._count -= evicted
         return evicted
 
-    def _entries(self) -> int:
-        self._connect()
-        return self._count
+
+def _make_table(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS answers "
+        "(key TEXT PRIMARY KEY, answer TEXT NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
+    )
+    connection.execute("CREATE INDEX IF NOT EXISTS answers_by_age ON answers (expires)")
+
+
+def _find(connection: sqlite3.Connection, key: str) -> str | None:
+    query = "SELECT answer FROM answers WHERE key = ? AND expires > ?"
+    row = connection.execute(query, (key, time.time())).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _entries(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
 
 class RedisTier:

@@ -178,14 +178,7 @@ def _cannot_write(output: Output, error: OSError) -> click.FileError:
 def _print(text: str) -> None:
     if sys.stdout is None:  # it was closed before we began
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    try:
-        click.echo(text, nl=False, color=True)
-    except BrokenPipeError:
-        raise
-    except OSError:
-        # What is still buffered would fail again when the interpreter ends, and change the exit status.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise
+    click.echo(text, nl=False, color=True)
 
 
 def _write_whole(file: Path, text: str, mode: int) -> None:

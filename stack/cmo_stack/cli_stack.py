@@ -78,6 +78,7 @@ def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool
     began = time.time()
     detached.start(settings, home, tell=lambda line: tell(f"started {line}"))
     _show_addresses(home)
+    tell("Stop it with `cmo stack down`.")
     if wait:
         tell(f"Waiting until Prometheus has scraped the service twice, every {scrape_interval} s ...")
         wait_until_scraped(settings, began, running=home.running)
@@ -86,7 +87,6 @@ def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool
     tell(
         f'Load and judge it with `cmo check --run "$({drive})" --prometheus-url http://{LOOPBACK}:{prometheus}`.'
     )
-    tell("Stop it with `cmo stack down`.")
 
 
 @stack.command()

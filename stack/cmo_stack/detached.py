@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "cmo.stack/v1"
 _POLL_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 60.0
+_UNKNOWN_SECONDS: Final = 10.0
 _ANOTHER_IS_RUNNING: Final = 75
 
 
@@ -153,19 +154,25 @@ def start(settings: Settings, home: Home, tell: Callable[[str], None]) -> State:
 
 
 def stop(home: Home) -> bool:
-    """Stop the running stack and wait until all of it is gone; False when none was running."""
+    """Stop the running stack and wait until all of it is gone; False when none was running.
+
+    Raises:
+        StackFailedError: a stack is running, and nothing readable says which process it is.
+    """
     if not home.running():
         return False
     asked: State | None = None
-    deadline = time.monotonic() + _STOP_SECONDS
+    began = time.monotonic()
     while home.running() or (asked is not None and _alive(asked)):
         state = asked or home.state
         if state is not None and _alive(state):
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + _STOP_SECONDS:
                 _signal(state, signal.SIGKILL)
             elif asked is None:
                 _signal(state, signal.SIGTERM)
             asked = state
+        elif asked is None and time.monotonic() > began + _UNKNOWN_SECONDS:
+            raise StackFailedError(_unknown(home))
         time.sleep(_POLL_SECONDS)
     return True
 
@@ -263,6 +270,13 @@ def _why_ended(status: int, home: Home) -> str:
     if status == _ANOTHER_IS_RUNNING:
         return "Another `cmo stack up` has just started a stack here. See `cmo stack status`."
     return f"The stack was stopped before it served (status {status}). See {home.log}."
+
+
+def _unknown(home: Home) -> str:
+    return (
+        f"A stack is running, and {home.directory / 'state.json'} does not say which process owns it: "
+        f"another release may have written it. End it with: pkill -f 'cmo_stack.detached.*{home.directory}'"
+    )
 
 
 @contextlib.contextmanager

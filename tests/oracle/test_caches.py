@@ -214,23 +214,25 @@ async def test_redis_that_dies_is_an_error_and_comes_back(redis_server: RedisSer
 
 
 @asynccontextmanager
-async def hanging_redis() -> AsyncIterator[str]:
-    """Something that takes connections and never says a word; its URL."""
+async def hanging_redis() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Something that takes connections and never says a word: its URL, and whether it has been asked."""
 
-    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
         await released.wait()
         writer.close()
 
-    released = asyncio.Event()
+    asked, released = asyncio.Event(), asyncio.Event()
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", asked
     released.set()
     server.close()
     await server.wait_closed()
 
 
 async def test_redis_that_hangs_is_an_error() -> None:
-    async with hanging_redis() as url:
+    async with hanging_redis() as (url, _):
         tier = redis_tier(url, timeout_seconds=0.1)
         with pytest.raises(CacheError):
             await tier.get("a")
@@ -280,15 +282,18 @@ async def test_keeping_passes_over_a_tier_that_fails(tmp_path: Path) -> None:
 
 async def test_a_tier_that_hangs_holds_nobody_up_and_leaves_nothing() -> None:
     memory = RestingTier(MemoryTier(1000, FOREVER, lambda _count: None), rest_seconds=0.0)
-    async with hanging_redis() as url:
+    async with hanging_redis() as (url, asked):
         hanging = RestingTier(redis_tier(url, timeout_seconds=FOREVER), rest_seconds=0.0)
         before = asyncio.all_tasks()
         for number in range(300):
             await keep([memory, hanging], str(number), ANSWER)
         assert await memory.get("299") == ANSWER
-        assert 0 < len(asyncio.all_tasks() - before) <= 100
+        writes = asyncio.all_tasks() - before
+        assert 0 < len(writes) <= 100
+        await asked.wait()
+        assert not any(write.done() for write in writes)
         await hanging.close()
-        assert asyncio.all_tasks() == before
+        assert all(write.cancelled() for write in writes)
 
 
 async def test_a_fault_of_our_own_while_nobody_waits_is_logged_without_the_answer(

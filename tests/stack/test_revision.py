@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 
 def git(folder: Path, *words: str) -> str:
+    # Git tells what it starts, a hook or `rebase --exec`, where its own repository is: that one is not ours.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     identity = {
         f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
     }
     done = subprocess.run(
         ["git", *words],
         cwd=folder,
-        env={**os.environ, **identity},
+        env={**ours, **identity, "GIT_CONFIG_GLOBAL": os.devnull},
         capture_output=True,
         text=True,
         check=True,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -185,6 +186,33 @@ def test_a_busy_port_is_wrong_usage_and_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "stack/state.json").exists()
 
 
+def test_a_stack_of_another_release_is_not_waited_for_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state file cannot be read, so nobody knows whom to ask; the message says how to end it."""
+    home = detached.Home(tmp_path / "stack")
+    home.directory.mkdir()
+    (home.directory / "state.json").write_text('{"schema": "cmo.stack/v1", "pid": 1}')
+    holds_the_lock = (
+        "import fcntl, signal, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); signal.pause()"
+    )
+    words = [sys.executable, "-c", holds_the_lock, str(home.lock), "cmo_stack.detached", str(home.directory)]
+    monkeypatch.setattr(detached, "_UNKNOWN_SECONDS", 0.1)
+    with subprocess.Popen(words) as other:
+        try:
+            while not home.running():
+                assert other.poll() is None
+            with pytest.raises(
+                detached.StackFailedError, match="another release may have written it"
+            ) as raised:
+                detached.stop(home)
+            pattern = str(raised.value).rpartition("pkill -f ")[2].strip("'")
+            assert re.search(pattern, " ".join(words))
+        finally:
+            other.kill()
+    assert not detached.stop(home)
+
+
 def test_a_reused_process_id_is_not_ours() -> None:
     started = detached.process_started(os.getpid())
     assert started is not None
@@ -192,6 +220,15 @@ def test_a_reused_process_id_is_not_ours() -> None:
     assert detached.process_started(2**22 + 1) is None
 
 
+@pytest.fixture
+def hanging_up_ends_a_child() -> Iterator[None]:
+    """What ``nohup`` has ignored is ignored by all that a test starts."""
+    meaning = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, meaning)
+
+
+@pytest.mark.usefixtures("hanging_up_ends_a_child")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_demo_that_is_ended_leaves_nothing(
     tmp_path: Path, number: signal.Signals, wait_until: Wait, alive: Alive
