@@ -24,7 +24,7 @@ from cmo_slo.fetch import Fetcher, Source
 from cmo_slo.judge import judge
 from cmo_slo.manifest import MANIFEST_NAME, load_manifest
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives, objectives_hash
-from cmo_slo.prometheus import Credentials, Prometheus
+from cmo_slo.prometheus import Credentials, Prometheus, split_address
 from cmo_slo.report import Report, as_json, as_text
 from cmo_slo.verdict import Options
 
@@ -250,8 +250,10 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{value!r} is no address; expected http://host:port or https://host:port.")
+    try:
+        split_address(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from error
     return value
 
 

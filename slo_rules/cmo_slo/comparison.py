@@ -6,6 +6,7 @@ Numbers are compared as fractions: exactly 95 % is not above 95 %.
 from __future__ import annotations
 
 import operator
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.model import Operator
@@ -24,6 +25,12 @@ COMPARE: Final[Mapping[Operator, Callable[[Fraction, Fraction], bool]]] = {
     Operator.BELOW: operator.lt,
     Operator.AT_MOST: operator.le,
 }
+
+
+def cut_off(value: float, decimals: int) -> str:
+    """A number cut off and not rounded: what is below a limit does not show as the limit."""
+    shown = f"{value:.{decimals + 6}f}"  # so much that 1.1, which is no float, stays 1.1
+    return str(Decimal(shown).quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR))
 
 
 def percent(value: Fraction) -> str:

@@ -11,6 +11,7 @@ Sampling Techniques, 3rd edition, 1977, chapter 9A),
 over the k blocks with n_i events, x_i of them good, divided by the variance p (1 - p) / n of independent
 events. Blocks are scrape intervals, and 2, 4, 8 … of them joined while at least 8 blocks are left; the
 largest design effect counts, because a cluster can be longer than a scrape interval. It is never below 1.
+In a single block no cluster can be seen, and all of it may be one: n events tell no more than one does.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ def _design_effect(good: Blocks, total: Blocks) -> float:
             for at in range(0, len(n), length)
         ]
         pairs = [pair for pair in pairs if pair[1] > 0]
+        if length == 1 and len(pairs) == 1:
+            good_events, events = pairs[0]
+            return events if 0 < good_events < events else effect
         if len(pairs) < 2 or (length > 1 and len(pairs) < _FEWEST_BLOCKS):
             return effect
         effect = max(effect, _effect_of(pairs))

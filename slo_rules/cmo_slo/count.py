@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cmo_exporter import catalogue
 
@@ -24,6 +24,7 @@ from cmo_slo.span import (
     Restart,
     Span,
     UncountableError,
+    fall,
     find_restarts,
     find_span,
     is_inside,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from cmo_slo.manifest import ScenarioRun
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
+
+_CACHE_RESULTS: Final = catalogue.QUERY_CACHE_RESULTS_TOTAL
 
 Blocks: TypeAlias = tuple[tuple[float, ...], ...]
 
@@ -144,9 +147,12 @@ def count_run(counts: Sequence[ScenarioCount], names: Sequence[str]) -> dict[str
     For reports, not for judging: what cannot be counted is left out.
     """
     found: dict[str, dict[LabelKey, float]] = {}
-    for spans in zip(*(count.spans for count in counts), strict=False):
+    by_target: dict[str, list[Span]] = {}
+    for span in sorted((span for count in counts for span in count.spans), key=_begin):
+        by_target.setdefault(span.target.name, []).append(span)
+    for spans in by_target.values():
         target, base, last = spans[0].target, spans[0].base, max(span.last.time for span in spans)
-        first = base.time if base else float("-inf")
+        first = _begin(spans[0])
         scrapes = tuple(scrape for scrape in target.scrapes if first < scrape.time <= last)
         fresh = frozenset[float]().union(*(span.fresh for span in spans))
         whole = Span(target, base, scrapes, fresh, last)
@@ -156,6 +162,10 @@ def count_run(counts: Sequence[ScenarioCount], names: Sequence[str]) -> dict[str
                 by_key = found.setdefault(name, {})
                 by_key[key] = by_key.get(key, 0.0) + sum(rises)
     return found
+
+
+def _begin(span: Span) -> float:
+    return span.base.time if span.base else float("-inf")
 
 
 def count_scenario(
@@ -241,8 +251,7 @@ def _rises(series: Series | None, span: Span) -> tuple[tuple[float, ...], list[s
             rises.append(0.0)
             continue
         if previous is not None and value < previous:
-            what = f"{series.name} fell from {previous:g} to {value:g}"
-            resets.append(Restart(span.target.name, scrape.time, scrape.time, whole=True, what=what))
+            resets.append(fall(span.target, series, previous, value, scrape.time))
             previous = None
         rises.append(value - (previous or 0.0))
         previous = value
@@ -303,7 +312,7 @@ def _total(count: ScenarioCount, name: str) -> float:
 
 
 def _disagreements(count: ScenarioCount) -> list[str]:
-    """Notice outcomes beyond the closed list, and a histogram that does not hold every question."""
+    """Notice outcomes and cache results beyond their closed lists, and what does not hold every question."""
     groups = {
         "success": ("success",),
         "failure": ("error", "timeout", "rejected"),
@@ -315,11 +324,22 @@ def _disagreements(count: ScenarioCount) -> list[str]:
             for group, outcomes in groups.items()
         }
         by_histogram = {group: count.events(DURATION_COUNT, {"outcome": (group,)}).count for group in groups}
+        cached = (
+            count.events(_CACHE_RESULTS.name, {"result": catalogue.QUERY_CACHE_RESULTS}).count
+            if _CACHE_RESULTS.name in count.rises
+            else None
+        )
     except UncountableError as error:
         return [str(error)]
     problems = []
-    if sum(by_counter.values()) != _total(count, catalogue.QUERIES.name):
+    finished = _total(count, catalogue.QUERIES.name)
+    if sum(by_counter.values()) != finished:
         problems.append("Some questions finished with an outcome that is in no list.")
+    if cached is not None and cached != finished:
+        problems.append(
+            f"{finished:g} questions finished, and {_CACHE_RESULTS.name} counts {cached:g} that were "
+            f"{', '.join(catalogue.QUERY_CACHE_RESULTS)}: each of them is one or another."
+        )
     problems += [
         f"{catalogue.QUERIES.name} counts {by_counter[group]:g} of {group}, {catalogue.QUERY_DURATION.name} "
         f"{by_histogram[group]:g}: one of them is wrong."

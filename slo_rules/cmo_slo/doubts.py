@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 
 from cmo_slo.samples import at_clock
-from cmo_slo.span import CLOCK_MARGIN_SECONDS, START_TIME_RESOLUTION_SECONDS, find_restarts
+from cmo_slo.span import CLOCK_MARGIN_SECONDS, START_TIME_RESOLUTION_SECONDS, find_falls, find_restarts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,9 +131,10 @@ def _run_restarts(
     end = run.end if whole or not ran else max(one.end for one in ran)
     found = [restart for count in counts.values() for restart in count.restarts]
     for target in targets:
+        told = find_restarts(target)
         found += [
             one
-            for one in find_restarts(target)
+            for one in (*told, *find_falls(target, told))
             if start - START_TIME_RESOLUTION_SECONDS < one.at <= end + START_TIME_RESOLUTION_SECONDS
         ]
     return tuple(dict.fromkeys(found))

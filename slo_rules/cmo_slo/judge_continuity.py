@@ -30,16 +30,16 @@ def judge_continuity(
 ) -> Unit:
     """Judge one scenario; ``ran`` are all that are judged, among which a restart finds its own.
 
-    Unlike any number, a restart is certain on doubtful data too: it FAILs.
+    Unlike any number, a restart is certain on doubtful data too: more than were promised FAIL.
     """
     scope = count.scenario.name
     series = (indicator.start_time, indicator.successes.metric)
     restarts = [one for one in doubts.restarts if one in count.restarts or _belongs(one, count, ran)]
-    if restarts:
+    if restarts and not COMPARE[objective.operator](Fraction(len(restarts)), exact(objective.target)):
         reason = " ".join(f"{one.what} on {one.target} at {at_clock(one.at)}." for one in restarts)
         return Unit(scope, Status.FAIL, reason, float(len(restarts)), series=series)
     unsure = [*doubts.problems, *count.problems]
-    if doubts.restarts and not count.spans:
+    if restarts or (doubts.restarts and not count.spans):
         unsure += restart_words(doubts.restarts)
     blind = [span.target.name for span in count.spans if not span.target.series.get(indicator.start_time)]
     if blind:
@@ -59,7 +59,7 @@ def judge_continuity(
 
 
 def _belongs(restart: Restart, count: ScenarioCount, ran: Iterable[ScenarioCount]) -> bool:
-    """Whether this is the last scenario that had begun when the process started anew."""
-    begun = [one.scenario for one in ran if one.scenario.start - START_TIME_RESOLUTION_SECONDS < restart.at]
-    latest = max(begun, key=lambda scenario: scenario.start, default=None)
-    return latest is not None and latest.name == count.scenario.name
+    """Whether this is the last scenario that had begun when the process started anew, or else the first."""
+    in_order = sorted((one.scenario for one in ran), key=lambda scenario: scenario.start)
+    begun = [one for one in in_order if one.start - START_TIME_RESOLUTION_SECONDS < restart.at]
+    return (begun[-1] if begun else in_order[0]).name == count.scenario.name

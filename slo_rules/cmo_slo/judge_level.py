@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from cmo_slo.comparison import COMPARE, amount, held_against
+from cmo_slo.comparison import COMPARE, amount, cut_off, held_against
 from cmo_slo.levels import held_level, memory_growth
 from cmo_slo.verdict import Status, Unit, exact
 
@@ -36,7 +36,7 @@ def judge_held(
         "offered": float(scenario.users),
     }
     value, series = held.at_least, (indicator.integral, indicator.clock)
-    shown = f"{value:.2f} users in the lowest of {held.intervals} intervals"
+    shown = f"{cut_off(value, 2)} users in the lowest of {held.intervals} intervals"
     if scenario.users < objective.target:
         status = Status.INCONCLUSIVE
         reason = f"Only {scenario.users} users were offered, of {objective.target:g} that are to be held."
@@ -48,14 +48,14 @@ def judge_held(
     elif held.highest > scenario.users * (1 + indicator.tolerance):
         status = Status.INCONCLUSIVE
         reason = (
-            f"{held.highest:.2f} users were counted and {scenario.users} offered: sessions of an earlier run "
-            "are still open, or one user is counted on several instances."
+            f"{cut_off(held.highest, 2)} users were counted and {scenario.users} offered: sessions of an "
+            "earlier run are still open, or one user is counted on several instances."
         )
     elif not compare(Fraction(held.at_least), needed):
         status = Status.INCONCLUSIVE
         reason = (
-            f"From {held.at_least:.2f} to {held.at_most:.2f} users were held: a user may be counted on "
-            f"several instances, so whether {objective.target:g} were there is not known."
+            f"From {cut_off(held.at_least, 2)} to {cut_off(held.at_most, 2)} users were held: a user may be "
+            f"counted on several instances, so whether {objective.target:g} were there is not known."
         )
     else:
         status, reason = _warned(options, objective, Fraction(held.at_least), shown)
@@ -86,7 +86,7 @@ def judge_growth(
         for growth in growths
         for worker in growth.base
     }
-    shown = f"{worst.bytes / 1e6:.1f} MB on {worst.target}"
+    shown = f"{cut_off(worst.bytes / 1e6, 1)} MB on {worst.target}"
     status, reason = held_against(options, objective, Fraction(worst.bytes), shown)
     series = (indicator.peak.metric, indicator.base.metric)
     return Unit(count.scenario.name, status, reason, worst.bytes, details=details, series=series)

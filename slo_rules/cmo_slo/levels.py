@@ -32,7 +32,8 @@ class Held:
     """The mean level in the lowest and the highest interval between scrapes, as bounds over all targets.
 
     One user may be counted on several targets, so the true level is between that of the busiest target
-    (``at_least``) and the sum of all (``at_most``); with one target they are equal.
+    (``at_least``) and the sum of all (``at_most``); with one target they are equal. The intervals of two
+    targets are not the same stretches of time: in one's lowest, the other may have had its highest.
     """
 
     at_least: float
@@ -64,10 +65,11 @@ def held_level(count: ScenarioCount, indicator: HeldLevelIndicator) -> Held:
     if not count.spans:
         raise UncountableError("There is no target to measure users on.")
     by_target = [_means(span.target, count.scenario, indicator) for span in count.spans]
+    highest = sum(max(means) for means in by_target)
     return Held(
         at_least=max(min(means) for means in by_target),
-        at_most=sum(min(means) for means in by_target),
-        highest=sum(max(means) for means in by_target),
+        at_most=min(highest - max(means) + min(means) for means in by_target),
+        highest=highest,
         intervals=min(len(means) for means in by_target),
     )
 

@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import requests
-from requests.auth import HTTPBasicAuth
+from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from cmo_slo.samples import Reading, Series
@@ -237,15 +237,39 @@ class Prometheus:
         )
 
 
-def _open(url: str, credentials: Credentials) -> tuple[str, requests.Session]:
-    """The address without credentials, so that no message shows them, and a session that has them."""
+def split_address(url: str) -> tuple[SplitResult, str, int | None]:
+    """The parts of Prometheus's address, its host and its port.
+
+    Raises:
+        ValueError: it is none. The message does not repeat it, because a password may be in it.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise DataSourceError(f"{url!r} is no address: {error}.") from error
+    except ValueError:
+        host, parts, port = None, SplitResult("", "", "", "", ""), None
     if parts.scheme not in ("http", "https") or not host:
-        raise DataSourceError(f"{url!r} is no address of Prometheus; expected http://host:port.")
+        raise ValueError("this is no address of Prometheus; expected http://host:port or https://host:port")
+    return parts, host, port
+
+
+class _BearerToken(AuthBase):
+    """A token as the session's own credentials: a mere header would give way to a ``.netrc``."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _open(url: str, credentials: Credentials) -> tuple[str, requests.Session]:
+    """The address without credentials, so that no message shows them, and a session that has them."""
+    try:
+        parts, host, port = split_address(url)
+    except ValueError as error:
+        raise DataSourceError(f"{error}.") from error
     session = requests.Session()
     session.headers["User-Agent"] = "cmo-check"
     username = unquote(parts.username) if parts.username else credentials.username
@@ -256,7 +280,7 @@ def _open(url: str, credentials: Credentials) -> tuple[str, requests.Session]:
             raise DataSourceError(
                 "CMO_PROMETHEUS_TOKEN holds characters that no token has, such as a line break."
             )
-        session.headers["Authorization"] = f"Bearer {credentials.token}"
+        session.auth = _BearerToken(credentials.token)
     elif username:
         # As bytes: requests would write text in Latin-1, and fails where that cannot hold it.
         session.auth = HTTPBasicAuth(username.encode(), (password or "").encode())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import catalogue
 
+from cmo_slo.comparison import cut_off
 from cmo_slo.confidence import METHOD
 from cmo_slo.count import count_run
 from cmo_slo.exit_status import status_of_outcome
@@ -158,7 +159,7 @@ def _provenance(report: Report, series: Sequence[str], counts: Iterable[Scenario
                 "t0": span.base.time if span.base else None,
                 "t1": span.last.time,
                 "confirmed_at": span.confirmed_at,
-                "samples": len(span.scrapes) + (span.base is not None),
+                "samples": span.samples,
                 "gaps": list(span.gaps),
             }
             for count in counts
@@ -253,7 +254,7 @@ def _headline(report: Report, paint: Callable[[str], str]) -> str:
         *_wrap(verdict.reason),
     ]
     if verdict.partial:
-        names = ", ".join(unit.scope for unit in verdict.results[0].units if unit.scope != OVERALL)
+        names = ", ".join(count.scenario.name for count in verdict.counts)
         lines += _wrap(f"Judged on {names} alone: no verdict on {objectives.requirement} as a whole.")
     return "\n".join(lines)
 
@@ -313,12 +314,11 @@ def _cell(result: Result, unit: Unit) -> str:
 def _value(result: Result, value: float) -> str:
     match result.objective.unit:
         case "ratio":
-            # Cut off, not rounded: 94.996 % must not show as the 95 % that it misses.
-            return f"{int(value * 1e4 + 1e-6) / 100:.2f} %"
+            return f"{cut_off(value * 100, 2)} %"
         case "bytes":
-            return f"{value / 1e6:.1f} MB"
+            return f"{cut_off(value / 1e6, 1)} MB"
         case "users":
-            return f"{value:.2f}"
+            return cut_off(value, 2)
         case _:
             return f"{value:g}"
 
@@ -424,7 +424,7 @@ def _basis(report: Report) -> str:
             since = at_clock(span.base.time) if span.base else "its birth"
             gaps = f", {len(span.gaps)} failed scrapes" if span.gaps else ""
             lines += _wrap(
-                f"{count.scenario.name}: {span.target.name}, {len(span.scrapes) + 1} samples, T0 {since} "
+                f"{count.scenario.name}: {span.target.name}, {span.samples} samples, T0 {since} "
                 f"to T1 {at_clock(span.last.time)}{gaps}",
                 "    ",
             )

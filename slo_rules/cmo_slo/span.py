@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cmo_slo.manifest import ScenarioRun
-    from cmo_slo.samples import LabelKey, Scrape, Target
+    from cmo_slo.samples import LabelKey, Scrape, Series, Target
 
 CLOCK_MARGIN_SECONDS: Final = 0.25
 """How far two clocks may differ. Scrapes so close to the start or the end of a scenario are not used."""
@@ -54,7 +54,10 @@ class UncountableError(Exception):
 
 @dataclass(frozen=True)
 class Restart:
-    """A process that was started anew, at ``at`` by its own account, as seen in the scrape at ``seen``."""
+    """A process that was started anew, as seen in the scrape at ``seen``.
+
+    ``at`` is when by its own account, if that lies between the two scrapes that tell the processes apart.
+    """
 
     target: str
     at: float
@@ -83,6 +86,11 @@ class Span:
         return self.scrapes[-1]
 
     @property
+    def samples(self) -> int:
+        """How many scrapes it is counted from."""
+        return len(self.scrapes) + (self.base is not None)
+
+    @property
     def gaps(self) -> tuple[float, ...]:
         """Times of scrapes between T0 and T1 that failed."""
         first = self.base.time if self.base else self.scrapes[0].time
@@ -102,13 +110,37 @@ def find_restarts(target: Target) -> tuple[Restart, ...]:
         found.append(
             Restart(
                 target=target.name,
-                at=max(starts, default=later.time),
+                at=_moment(max(starts, default=later.time), earlier, later),
                 seen=later.time,
                 whole=len(changed) == len(before),
                 what="A process started anew" if starts else "A process ended",
             )
         )
     return tuple(found)
+
+
+def _moment(told: float, earlier: Scrape, later: Scrape) -> float:
+    """When a process was started; a service whose clock is wrong cannot move that to before the run."""
+    known = earlier.time - START_TIME_RESOLUTION_SECONDS <= told <= later.time + START_TIME_RESOLUTION_SECONDS
+    return told if known else later.time
+
+
+def find_falls(target: Target, restarts: Sequence[Restart]) -> tuple[Restart, ...]:
+    """Every scrape in which a question counter had fallen that none of the known ``restarts`` explains."""
+    found: dict[float, Restart] = {}
+    known = {one.seen for one in restarts}
+    for name in QUERY_SERIES:
+        for series in target.select(name).values():
+            for (_, before), (time, after) in pairwise(sorted(series.points.items())):
+                if after < before and time not in known:
+                    found.setdefault(time, fall(target, series, before, after, time))
+    return tuple(found.values())
+
+
+def fall(target: Target, series: Series, before: float, after: float, time: float) -> Restart:
+    """A counter that has fallen: whatever the start times say, what it had counted is gone."""
+    what = f"{series.name} fell from {before:g} to {after:g}"
+    return Restart(target.name, time, time, whole=True, what=what)
 
 
 def is_inside(restart: Restart, scenario: ScenarioRun) -> bool:

@@ -80,9 +80,12 @@ EMPTY = Answers(
             ["--run", "MANIFEST", "--format", "json", "--format", "text"],
             "only one format can go to standard output",
         ),
-        (
-            ["--run", "MANIFEST", "--prometheus-url", "localhost:9090"],
-            "is no address; expected http://host:port",
+        *(
+            (
+                ["--run", "MANIFEST", "--prometheus-url", url],
+                "this is no address of Prometheus; expected http://host:port",
+            )
+            for url in ("localhost:9090", "http://", "http://x:port", "http://x:99999", "https://[::1")
         ),
         (["--run", "MANIFEST", "--selector", "{}"], "has no matcher of labels"),
         (

@@ -47,6 +47,13 @@ def test_independent_failures_have_a_design_effect_near_one() -> None:
     assert interval((good,), ((30.0,) * 60,)).design_effect < 2.5
 
 
+def test_one_block_shows_no_cluster_and_counts_as_one_event() -> None:
+    one = interval(((390.0,),), ((400.0,),))
+    assert one.design_effect == 400.0
+    assert one.straddles(0.95)
+    assert interval(((400.0,),), ((400.0,),)).design_effect == 1.0  # as with no failure in many blocks
+
+
 def test_many_short_spans_are_done_with() -> None:
     """Eight spans and more: joining blocks ends when none is longer."""
     spans: Blocks = ((3.0, 4.0, 5.0),) * 12

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter import catalogue
-from cmo_slo.count import ScenarioCount, count_scenario
+from cmo_slo.count import ScenarioCount, count_run, count_scenario
 from cmo_slo.indicators import Events, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.levels import held_level, memory_growth
 from cmo_slo.samples import Evidence, Series, find_targets
@@ -429,8 +429,7 @@ def test_a_series_that_a_restart_took_away_is_doubtful() -> None:
 
 
 def test_counts_that_are_no_whole_numbers_are_doubtful() -> None:
-    halves = points_changed("cmo_answers_total", lambda _time, value: value)
-    assert problems_of(World((load(),)), halves) == ""
+    assert problems_of(World((load(),)), points_changed(QUERIES, lambda _time, value: value)) == ""
     halves = points_changed(QUERIES, lambda _time, value: value + 0.5)
     assert "is no whole number" in problems_of(World((load(),)), halves)
 
@@ -506,3 +505,14 @@ def test_memory_of_a_process_started_after_t0_has_no_base() -> None:
         memory_growth(counts(world)[0][0], indicator)
     (growth,) = memory_growth(counts(World((load(),)))[0][0], indicator)
     assert growth.bytes == 50e6
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_what_a_whole_run_rose_by_does_not_depend_on_the_order_of_judging(*, reverse: bool) -> None:
+    """A counter without a scenario; here the clock of users, which rises by a second a second."""
+    found, _ = counts(four())
+    name = catalogue.ACTIVE_USER_CLOCK.name
+    (rise,) = count_run(found[::-1] if reverse else found, [name])[name].values()
+    spans = [span for count in found for span in count.spans]
+    first = min(span.base.time for span in spans if span.base)
+    assert rise == pytest.approx(max(span.last.time for span in spans) - first)

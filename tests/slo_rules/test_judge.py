@@ -9,29 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_slo.judge import judge
-from cmo_slo.objectives import find_objectives, load_objectives
-from cmo_slo.samples import Clock, Evidence, Series
-from cmo_slo.verdict import Options, Outcome, Status, Unit, Verdict
+from cmo_slo.objectives import find_objectives
+from cmo_slo.samples import Clock, Series
+from cmo_slo.verdict import Outcome, Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .judging import CMO_015, judged, unit
 from .scripted import EPOCH, SCENARIOS, World, edited, four, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cmo_slo.model import Objectives
-
-CMO_015 = load_objectives(find_objectives("cmo-015"))
-
-
-def judged(world: World, evidence: Evidence | None = None, **options: bool) -> Verdict:
-    return judge(CMO_015, world.run(), evidence or world.evidence(), options=Options(**options))
-
-
-def unit(verdict: Verdict, objective: str, scope: str = "academic_research") -> Unit:
-    result = next(one for one in verdict.results if one.objective.name == objective)
-    return next(one for one in result.units if one.scope == scope)
 
 
 def with_first(**changes: Any) -> World:

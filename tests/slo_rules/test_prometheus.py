@@ -94,10 +94,13 @@ def test_nobody_listening() -> None:
         client.now()
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:9090", "ftp://x", "http://", "http://x:port"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:9090", "ftp://x", "http://", "http://x:port", "https://[::1", "http://me:pass/word@x"]
+)
 def test_an_address_that_is_none(url: str) -> None:
-    with pytest.raises(DataSourceError, match="no address"):
+    with pytest.raises(DataSourceError, match="no address") as raised:
         Prometheus(url)
+    assert "pass" not in str(raised.value)
 
 
 def seen_authorization(url_user: str, credentials: Credentials) -> str | None:
@@ -122,6 +125,14 @@ def test_credentials(tmp_path: Path) -> None:
     assert Credentials.from_environment({"CMO_PROMETHEUS_TOKEN": "secret"}).token == "secret"
     with pytest.raises(DataSourceError, match="CMO_PROMETHEUS_PASSWORD_FILE names"):
         Credentials.from_environment({"CMO_PROMETHEUS_PASSWORD_FILE": str(tmp_path / "none")})
+
+
+def test_a_token_does_not_give_way_to_a_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "netrc"
+    file.write_text("machine 127.0.0.1 login me password other\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    assert seen_authorization("", Credentials(token="secret")) == "Bearer secret"
 
 
 def samples(*values: list[Any]) -> str:

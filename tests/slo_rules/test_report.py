@@ -169,3 +169,24 @@ def test_a_series_without_its_labels_is_no_fault_of_ours(name: str, label: str) 
     document = as_json(report(four(), bare))
     jsonschema.validate(document, SCHEMA)
     assert document["verdict"] == "INCONCLUSIVE"
+
+
+def test_a_limit_that_is_missed_by_little_does_not_show_as_reached() -> None:
+    loads = (load(start=60.0, held_users=49.4999), *four().loads[1:])
+    missed = as_text(report(replace(four(), loads=loads)))
+    assert "FAIL 49.49" in missed
+    assert "49.49 users in the lowest of" in missed
+    loads = (load(start=60.0, peak_bytes=599.99e6), *four().loads[1:])
+    assert "WARN 99.9 MB" in as_text(report(replace(four(), loads=loads)))
+
+
+def test_a_partial_report_names_what_it_judged_whatever_comes_first() -> None:
+    whole = report(four())
+    objectives = whole.objectives.model_copy(update={"objectives": whole.objectives.objectives[::-1]})
+    verdict = judge(objectives, whole.run, whole.evidence, scenarios=["clinical_rush"])
+    assert verdict.results[0].objective.name != whole.verdict.results[0].objective.name
+    overall_first = replace(
+        verdict, results=tuple(sorted(verdict.results, key=lambda one: one.units[0].scope != "overall"))
+    )
+    text = as_text(replace(whole, verdict=overall_first))
+    assert "Judged on clinical_rush alone" in text
