@@ -11,6 +11,7 @@ import socket
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final, Self
 
+from cmo_stack.free_ports import free_port
 from cmo_stack.health import LOOPBACK
 
 if TYPE_CHECKING:
@@ -54,12 +55,12 @@ class Ports:
         asked = {name: port for name, port in wanted.items() if port is not None}
         _refuse_twice(asked)
         with contextlib.ExitStack() as held:
-            # All are held until all are chosen, so that no two parts get the same one.
+            # They are held until all are chosen, so that no two parts get the same one.
             chosen = {name: held.enter_context(_asked_for(name, port)) for name, port in asked.items()}
             for name in cls.names():
                 if name not in chosen:
-                    preferred = getattr(cls, name) if prefer_defaults else 0
-                    chosen[name] = held.enter_context(_free(preferred))
+                    default = getattr(cls, name)
+                    chosen[name] = default if prefer_defaults and _is_free(default) else free_port(LOOPBACK)
             return cls(**chosen)
 
     def unusual(self, wanted: Mapping[str, int | None]) -> dict[str, int]:
@@ -103,15 +104,14 @@ def _asked_for(part: str, port: int) -> Iterator[int]:
         yield port
 
 
-@contextlib.contextmanager
-def _free(preferred: int) -> Iterator[int]:
+def _is_free(port: int) -> bool:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((LOOPBACK, preferred))
+            listener.bind((LOOPBACK, port))
         except OSError:
-            listener.bind((LOOPBACK, 0))
-        yield int(listener.getsockname()[1])
+            return False
+    return True
 
 
 def _mend(part: str) -> str:

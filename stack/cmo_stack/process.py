@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Final, Self
@@ -29,13 +28,6 @@ _LOG_TAIL_LINES: Final = 15
 
 class ProcessFailedError(Exception):
     """A server did not become ready, or ended by itself; the message holds the end of its log."""
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nothing listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
 
 
 class ManagedProcess:

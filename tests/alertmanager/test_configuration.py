@@ -11,7 +11,8 @@ import pytest
 import requests
 import yaml
 from cmo_stack import servers
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 
 CONFIGURATION = Path(__file__).resolve().parents[2] / "alertmanager/alertmanager.yml"
 AMTOOLS = servers.installed("amtool")

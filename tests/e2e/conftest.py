@@ -17,8 +17,9 @@ import requests
 from cmo_loadtest.runner import RunOptions, run_scenarios
 from cmo_loadtest.scenarios import SCENARIOS
 from cmo_stack import configuration, health, servers, topology
+from cmo_stack.free_ports import free_port
 from cmo_stack.ports import Ports
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.process import ManagedProcess
 from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
 
 if TYPE_CHECKING:

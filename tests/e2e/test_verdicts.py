@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cmo_loadtest.scenarios import SCENARIOS
 from cmo_slo.objectives import find_objectives
 from cmo_stack import health
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 from .conftest import another_prometheus, check, drive, query, running_stack, wait_until
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, Price, SettingsError
 from cmo_exporter.memory import MemoryPeaks, process_start_time, resident_bytes
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,8 @@ import yaml
 from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from cmo_loadtest.errors import IncompleteRunError, LoadTestError, TargetUnreach
 from cmo_loadtest.records import Operation, read_operations
 from cmo_loadtest.runner import LOG_FILE, PARTIAL_OPERATIONS_FILE, RunOptions, run_scenarios
 from cmo_loadtest.scenarios import SCENARIOS, quotas
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

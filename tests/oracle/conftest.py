@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cmo_stack import servers
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 
 from .running import Stub
 

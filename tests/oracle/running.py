@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 from prometheus_client.parser import text_string_to_metric_families
 
 from .waiting import until

@@ -14,7 +14,7 @@ from cmo_oracle.engine import Engine, EngineSettings, EngineTelemetry
 from cmo_oracle.engine_index import ensure_index
 from cmo_oracle.upstream.calibration import Calibration
 from cmo_oracle.upstream.server import Upstream, serve_app
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 from .waiting import until
 

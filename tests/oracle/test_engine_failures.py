@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_oracle.engine import MODES, EngineError
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 from .running_engine import (
     ALWAYS,

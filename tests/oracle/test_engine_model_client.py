@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvicorn
 from cmo_oracle.model_client import Completion, ModelClient, ModelError, Usage
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route

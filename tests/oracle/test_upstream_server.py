@@ -17,7 +17,8 @@ from cmo_oracle.upstream.__main__ import main
 from cmo_oracle.upstream.calibration import Calibration, load_calibration
 from cmo_oracle.upstream.server import create_app
 from cmo_oracle.upstream.wording import DIMENSION
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

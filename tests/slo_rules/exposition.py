@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 from cmo_exporter import catalogue
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import generate_latest

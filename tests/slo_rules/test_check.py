@@ -19,7 +19,7 @@ from cmo_slo.manifest import ManifestError
 from cmo_slo.objectives import ObjectivesError
 from cmo_slo.prometheus import DataSourceError
 from cmo_stack import cli
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 from .exposition import Answers
 

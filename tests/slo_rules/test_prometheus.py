@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_slo.prometheus import Credentials, DataSourceError, Prometheus
-from cmo_stack.process import free_port
+from cmo_stack.free_ports import free_port
 
 from .exposition import Answers
 

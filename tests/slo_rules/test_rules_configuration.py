@@ -10,7 +10,8 @@ import pytest
 import requests
 import yaml
 from cmo_slo.rulefile import shipped_rules_directory
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 
 if TYPE_CHECKING:
     from cmo_stack import servers

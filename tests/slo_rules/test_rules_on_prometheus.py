@@ -23,7 +23,8 @@ import yaml
 from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_stack import servers
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.free_ports import free_port
+from cmo_stack.process import ManagedProcess
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 from prometheus_client import Counter as EventCounter
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cmo_stack import configuration, health, servers
+from cmo_stack.free_ports import free_port
 from cmo_stack.pager import phone_lines
 from cmo_stack.ports import Ports
-from cmo_stack.process import ManagedProcess, free_port
+from cmo_stack.process import ManagedProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cmo_stack import free_ports
+from cmo_stack.free_ports import free_port
 from cmo_stack.ports import DEFAULT_PORTS, PortError, Ports
-from cmo_stack.process import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,3 +63,37 @@ def test_two_parts_cannot_have_one_port() -> None:
 def test_an_impossible_port_is_refused(port: int) -> None:
     with pytest.raises(PortError, match="is not between 1 and 65535"):
         Ports.choose({"redis": port}, prefer_defaults=False)
+
+
+def test_nobody_is_given_a_port_that_somebody_else_was_promised() -> None:
+    """Several at once, none of whom has begun to listen."""
+    program = (
+        "import sys; from cmo_stack.free_ports import free_port\n"
+        "print(*(free_port() for _ in range(60)), flush=True); sys.stdin.read()"
+    )
+    askers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    given = [port for asker in askers if asker.stdout for port in asker.stdout.readline().split()]
+    for asker in askers:
+        asker.communicate()
+    assert len(given) == len(set(given)) == 8 * 60
+
+
+def test_no_outgoing_connection_takes_a_free_port() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    if first < 11_000:
+        pytest.skip("outgoing connections take theirs from nearly all ports here")
+    assert all(10_000 <= free_port() < first for _ in range(100))
+
+
+def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(free_ports, "_LOWEST", port)
+        monkeypatch.setattr(free_ports, "_first_outgoing", lambda: port + 1)
+        with pytest.raises(OSError, match="is free"):
+            free_port()

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 from cmo_stack import detached, health, topology
+from cmo_stack.free_ports import free_port
 from cmo_stack.ports import Ports
-from cmo_stack.process import ProcessFailedError, free_port
+from cmo_stack.process import ProcessFailedError
 from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
 
 CMO = Path(sys.executable).with_name("cmo")
