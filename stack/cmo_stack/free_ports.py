@@ -53,7 +53,7 @@ def _first_outgoing() -> int:
 
 
 def _promised(port: int) -> socket.socket | None:
-    """A promise of a port: a name that one socket at a time can have, until it is closed or its process ends."""
+    """A promise of a port: a name that one socket at a time can have, until it is closed."""
     promise = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         promise.bind(f"\0cmo-free-port-{port}")
