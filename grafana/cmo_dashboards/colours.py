@@ -8,6 +8,7 @@ objective; its lowest step is always neutral, because that is the step that Graf
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ SERIES: Final = ("#0072B2", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Colours of series; the first is that of live traffic. Green and vermilion are left to verdicts."""
 
 _DECIMALS: Final = 12
+_LOWEST: Final = -sys.float_info.max
+"""Below this there is no value, only "no data"; memory may shrink, and that is no lack of data."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
     """Colours of a value that is held against an objective, the warning band included.
 
     Grafana gives a colour to values *at or above* a step, so a strict ``>`` begins one representable number
-    later: exactly 95 % is no pass of ``> 95 %``, here as in a verdict.
+    later: exactly 95 % is no pass of ``> 95 %``, here as in a verdict. So does the warning band below a
+    target: a value that is exactly the band away from its target is no warning.
 
     Args:
         objective: what is promised.
@@ -52,9 +56,10 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
         steps = [Step(None, NEUTRAL), Step(0.0, missed)]
         steps += [Step(edge, WARN), Step(safe, PASS)] if objective.warning_band else [Step(edge, PASS)]
         return tuple(steps)
-    steps = [Step(None, NEUTRAL), Step(0.0, PASS)]
+    steps = [Step(None, NEUTRAL), Step(_LOWEST, PASS)]
     if objective.warning_band:
-        steps.append(Step(round(objective.target - objective.warning_band, _DECIMALS), WARN))
+        safe = round(objective.target - objective.warning_band, _DECIMALS)
+        steps.append(Step(math.nextafter(safe, math.inf), WARN))
     return (*steps, Step(edge, missed))
 
 

@@ -1,13 +1,13 @@
 """The dashboard "CMO-015 compliance": each objective against its target, firing alerts, scrape health.
 
 Everything that a target decides (expressions, lines, colours, titles) is taken from the objectives, so that
-the picture and the verdict cannot disagree about what is asked for. They may differ in the last digits: a
-verdict counts raw samples of a run exactly, a picture estimates over whatever range it is given.
+the picture and the verdict cannot disagree about what is asked for. Both count exactly, but not the same
+stretch: a verdict that of a run, between two scrapes that enclose it; a picture whatever range it is given,
+from the series that the rules record. Memory growth alone is an estimate here, from raw gauges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -30,8 +30,8 @@ _MOST_USERS: Final = 1_000
 _MOST_GROWTH_BYTES: Final = 4e9
 _SCENARIO_LEGEND: Final = "{{scenario}}"
 _Indicator = TypeVar("_Indicator")
-_Ratio = Callable[[promql.Population, str], str]
 
+_RECORDED: Final = "Read from what the rules record: without the rules there is no number here."
 _CAUSES: Final = (
     "Look at which scenario it is: `live` means that people are affected now, and its page has a runbook. "
 )
@@ -49,7 +49,8 @@ def compliance(objectives: Objectives) -> Dashboard:
     return Dashboard(
         uid=objectives.name,
         title=f"{objectives.name.upper()} compliance",
-        description=f"{objectives.requirement}: what is promised, how it stands now, and what fires.",
+        description=f"{objectives.requirement}: what is promised, how it stands now, and what fires. "
+        f"Prometheus must have loaded the rules that are compiled from `{objectives.name}`.",
         scenarios=objectives.scenarios,
         rows=(
             Row("Against the targets, over the whole range", tuple(stat for stat, _ in pairs)),
@@ -62,7 +63,7 @@ def compliance(objectives: Objectives) -> Dashboard:
 
 def _users(objectives: Objectives) -> tuple[Panel, Panel]:
     objective, indicator = _find(objectives, "concurrent_users", HeldLevelIndicator)
-    goal = f"target {_target(objective)}"
+    goal, of = f"target {_target(objective)}", promql.Recorded(objectives.name, objective.name)
     stat = Panel(
         title=f"Highest users held ({goal})",
         shape=Shape.STAT,
@@ -72,18 +73,12 @@ def _users(objectives: Objectives) -> tuple[Panel, Panel]:
         answers="How many users at once did each scenario reach? The highest mean number of users "
         "with an open session over any short interval of the range, thinking time included. Green from "
         f"{indicator.tolerance:.0%} below the target on, as it is judged. Grey below: fewer users came, "
-        "which is no failure by itself, and live traffic has no target.",
+        f"which is no failure by itself, and live traffic has no target. {_RECORDED}",
         when_red="It never is. If a load test offered more users than it shows here, sessions are "
         "being refused or ended: look at *Success rate* and at *Targets up*.",
         queries=(
-            Query(promql.highest_mean_level(indicator, promql.TESTS), _SCENARIO_LEGEND, 0, _MOST_USERS),
-            Query(
-                promql.highest_mean_level(indicator, promql.LIVE),
-                _SCENARIO_LEGEND,
-                0,
-                _MOST_USERS,
-                judged=False,
-            ),
+            Query(promql.highest_mean_level(of, promql.TESTS), _SCENARIO_LEGEND, 0, _MOST_USERS),
+            Query(promql.highest_mean_level(of, promql.LIVE), _SCENARIO_LEGEND, 0, _MOST_USERS, judged=False),
         ),
         steps=verdict_steps(objective, missed=NEUTRAL),
         decimals=1,
@@ -96,17 +91,12 @@ def _users(objectives: Objectives) -> tuple[Panel, Panel]:
         height=8,
         unit=Unit.COUNT,
         answers="How many users have an open session, and is the number held? The exact mean of "
-        "each interval, from user-seconds over the exporter's own clock. The dashed line is the target.",
+        "each interval, from recorded user-seconds over recorded seconds of the exporter's own clock. With "
+        "several instances, a failed scrape of one shows as a dip and a rise. The dashed line is the target. "
+        f"{_RECORDED}",
         when_red="A dip during a load test means that users were not served: compare with *Success "
         "rate over time* at the same moment. The verdict wants every interval at the target.",
-        queries=(
-            Query(
-                promql.mean_level(indicator, promql.EACH, promql.RATE_INTERVAL),
-                _SCENARIO_LEGEND,
-                0,
-                _MOST_USERS,
-            ),
-        ),
+        queries=(Query(promql.mean_level(of, promql.EACH), _SCENARIO_LEGEND, 0, _MOST_USERS),),
         steps=target_line(objective),
         no_value="No data on users",
     )
@@ -114,10 +104,10 @@ def _users(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _success(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, indicator = _find(objectives, "success", RatioIndicator)
+    objective, _ = _find(objectives, "success", RatioIndicator)
     return _ratio_pair(
+        objectives.name,
         objective,
-        lambda people, window: promql.ratio(indicator, people, window),
         answers="Do people get real answers? Answers from LightRAG, Perplexity or a cache, of all "
         "finished queries but those that the user cancelled. An apology or a stale answer is a "
         "failure, whatever its HTTP status.",
@@ -133,8 +123,8 @@ def _success(objectives: Objectives) -> tuple[Panel, Panel]:
 def _within(objectives: Objectives) -> tuple[Panel, Panel]:
     objective, indicator = _find(objectives, "within_2s", LatencyIndicator)
     stat, series = _ratio_pair(
+        objectives.name,
         objective,
-        lambda people, window: promql.within_threshold(indicator, people, window),
         answers=f"Do people get real answers in time? This is the P{indicator.quantile * 100:g} "
         "target without an estimator: the share of queries with a real answer within "
         f"{indicator.threshold_seconds:g} s. A failure counts against it however fast it was; a "
@@ -148,7 +138,7 @@ def _within(objectives: Objectives) -> tuple[Panel, Panel]:
         series_width=8,
     )
     beside = Query(
-        promql.within_threshold_of_good(indicator, promql.EACH, promql.RATE_INTERVAL),
+        promql.within_threshold_of_good(objectives.name, indicator, promql.EACH, promql.RATE_INTERVAL),
         "{{scenario}}, of real answers alone",
         0.0,
         1.0,
@@ -158,10 +148,10 @@ def _within(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _cache(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, indicator = _find(objectives, "cache_hits", RatioIndicator)
+    objective, _ = _find(objectives, "cache_hits", RatioIndicator)
     return _ratio_pair(
+        objectives.name,
         objective,
-        lambda people, window: promql.ratio(indicator, people, window),
         answers="How many queries do the caches answer? Queries answered from any tier, of all "
         "that looked there; one count a query, so that a miss in L1 and a hit in L2 is a hit. It "
         "is judged over all test scenarios together; single scenarios are shown in grey.",
@@ -216,8 +206,8 @@ def _memory(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _ratio_pair(
+    slo: str,
     objective: Objective,
-    ratio: _Ratio,
     *,
     answers: str,
     when_red: str,
@@ -226,19 +216,21 @@ def _ratio_pair(
     series_width: int,
 ) -> tuple[Panel, Panel]:
     """A stat over the range and a time series of the same ratio."""
-    goal = f"target {_target(objective)}"
+    goal, of = f"target {_target(objective)}", promql.Recorded(slo, objective.name)
     stat = Panel(
         title=f"{objective.title} ({goal})",
         shape=Shape.STAT,
         width=width,
         height=8,
         unit=Unit.RATIO,
-        answers=answers,
+        answers=f"{answers} {_RECORDED}",
         when_red=when_red,
         queries=(
-            Query(ratio(promql.TESTS, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0, judged=each_judged),
-            Query(ratio(promql.LIVE, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0),
-            Query(ratio(promql.ALL_TESTS, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
+            Query(
+                promql.ratio(of, promql.TESTS, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0, judged=each_judged
+            ),
+            Query(promql.ratio(of, promql.LIVE, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0),
+            Query(promql.ratio(of, promql.ALL_TESTS, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
         ),
         steps=verdict_steps(objective),
         highest=1.0,
@@ -250,11 +242,11 @@ def _ratio_pair(
         width=series_width,
         height=8,
         unit=Unit.RATIO,
-        answers=f"{answers} Here over each short interval; the dashed line is the target.",
+        answers=f"{answers} Here over each short interval; the dashed line is the target. {_RECORDED}",
         when_red=f"Find the moment of the fall, and compare the other panels at it. {when_red}",
         queries=(
-            Query(ratio(promql.EACH, promql.RATE_INTERVAL), _SCENARIO_LEGEND, 0.0, 1.0),
-            Query(ratio(promql.ALL_TESTS, promql.RATE_INTERVAL), ALL_TESTS_LEGEND, 0.0, 1.0),
+            Query(promql.ratio(of, promql.EACH, promql.RATE_INTERVAL), _SCENARIO_LEGEND, 0.0, 1.0),
+            Query(promql.ratio(of, promql.ALL_TESTS, promql.RATE_INTERVAL), ALL_TESTS_LEGEND, 0.0, 1.0),
         ),
         steps=target_line(objective),
         highest=1.0,

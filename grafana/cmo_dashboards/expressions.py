@@ -1,8 +1,13 @@
-"""Indicators as PromQL for people to look at: ratios of increases, means of users, growth of memory.
+"""Indicators as PromQL for people to look at: ratios of events, means of users, growth of memory.
 
-A verdict counts raw samples (see the checker); a picture may estimate. What a picture may not do is say that
-all is well for want of data, so every denominator is guarded by ``> 0``: no traffic gives no series, never
-NaN, 0 or 100 %. Windows are Grafana's macros, which fit any scrape interval that the data source knows.
+Events and users are read from what the rules record (`cmo_slo.recorded`): exact differences, which add up to
+what happened over any window. ``increase`` and ``rate`` of a raw counter extrapolate to the edges of their
+window, by a factor that differs between the two sides of a ratio as soon as one of them is near zero. They
+only tell here whether there was any traffic. Memory is read from raw gauges.
+
+A picture may not say that all is well for want of data, so every denominator is guarded by ``> 0``: no
+traffic, or no rules, gives no series, never NaN, 0 or 100 %. Windows are Grafana's macros, which fit any
+scrape interval that the data source knows.
 """
 
 from __future__ import annotations
@@ -12,19 +17,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
+from cmo_slo import recorded
 
 if TYPE_CHECKING:
-    from cmo_slo.indicators import (
-        Events,
-        GrowthIndicator,
-        HeldLevelIndicator,
-        LatencyIndicator,
-        RatioIndicator,
-    )
+    from cmo_slo.indicators import GrowthIndicator, LatencyIndicator
 
 RANGE: Final = "$__range"
 RATE_INTERVAL: Final = "$__rate_interval"
 INTERVAL: Final = "$__interval"
+
+_ROUNDED_TO: Final = "0.000001"
+"""As a verdict rounds: integrals are sums of floats, and 49.999999999 users are 50."""
 
 _Labels = Mapping[str, tuple[str, ...]]
 
@@ -59,38 +62,46 @@ def selector(metric: str, labels: _Labels, *matchers: str) -> str:
     return f"{metric}{{{', '.join(parts)}}}"
 
 
-def ratio(indicator: RatioIndicator, people: Population, window: str) -> str:
+@dataclass(frozen=True)
+class Recorded:
+    """What the rules record of one objective: ``slo`` names its file, ``objective`` itself."""
+
+    slo: str
+    objective: str
+
+    def selector(self, series: str, *matchers: str) -> str:
+        """A recorded series of this objective, and of no other file that happens to name one the same."""
+        return selector(series, {"slo": (self.slo,), "objective": (self.objective,)}, *matchers)
+
+
+def ratio(of: Recorded, people: Population, window: str) -> str:
     """Good events of total events over a window; no series where there was no event."""
-    good = _events(indicator.good, people, window)
-    return f"{good} / ({_events(indicator.total, people, window)} > 0)"
+    good = _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, window)
+    return f"{good} / ({_sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window)} > 0)"
 
 
-def within_threshold(indicator: LatencyIndicator, people: Population, window: str) -> str:
-    """Share of queries that got a real answer within the threshold; users who left before it do not count."""
-    good = _count(f"{indicator.metric}_bucket", indicator.good, people, window, _edge(indicator))
-    total = _count(f"{indicator.metric}_count", indicator.total, people, window)
-    if indicator.excluded_within_threshold:
-        left = indicator.excluded_within_threshold
-        total += f" - {_count(f'{indicator.metric}_bucket', left, people, window, _edge(indicator))}"
-    return f"{good} / (({total}) > 0)"
+def within_threshold_of_good(slo: str, indicator: LatencyIndicator, people: Population, window: str) -> str:
+    """Share of the good outcomes within the threshold: how fast the answers are that people do get."""
+    labels = {"slo": (slo,), **indicator.good}
+    bucket, count = (recorded.increase(f"{indicator.metric}_{part}") for part in ("bucket", "count"))
+    within = _sum(selector(bucket, labels, people.matcher, _edge(indicator)), people, window)
+    return f"{within} / ({_sum(selector(count, labels, people.matcher), people, window)} > 0)"
 
 
-def within_threshold_of_good(indicator: LatencyIndicator, people: Population, window: str) -> str:
-    """The same of the good outcomes alone: how fast the answers are that people do get."""
-    good = _count(f"{indicator.metric}_bucket", indicator.good, people, window, _edge(indicator))
-    return f"{good} / ({_count(f'{indicator.metric}_count', indicator.good, people, window)} > 0)"
+def mean_level(of: Recorded, people: Population) -> str:
+    """Exact mean of a level over each step of the picture: rise of its integral over rise of its clock.
+
+    A step is at least a scrape interval, and so holds an evaluation of the rules. A longer window would only
+    smooth: for its whole length it would mix the users who have come with the time before they did.
+    """
+    integral = _sum(of.selector(recorded.USER_SECONDS, people.matcher), people, INTERVAL)
+    clock = f"max(sum_over_time({of.selector(recorded.USER_CLOCK_SECONDS)}[{INTERVAL}]))"
+    return f"round({integral} / on () group_left () ({clock} > 0), {_ROUNDED_TO})"
 
 
-def mean_level(indicator: HeldLevelIndicator, people: Population, window: str) -> str:
-    """Exact mean of a level over a window: rise of its integral over rise of its clock, instances added."""
-    integral = f"rate({selector(indicator.integral, {}, people.matcher)}[{window}])"
-    clock = f"(rate({indicator.clock}[{window}]) > 0)"
-    return f"sum by (scenario) ({integral} / ignoring (scenario) group_left () {clock})"
-
-
-def highest_mean_level(indicator: HeldLevelIndicator, people: Population) -> str:
-    """The highest mean that a level had over any rate interval of the range."""
-    return f"max_over_time(({mean_level(indicator, people, RATE_INTERVAL)})[{RANGE}:{INTERVAL}])"
+def highest_mean_level(of: Recorded, people: Population) -> str:
+    """The highest mean that a level had over any step of the range."""
+    return f"max_over_time(({mean_level(of, people)})[{RANGE}:{INTERVAL}])"
 
 
 def growth(indicator: GrowthIndicator, people: Population) -> str:
@@ -129,12 +140,9 @@ def _started(people: Population) -> str:
     return selector(catalogue.QUERIES_STARTED.name, {}, people.matcher)
 
 
-def _events(events: Events, people: Population, window: str) -> str:
-    return _count(events.metric, events.labels, people, window)
-
-
-def _count(series: str, labels: _Labels, people: Population, window: str, *matchers: str) -> str:
-    return f"sum{people.by} (increase({selector(series, labels, people.matcher, *matchers)}[{window}]))"
+def _sum(series: str, people: Population, window: str) -> str:
+    """What recorded increases add up to over a window."""
+    return f"sum{people.by} (sum_over_time({series}[{window}]))"
 
 
 def _edge(indicator: LatencyIndicator) -> str:

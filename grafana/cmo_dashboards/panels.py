@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from grafana_foundation_sdk.cog.builder import Builder
 
 DATASOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
-NO_TRAFFIC: Final = "No traffic in this range"
+NO_TRAFFIC: Final = "No traffic recorded in this range"
 
 
 class Unit(StrEnum):

@@ -25,10 +25,14 @@ For the person on call: what each panel answers, and what to do when it is red.
 - The dashed line in a time series is the target.
 - **Scenario** chooses what is shown: `live` is everything that no load test has named. "All test scenarios"
   pools the chosen scenarios of load tests and never live traffic, as "overall" does in a verdict.
-- The numbers estimate over the range that is chosen; for a decision use `cmo check`, which counts exactly.
+- Success, answers in time, cache hits and users are exact: they add up what the
+  [rules record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
+  each test began. For a decision use `cmo check`, which knows when a run began and ended.
+- **Prometheus must have loaded the rules.** Without them these panels are grey and without a number, whatever
+  the traffic; so is the time before they were loaded. Prometheus' page /rules says which are there.
 - Windows follow the scrape interval that Grafana's data source knows. The provisioned one takes it from
   `CMO_SCRAPE_INTERVAL`, 15 s if that is empty; with scrapes every second, set it to `1s`, or short scenarios
-  look smoothed.
+  look smoothed. Shorter than the interval of the rules, it leaves gaps in the number of users.
 
 ## Putting them into Grafana
 
@@ -40,6 +44,8 @@ export CMO_DASHBOARDS_DIR="$PWD/grafana/dashboards"
 export GF_PATHS_PROVISIONING="$PWD/grafana/provisioning"
 grafana server --homepath /usr/share/grafana
 ```
+
+Prometheus needs the compiled rules for its scrape interval: `prometheus/prometheus.yml` names them.
 
 Without provisioning: import `grafana/dashboards/cmo-015.json` by hand and choose a Prometheus data source.
 """

@@ -81,6 +81,12 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("names", "has no label", _ask('cmo_queries_total{status="success"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome="succeeded"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome=~"success|failed"}')),
+    ("names", "neither in the catalogue", _ask("scenario:slo_god_events:increase")),
+    ("names", "has no label", _ask('scenario:slo_good_events:increase{instance="a"}')),
+    ("names", "has no label", _ask('objective:slo_user_clock_seconds:increase{scenario="live"}')),
+    ("names", "is no value", _ask('scenario:slo_good_events:increase{objective="succes"}')),
+    ("names", "is no value", _ask('scenario:slo_good_events:increase{slo="cmo-15"}')),
+    ("names", "groups or matches by", _ask("sum by (job) (scenario:slo_good_events:increase)")),
     ("names", "groups or matches by", _ask("sum by (tier) (cmo_queries_total)")),
     ("names", "groups or matches by", _ask("cmo_queries_total / on (user) up")),
     ("no_data", "no words", lambda d: _defaults(d).pop("noValue")),
@@ -123,4 +129,4 @@ def test_recorded_series_count_as_known(tmp_path: Path) -> None:
     alert = {"alert": "CMOSeeded", "expr": "up == 0"}
     rules = {"groups": [{"name": "seeded", "rules": [rule, alert]}]}
     (tmp_path / "seeded.yml").write_text(yaml.safe_dump(rules))
-    assert recorded_series(tmp_path) == {"slo:cmo_seeded:sum": ("slo",)}
+    assert recorded_series(tmp_path) == {"slo:cmo_seeded:sum": {"slo": ("seeded",)}}

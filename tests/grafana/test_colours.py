@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, colour_of, target_line, verdict_steps
+from cmo_slo.comparison import held_against
 from cmo_slo.objectives import load_objectives, shipped_directory
+from cmo_slo.verdict import Options, Status
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective
 
 OBJECTIVES = {item.name: item for item in load_objectives(shipped_directory() / "cmo-015.yml").objectives}
+COLOURS = {Status.PASS: PASS, Status.WARN: WARN, Status.FAIL: FAIL}
 
 
 @pytest.mark.parametrize(
@@ -24,8 +28,12 @@ OBJECTIVES = {item.name: item for item in load_objectives(shipped_directory() / 
         ("success", 0.955, PASS),
         ("success", 1.0, PASS),
         ("memory_growth", 0.0, PASS),
+        ("memory_growth", -2.5e6, PASS),
         ("memory_growth", 89.9e6, PASS),
+        ("memory_growth", 90e6, PASS),
+        ("memory_growth", math.nextafter(90e6, math.inf), WARN),
         ("memory_growth", 95e6, WARN),
+        ("memory_growth", math.nextafter(100e6, 0.0), WARN),
         ("memory_growth", 100e6, FAIL),
         ("concurrent_users", 49.5, PASS),
         ("concurrent_users", 49.49, FAIL),
@@ -35,6 +43,22 @@ OBJECTIVES = {item.name: item for item in load_objectives(shipped_directory() / 
 )
 def test_a_value_has_the_colour_of_its_verdict(name: str, value: float, colour: str) -> None:
     assert colour_of(value, verdict_steps(OBJECTIVES[name])) == colour
+
+
+@pytest.mark.parametrize("name", ["success", "within_2s", "memory_growth", "cache_hits"])
+def test_the_colours_change_where_the_verdict_does(name: str) -> None:
+    objective = OBJECTIVES[name]
+    target, band = Fraction(str(objective.target)), Fraction(str(objective.warning_band))
+    for edge in (target, target - band, target + band):
+        for value in (
+            math.nextafter(float(edge), -math.inf),
+            float(edge),
+            math.nextafter(float(edge), math.inf),
+        ):
+            # As a verdict has it, a number of the file is a decimal, and so is a value that equals one.
+            judged = edge if value == float(edge) else Fraction(value)
+            status, _ = held_against(Options(), objective, judged, "the value")
+            assert colour_of(value, verdict_steps(objective)) == COLOURS[status], (value, status)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)

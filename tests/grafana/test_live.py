@@ -12,6 +12,8 @@ import yaml
 from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
+from cmo_slo.compile import as_document, compile_rules
+from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 
@@ -30,6 +32,8 @@ QUIET_SCRAPES: Final = 8
 """Scrapes before the load begins: more than a rate interval, so that start-up is over when it does."""
 BUSY_SCRAPES: Final = 10
 """Scrapes under load before anything is asked: a whole rate interval of load."""
+RECORDED_BY_NOW_SECONDS: Final = 1.0
+"""Rules record one series after the other; at a moment this long ago none of a ratio's is missing."""
 
 Series = list[tuple[dict[str, str], list[float]]]
 Values = dict[tuple[str, str], Series]
@@ -50,7 +54,7 @@ class Asker:
             return False
 
     def ask(self, query: PanelQuery) -> Series:
-        now = time.time()
+        now = time.time() - RECORDED_BY_NOW_SECONDS
         if query.instant:
             result = self._get("query", {"query": query.expression, "time": now})
             return [(item["metric"], [float(item["value"][1])]) for item in result]
@@ -170,12 +174,13 @@ def _is_stat(title: str) -> bool:
 
 
 class _prometheus:  # noqa: N801 - reads as a function where it is used
-    """A Prometheus that scrapes the exposition, with an alert that fires under load."""
+    """A Prometheus that scrapes the exposition, with the rules and an alert that fires under load."""
 
     def __init__(self, server: Server, target: str, folder: Path) -> None:
         port = free_port()
         (folder / "prometheus.yml").write_text(_configuration(target))
-        (folder / "rules.yml").write_text(_rules())
+        (folder / "alert.yml").write_text(_alert())
+        (folder / "recorded.yml").write_text(_recorded())
         self._asker = Asker(f"http://127.0.0.1:{port}")
         command = [
             str(server.path),
@@ -202,10 +207,19 @@ class _prometheus:  # noqa: N801 - reads as a function where it is used
 def _configuration(address: str) -> str:
     intervals = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
     scrape = {"job_name": "cmo", "static_configs": [{"targets": [address]}]}
-    return yaml.safe_dump({"global": intervals, "rule_files": ["rules.yml"], "scrape_configs": [scrape]})
+    return yaml.safe_dump(
+        {"global": intervals, "rule_files": ["alert.yml", "recorded.yml"], "scrape_configs": [scrape]}
+    )
 
 
-def _rules() -> str:
+def _recorded() -> str:
+    """The rules that the panels read from, for this scrape interval."""
+    return yaml.safe_dump(
+        as_document(compile_rules(load_objectives(shipped_directory() / "cmo-015.yml"), SCRAPE))
+    )
+
+
+def _alert() -> str:
     alert = {
         "alert": "CMOSeeded",
         "expr": 'cmo_queries_in_progress{scenario="live"} > 0',

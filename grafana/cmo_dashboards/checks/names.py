@@ -33,7 +33,14 @@ _OWN: Final[Mapping[str, _Labels]] = {
 }
 """Series that Prometheus itself makes of a scrape or a rule."""
 
-_CLOSED_PATTERN: Final = re.compile(r"[a-z0-9_|]+")
+_LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "scenario": ("objective", "scenario"),
+    "objective": ("objective",),
+    "window": ("objective",),
+}
+"""Labels that are left of a recorded series by the level in front of its name; at others all are."""
+
+_CLOSED_PATTERN: Final = re.compile(r"[a-z0-9_|-]+")
 _Selectors = list[promql_parser.VectorSelector]
 
 
@@ -62,7 +69,9 @@ def known_series() -> dict[str, _Labels]:
             labels = _OF_EVERY_TARGET | dict(metric.labels)
             known[name] = labels | {"le": None} if name.endswith("_bucket") else labels
     everything: _Labels = {label: None for labels in known.values() for label in labels}
-    known |= {name: everything | dict.fromkeys(labels) for name, labels in recorded_series().items()}
+    for name, fixed in recorded_series().items():
+        left = _LEVELS.get(name.partition(":")[0], tuple(everything))
+        known[name] = {**dict.fromkeys(left), **fixed}
     return known
 
 

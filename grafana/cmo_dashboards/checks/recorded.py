@@ -15,14 +15,15 @@ def rules_directory() -> Path:
     return inside if inside.is_dir() else package.parent / "rules"
 
 
-def recorded_series(directory: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Names of recorded series with the labels that their rules set."""
-    recorded: dict[str, tuple[str, ...]] = {}
+def recorded_series(directory: Path | None = None) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Names of recorded series, with the labels that their rules set and the values that they set them to."""
+    recorded: dict[str, dict[str, tuple[str, ...]]] = {}
     for path in sorted((directory or rules_directory()).glob("*.yml")):
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         for group in document.get("groups", []):
             for rule in group.get("rules", []):
                 if "record" in rule:
-                    labels = {*recorded.get(rule["record"], ()), *(rule.get("labels") or {})}
-                    recorded[rule["record"]] = tuple(sorted(labels))
+                    labels = recorded.setdefault(rule["record"], {})
+                    for label, value in (rule.get("labels") or {}).items():
+                        labels[label] = tuple(sorted({*labels.get(label, ()), value}))
     return recorded
