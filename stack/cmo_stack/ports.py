@@ -91,10 +91,9 @@ def _refuse_twice(asked: Mapping[str, int]) -> None:
 def _asked_for(part: str, port: int) -> Iterator[int]:
     if not 0 < port <= HIGHEST_PORT:
         raise PortError(f"Port {port} for {part} is not between 1 and {HIGHEST_PORT}. {_mend(part)}")
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.ExitStack() as held:
         try:
-            listener.bind((LOOPBACK, port))
+            held.enter_context(_bound(port))
         except PermissionError as error:
             raise PortError(f"Port {port} for {part} is reserved for root. {_mend(part)}") from error
         except OSError as error:
@@ -105,13 +104,20 @@ def _asked_for(part: str, port: int) -> Iterator[int]:
 
 
 def _is_free(port: int) -> bool:
+    try:
+        with _bound(port):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _bound(port: int) -> Iterator[None]:
     with socket.socket() as listener:
+        # As the servers do it: connections of the stack before, which linger for a minute, are no hindrance.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+        listener.bind((LOOPBACK, port))
+        yield
 
 
 def _mend(part: str) -> str:
