@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cmo_exporter.components import ComponentCall
-    from cmo_exporter.errors import ExporterError, MetricsAddressError, SettingsError
+    from cmo_exporter.errors import ExporterError, MetricsAddressError, SettingsError, SharedDirectoryError
     from cmo_exporter.exporter import Exporter
     from cmo_exporter.middleware import instrument_asgi, instrument_fastapi
     from cmo_exporter.queries import Query
@@ -26,6 +26,7 @@ _HOMES: Final = {
     "Price": "settings",
     "Query": "queries",
     "SettingsError": "errors",
+    "SharedDirectoryError": "errors",
     "instrument_asgi": "middleware",
     "instrument_fastapi": "middleware",
 }
@@ -39,6 +40,7 @@ __all__ = [
     "Price",
     "Query",
     "SettingsError",
+    "SharedDirectoryError",
     "instrument_asgi",
     "instrument_fastapi",
 ]

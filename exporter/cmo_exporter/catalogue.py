@@ -28,6 +28,17 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class OverWorkers(StrEnum):
+    """What becomes of a metric where several worker processes make up one service.
+
+    Counters and histograms are always added up, workers that are gone included.
+    """
+
+    SUM = "sum"
+    LARGEST = "largest"  # of any worker: it is a fact that workers share, or cannot be added
+    EACH = "each"  # by itself, under the label `worker`, as long as that worker lives
+
+
 OTHER: Final = "_other"
 """Stands for any label value that is not in its closed list."""
 
@@ -87,6 +98,7 @@ class Metric:
 
     ``labels`` maps each label name, in the order of exposition, to its closed list of values, or to
     ``None`` where the list is a setting of the exporter. ``unit`` is the base unit, empty for counts.
+    ``over_workers`` says how the values of several workers become one.
     """
 
     name: str
@@ -95,6 +107,7 @@ class Metric:
     unit: str = ""
     labels: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
     buckets: tuple[float, ...] = ()
+    over_workers: OverWorkers = OverWorkers.SUM
 
     def __post_init__(self) -> None:
         """Refuse a declaration that breaks the naming rules.
@@ -110,6 +123,8 @@ class Metric:
             raise ValueError(f"{self.name}: histograms, and only histograms, have buckets")
         if self.buckets and 2.0 not in self.buckets:
             raise ValueError(f"{self.name}: a bucket edge at exactly 2.0 is needed")
+        if "worker" in self.labels:
+            object.__setattr__(self, "over_workers", OverWorkers.EACH)
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
 
     @property
@@ -124,8 +139,15 @@ def _counter(name: str, text: str, unit: str = "", **labels: tuple[str, ...] | N
     return Metric(name, Kind.COUNTER, text, unit, labels)
 
 
-def _gauge(name: str, text: str, unit: str = "", **labels: tuple[str, ...] | None) -> Metric:
-    return Metric(name, Kind.GAUGE, text, unit, labels)
+def _gauge(
+    name: str,
+    text: str,
+    unit: str = "",
+    /,
+    over_workers: OverWorkers = OverWorkers.SUM,
+    **labels: tuple[str, ...] | None,
+) -> Metric:
+    return Metric(name, Kind.GAUGE, text, unit, labels, over_workers=over_workers)
 
 
 def _histogram(
@@ -166,6 +188,7 @@ OLDEST_QUERY_AGE = _gauge(
     "cmo_oldest_query_age_seconds",
     "Age of the oldest question in progress, 0 when there is none.",
     "seconds",
+    over_workers=OverWorkers.LARGEST,
     scenario=None,
 )
 ACTIVE_USERS = _gauge(
@@ -221,13 +244,19 @@ QUERY_CACHE_RESULTS_TOTAL = _counter(
     scenario=None,
     result=QUERY_CACHE_RESULTS,
 )
-CACHE_ENTRIES = _gauge("cmo_cache_entries", "Answers held by a cache tier.", tier=CACHE_TIERS)
+CACHE_ENTRIES = _gauge(
+    "cmo_cache_entries",
+    "Answers held by a cache tier; of a tier that each worker has by itself, in the fullest worker.",
+    over_workers=OverWorkers.LARGEST,
+    tier=CACHE_TIERS,
+)
 CACHE_EVICTIONS = _counter(
     "cmo_cache_evictions_total", "Answers dropped by a cache tier for want of room.", tier=CACHE_TIERS
 )
 BREAKER_STATE = _gauge(
     "cmo_circuit_breaker_state",
-    "1 for the state that the component's circuit breaker is in, 0 for the others.",
+    "1 for the state that the component's circuit breaker is in, in any worker, 0 for the others.",
+    over_workers=OverWorkers.LARGEST,
     component=None,
     state=BREAKER_STATES,
 )
@@ -279,6 +308,11 @@ MEMORY_PEAK = _gauge(
 WORKER_START_TIME = _gauge(
     "cmo_worker_start_time_seconds", "When a worker process started, in Unix time.", "seconds", worker=None
 )
+WORKER_RESTARTS = _counter(
+    "cmo_worker_restarts_total",
+    "Workers that were in this worker's place before it and are gone.",
+    worker=None,
+)
 NETWORK = _counter(
     "cmo_network_bytes_total",
     "Bytes of request and response bodies that queries have moved.",
@@ -289,7 +323,11 @@ EVENT_LOOP_LAG = _histogram(
     "cmo_event_loop_lag_seconds", "How late the event loop runs a callback that is due, seen from a thread."
 )
 BUILD_INFO = _gauge(
-    "cmo_build_info", "1, with the version and revision of the service.", version=None, revision=None
+    "cmo_build_info",
+    "1, with the version and revision of the service.",
+    over_workers=OverWorkers.LARGEST,
+    version=None,
+    revision=None,
 )
 HTTP_SERVER_REQUEST_DURATION = Metric(
     "http_server_request_duration_seconds",

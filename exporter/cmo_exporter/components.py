@@ -10,12 +10,12 @@ from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER, QUERY_OUTCOMES
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
-from cmo_exporter.ledger import duration_outcome
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.ledger import ComponentBook
     from cmo_exporter.recorder import Recorder
 
 
@@ -27,13 +27,14 @@ class ComponentCall:
     components that return their failures.
     """
 
-    __slots__ = ("_began", "_component", "_outcome", "_recorder", "_scenario")
+    __slots__ = ("_began", "_book", "_component", "_outcome", "_recorder", "_scenario")
 
     def __init__(self, recorder: Recorder, scenario: str, component: str) -> None:
         self._recorder = recorder
         self._scenario = scenario
         self._component = component
         self._began: float | None = None
+        self._book: ComponentBook | None = None
         self._outcome: str | None = None
 
     @property
@@ -61,24 +62,18 @@ class ComponentCall:
     @never_raises(catalogue.COMPONENT_IN_PROGRESS)
     def _begin(self) -> None:
         if self._began is None:
-            self._recorder.instruments.component_in_progress.child(self._component).inc()
+            ledger = self._recorder.ledger
+            self._book = ledger.component(self._scenario, self._component)
+            ledger.begin_call(self._book)
             self._began = time.monotonic()
 
     @never_raises(catalogue.COMPONENT_CALLS)
     def _finish(self, error: BaseException | None) -> None:
-        if self._began is None:
+        if self._began is None or self._book is None:
             return
         seconds = time.monotonic() - self._began
         self._began = None
-        outcome = self._outcome or _outcome_of(error)
-        instruments = self._recorder.instruments
-        try:
-            instruments.component_calls.child(self._scenario, self._component, outcome).inc()
-            instruments.component_duration.child(
-                self._scenario, self._component, duration_outcome(outcome)
-            ).observe(seconds)
-        finally:
-            instruments.component_in_progress.child(self._component).dec()
+        self._recorder.ledger.finish_call(self._book, self._outcome or _outcome_of(error), seconds)
 
 
 def _outcome_of(error: BaseException | None) -> str:

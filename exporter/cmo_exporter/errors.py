@@ -13,3 +13,7 @@ class SettingsError(ExporterError, ValueError):
 
 class MetricsAddressError(ExporterError):
     """``/metrics`` cannot be served at the host and port of the settings."""
+
+
+class SharedDirectoryError(ExporterError):
+    """The directory through which workers are counted together cannot be used."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
 from typing import TYPE_CHECKING, Self, TypeGuard
+from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
 
@@ -19,16 +21,29 @@ from cmo_exporter.exposition import Exposition, MetricsServer
 from cmo_exporter.guard import ErrorCounter, never_raises
 from cmo_exporter.instruments import Instruments, closed
 from cmo_exporter.ledger import Ledger
+from cmo_exporter.membership import Membership
 from cmo_exporter.queries import NoQuery, Query, current_query
 from cmo_exporter.recorder import Recorder
+from cmo_exporter.totals import Totals
 from cmo_exporter.tracing import Tracing
-from cmo_exporter.users import SessionHasher
+from cmo_exporter.values import Values
 from cmo_exporter.watchers import LoopLagWatcher, MemorySampler
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from cmo_exporter.settings import ExporterSettings
+
+
+_exporters: WeakSet[Exporter] = WeakSet()
+
+
+def _after_fork() -> None:
+    for exporter in _exporters:
+        exporter._after_fork()  # noqa: SLF001 - nobody else is to call it
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Exporter:
@@ -41,12 +56,17 @@ class Exporter:
     def __init__(self, settings: ExporterSettings) -> None:
         self.settings = settings
         self.registry = CollectorRegistry()
-        instruments = Instruments(settings)
-        self.recorder = Recorder(instruments, Ledger(settings, instruments), ErrorCounter(instruments))
-        self.registry.register(Exposition(settings, self.recorder))
+        values = Values()
+        instruments = Instruments(settings, values)
+        ledger = Ledger(settings, instruments, values)
+        self.recorder = Recorder(instruments, ledger, ErrorCounter(instruments))
+        self._membership = Membership(settings, values, ledger)
+        self._exposition = Exposition(
+            Totals(ledger, values, self._membership.directory), self._membership.publish
+        )
+        self.registry.register(self._exposition)
         self.tracing = Tracing(settings)
-        self._hasher = SessionHasher()
-        self._no_query = NoQuery(self.recorder)
+        self._no_query = NoQuery(self.recorder, ledger.scenario(LIVE))
         self._breaker_states: dict[str, str] = {}
         self._breaker_lock = threading.Lock()
         self._prices = {model: settings.prices.get(model[2]) for model in settings.models}
@@ -54,6 +74,8 @@ class Exporter:
         self._memory: MemorySampler | None = None
         self._loop_lag: LoopLagWatcher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._forked_while_started = False
+        _exporters.add(self)
 
     @property
     def errors(self) -> ErrorCounter:
@@ -70,11 +92,14 @@ class Exporter:
 
         Raises:
             MetricsAddressError: nothing can listen at the host and port of the settings.
+            SharedDirectoryError: the directory that workers share cannot be used.
         """
         if self._server is not None:
             return
-        self._server = MetricsServer(self.registry, self.settings.host, self.settings.port)
-        self._memory = MemorySampler(self.recorder, self.settings.memory_sample_interval_seconds)
+        self._server = self._membership.join(self._listen)
+        self._memory = MemorySampler(
+            self.recorder, self.settings.memory_sample_interval_seconds, self._membership.heartbeat
+        )
         self._loop_lag = LoopLagWatcher(self.recorder, self.settings.loop_lag_interval_seconds)
         if self._loop is not None:
             self._loop_lag.watch(self._loop)
@@ -86,6 +111,7 @@ class Exporter:
         for part in parts:
             if part is not None:
                 part.close()
+        self._membership.leave()
         self.tracing.close()
 
     def __enter__(self) -> Self:
@@ -103,6 +129,9 @@ class Exporter:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
+            if self._forked_while_started:
+                self._forked_while_started = False
+                self.start()
             if self._loop_lag is not None:
                 self._loop_lag.watch(loop)
 
@@ -122,12 +151,14 @@ class Exporter:
             end_session: whether the session closes once the query has finished.
             began: monotonic seconds at which it arrived, when that was earlier than now.
         """
+        recorder = self.recorder
         known = closed(scenario, self.settings.all_scenarios)
         if known is None:
-            self.recorder.instruments.dropped(catalogue.QUERIES_STARTED.name)
+            recorder.instruments.dropped(catalogue.QUERIES_STARTED.name)
             known = OTHER
-        key = (known, self._hasher.hash(str.__str__(session))) if _usable(session) else None
-        return Query(self.recorder, known, key, ends_session=end_session, began=began)
+        ledger = recorder.ledger
+        key = ledger.sessions.key(known, str.__str__(session)) if _usable(session) else None
+        return Query(recorder, ledger.scenario(known), key, ends_session=end_session, began=began)
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
@@ -139,7 +170,7 @@ class Exporter:
         known = closed(scenario, self.settings.all_scenarios)
         if known is None:
             self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
-        self.recorder.ledger.end_session((known or OTHER, self._hasher.hash(session)))
+        self.recorder.ledger.end_session(known or OTHER, session)
 
     @never_raises(catalogue.RETRIES)
     def retry(self, component: str) -> None:
@@ -208,6 +239,19 @@ class Exporter:
         price = self._prices.get(key)
         if price is not None:
             instruments.cost.child(*key).inc(price.cost(read, written))
+
+    def _listen(self, port: int, *, beside_others: bool) -> MetricsServer:
+        return MetricsServer(self._exposition.render, self.settings.host, port, beside_others=beside_others)
+
+    def _after_fork(self) -> None:
+        """In a forked child: threads, port and place are the parent's. The first request starts it again."""
+        self._forked_while_started = self._server is not None
+        if self._server is not None:
+            self._server.forget()
+        self._server, self._memory, self._loop_lag, self._loop = None, None, None, None
+        self._breaker_lock = threading.Lock()
+        self._exposition.after_fork()
+        self._membership.after_fork()
 
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)

@@ -1,19 +1,18 @@
-"""The catalogue turned into prometheus-client metrics, with every child bound once.
+"""The catalogue turned into things that can be counted with, each bound once to its numbers.
 
-`prometheus_client` costs twice as much when labels are looked up on each call, so a family keeps its
-children in a dictionary of label values. The dictionary is filled beforehand, which also puts every label
-set at 0 before anything has happened: a counter that is born with its first event loses that event to
-Prometheus. Values from outside the closed lists become ``_other`` and are counted, so that no input can
-make series.
+Looking labels up on each call costs more than counting, so a family keeps its children in a dictionary of
+label values. The dictionary is filled beforehand, which also puts every label set at 0 before anything has
+happened: a counter that is born with its first event loses that event to Prometheus. Values from outside
+the closed lists become ``_other`` and are counted, so that no input can make series.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
-
-from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.metrics import MetricWrapperBase
+import struct
+import time
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER
@@ -21,17 +20,22 @@ from cmo_exporter.catalogue import OTHER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from prometheus_client.metrics_core import Metric as Exposed
-
     from cmo_exporter.settings import ExporterSettings
-
-Child = TypeVar("Child", bound=MetricWrapperBase)
+    from cmo_exporter.values import Values
 
 KNOWN_HTTP_METHODS: Final = (
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
 )  # fmt: skip
 OTHER_HTTP_METHOD: Final = "_OTHER"
 """OpenTelemetry's word for a method that is not in the list."""
+
+EXEMPLARS: Final = "#exemplars"
+"""Added to a histogram's name for the block that holds its exemplars."""
+EXEMPLAR_WIDTH: Final = 5
+"""Floats an exemplar takes: value, Unix time, and the three that hold the bytes of the two ids."""
+
+_EXEMPLAR: Final = struct.Struct("=dd16s8s")
+_MOST_UNUSUAL_SERIES: Final = 50
 
 # Who hands a question on to whom. Other pairs may be recorded too; they are only not there beforehand,
 # because every pair is 9 reasons times every scenario.
@@ -51,26 +55,124 @@ def closed(value: object, allowed: Iterable[str]) -> str | None:
     return plain if plain in allowed else None
 
 
+def _plain(value: object) -> str | None:
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
+class Number:
+    """A counter or a gauge: one number of the block."""
+
+    __slots__ = ("_values", "slot")
+
+    width: Final = 1
+
+    def __init__(self, values: Values, metric: catalogue.Metric, labels: tuple[str, ...]) -> None:
+        self._values = values
+        self.slot = values.allocate(metric.name, labels, 1)
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add an amount."""
+        values = self._values
+        with values.lock:
+            values.numbers[self.slot] += amount
+
+    def dec(self, amount: float = 1.0) -> None:
+        """Take an amount away."""
+        self.inc(-amount)
+
+    def set(self, value: float) -> None:
+        """Put it to a value; a counter only where somebody else counts, as the kernel does CPU time."""
+        values = self._values
+        with values.lock:
+            values.numbers[self.slot] = value
+
+
+class Buckets:
+    """A histogram: as many numbers as it has buckets, the one above all edges included, and the sum."""
+
+    __slots__ = ("_exemplars", "_labels", "_metric", "_values", "edges", "slot")
+
+    def __init__(self, values: Values, metric: catalogue.Metric, labels: tuple[str, ...]) -> None:
+        self._values = values
+        self._metric = metric
+        self._labels = labels
+        self.edges = metric.buckets
+        self.slot = values.allocate(metric.name, labels, len(metric.buckets) + 2)
+        self._exemplars: int | None = None
+
+    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count a value, in seconds.
+
+        Args:
+            value: what was measured.
+            exemplar: ``trace_id`` and ``span_id``, in hexadecimal, of a trace that shows it.
+        """
+        bucket = bisect_left(self.edges, value)
+        values = self._values
+        with values.lock:
+            numbers = values.numbers
+            numbers[self.slot + bucket] += 1.0
+            numbers[self.slot + len(self.edges) + 1] += value
+        if exemplar is not None:
+            self.remember(bucket, value, exemplar)
+
+    def remember(self, bucket: int, value: float, exemplar: Mapping[str, str]) -> None:
+        """Keep an exemplar as the latest of its bucket."""
+        data = _EXEMPLAR.pack(
+            value, time.time(), bytes.fromhex(exemplar["trace_id"]), bytes.fromhex(exemplar["span_id"])
+        )
+        values = self._values
+        with values.lock:
+            if self._exemplars is None:
+                width = EXEMPLAR_WIDTH * (len(self.edges) + 1)
+                self._exemplars = values.allocate(self._metric.name + EXEMPLARS, self._labels, width)
+            start = self._exemplars + bucket * EXEMPLAR_WIDTH
+            values.numbers[start : start + EXEMPLAR_WIDTH] = memoryview(data).cast("d")
+
+
+def read_exemplar(numbers: bytes) -> tuple[dict[str, str], float, float] | None:
+    """Ids, value and Unix time of an exemplar; None where none has been kept."""
+    value, at, trace, span = _EXEMPLAR.unpack(numbers)
+    return ({"trace_id": trace.hex(), "span_id": span.hex()}, value, at) if at else None
+
+
+Child = TypeVar("Child", Number, Buckets)
+
+
 class Family(Generic[Child]):
-    """One metric of the catalogue and its children, by label values in the catalogue's order."""
+    """One metric of the catalogue and its children, by label values in the catalogue's order.
+
+    Args:
+        metric: the metric.
+        make: makes a child of label values.
+        allowed: the closed list of each label; None for one whose values are known only once they are met.
+        maximum: children beyond so many are ``overflow``, so that no input can make series without end.
+        overflow: the labels that stand for all beyond the maximum.
+        dropped: told the metric's name and how many label values were replaced.
+    """
 
     def __init__(
         self,
         metric: catalogue.Metric,
-        client: Child,
-        allowed: tuple[frozenset[str], ...],
+        make: Callable[[tuple[str, ...]], Child],
+        allowed: tuple[frozenset[str] | None, ...],
+        maximum: int,
+        overflow: tuple[str, ...],
         dropped: Callable[[str, int], None],
     ) -> None:
         self.metric = metric
-        self._client = client
+        self._make: Callable[[tuple[str, ...]], Child] = make
         self._allowed = allowed
+        self._maximum = maximum
+        self._overflow = overflow
         self._dropped = dropped
-        self._children: dict[tuple[object, ...], Child] = {} if allowed else {(): client}
+        self._children: dict[tuple[object, ...], Child] = {}
 
     def preset(self, combinations: Iterable[tuple[str, ...]]) -> None:
-        """Put label sets at 0 before anything has happened."""
+        """Put label sets at 0 before anything has happened; they are not counted against the maximum."""
         for values in combinations:
-            self._children[values] = self._client.labels(*values)
+            self._children[values] = self._make(values)
+            self._maximum += 1
 
     def child(self, *values: object) -> Child:
         """The child of these label values; whatever is not in a closed list becomes ``_other``."""
@@ -79,57 +181,29 @@ class Family(Generic[Child]):
         except Exception:  # noqa: BLE001 - a value may be unhashable, or raise when it is compared
             return self._unusual_child(values)
 
-    def collect(self) -> Exposed:
-        """The samples at this moment, without the ``_created`` ones that prometheus-client adds."""
-        return _collect(self._client)
-
     def _unusual_child(self, values: tuple[object, ...]) -> Child:
         safe: list[str] = []
         replaced = 0
         for value, allowed in zip(values, self._allowed, strict=True):
-            plain = closed(value, allowed) or closed(value, (OTHER,))
+            plain = _plain(value) if allowed is None else closed(value, allowed) or closed(value, (OTHER,))
             safe.append(plain or OTHER)
             replaced += plain is None
+        key = tuple(safe)
+        if key not in self._children and len(self._children) >= self._maximum:
+            replaced, key = 1, self._overflow
         if replaced:
             self._dropped(self.metric.name, replaced)
-        key = tuple(safe)
         found = self._children.get(key)
         if found is None:
-            found = self._children[key] = self._client.labels(*key)
+            found = self._children[key] = self._make(key)
         return found
 
 
-class HttpFamily(Generic[Child]):
-    """A family whose label values are known only once they are met, so that their number is bounded."""
-
-    def __init__(
-        self, client: Child, overflow: tuple[str, ...], maximum: int, dropped: Callable[[], None]
-    ) -> None:
-        self._client = client
-        self._children: dict[tuple[str, ...], Child] = {}
-        self._overflow = overflow
-        self._maximum = maximum
-        self._dropped = dropped
-
-    def child(self, *values: str) -> Child:
-        """The child of these label values, or the one that stands for all beyond the maximum."""
-        found = self._children.get(values)
-        if found is not None:
-            return found
-        if len(self._children) >= self._maximum:
-            self._dropped()
-            values = self._overflow
-        return self._children.setdefault(values, self._client.labels(*values))
-
-    def collect(self) -> Exposed:
-        """The samples at this moment, without ``_created``."""
-        return _collect(self._client)
-
-
 class Instruments:
-    """Every metric that is written event by event; the collector adds those that are read at scrape time."""
+    """Every metric that is written; the exposition adds those that are made when they are read."""
 
-    def __init__(self, settings: ExporterSettings) -> None:
+    def __init__(self, settings: ExporterSettings, values: Values) -> None:
+        self._values = values
         self._vocabulary: Mapping[str, tuple[str, ...]] = {
             "scenario": settings.all_scenarios,
             "component": settings.components,
@@ -137,9 +211,11 @@ class Instruments:
             "model": tuple(dict.fromkeys(model for _, _, model in settings.models)),
             "metric": tuple(catalogue.BY_NAME),
             "http_request_method": (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD),
+            "version": (settings.version,),
+            "revision": (settings.revision,),
         }
-        self.series_dropped = self._family(catalogue.SERIES_DROPPED, Counter)
-        self.instrumentation_errors = self._family(catalogue.INSTRUMENTATION_ERRORS, Counter)
+        self.instrumentation_errors = self._numbers(catalogue.INSTRUMENTATION_ERRORS)
+        self.series_dropped = self._numbers(catalogue.SERIES_DROPPED)
         self._queries()
         self._components()
         self._caches_and_breakers(settings)
@@ -151,86 +227,106 @@ class Instruments:
         self.series_dropped.child(metric_name).inc(count)
 
     def _queries(self) -> None:
-        self.started = self._family(catalogue.QUERIES_STARTED, Counter)
-        self.queries = self._family(catalogue.QUERIES, Counter)
-        self.duration = self._family(catalogue.QUERY_DURATION, Histogram)
-        self.first_token = self._family(catalogue.QUERY_TIME_TO_FIRST_TOKEN, Histogram)
-        self.answers = self._family(catalogue.ANSWERS, Counter)
-        self.in_progress = self._family(catalogue.QUERIES_IN_PROGRESS, Gauge)
-        self.cache_results = self._family(catalogue.QUERY_CACHE_RESULTS_TOTAL, Counter)
+        self.started = self._numbers(catalogue.QUERIES_STARTED)
+        self.queries = self._numbers(catalogue.QUERIES)
+        self.duration = self._buckets(catalogue.QUERY_DURATION)
+        self.first_token = self._buckets(catalogue.QUERY_TIME_TO_FIRST_TOKEN)
+        self.answers = self._numbers(catalogue.ANSWERS)
+        self.in_progress = self._numbers(catalogue.QUERIES_IN_PROGRESS)
+        self.oldest_query = self._numbers(catalogue.OLDEST_QUERY_AGE)
+        self.cache_results = self._numbers(catalogue.QUERY_CACHE_RESULTS_TOTAL)
 
     def _components(self) -> None:
-        self.component_in_progress = self._family(catalogue.COMPONENT_IN_PROGRESS, Gauge)
-        self.component_calls = self._family(catalogue.COMPONENT_CALLS, Counter)
-        self.component_duration = self._family(catalogue.COMPONENT_DURATION, Histogram)
-        self.queue_wait = self._family(catalogue.QUEUE_WAIT, Histogram)
-        self.queue_depth = self._family(catalogue.QUEUE_DEPTH, Gauge)
-        self.retries = self._family(catalogue.RETRIES, Counter)
+        self.component_in_progress = self._numbers(catalogue.COMPONENT_IN_PROGRESS)
+        self.component_calls = self._numbers(catalogue.COMPONENT_CALLS)
+        self.component_duration = self._buckets(catalogue.COMPONENT_DURATION)
+        self.queue_wait = self._buckets(catalogue.QUEUE_WAIT)
+        self.queue_depth = self._numbers(catalogue.QUEUE_DEPTH)
+        self.retries = self._numbers(catalogue.RETRIES)
 
     def _caches_and_breakers(self, settings: ExporterSettings) -> None:
-        self.cache_requests = self._family(catalogue.CACHE_REQUESTS, Counter)
-        self.cache_entries = self._family(catalogue.CACHE_ENTRIES, Gauge)
-        self.cache_evictions = self._family(catalogue.CACHE_EVICTIONS, Counter)
-        self.breaker_state = self._family(catalogue.BREAKER_STATE, Gauge)
-        self.breaker_transitions = self._family(catalogue.BREAKER_TRANSITIONS, Counter)
-        self.breaker_rejections = self._family(catalogue.BREAKER_REJECTIONS, Counter)
-        self.fallbacks = self._family(
-            catalogue.FALLBACKS,
-            Counter,
-            (
-                (scenario, source, target, reason)
-                for scenario in settings.all_scenarios
-                for source, target in _USUAL_FALLBACKS
-                for reason in catalogue.FALLBACK_REASONS
-            ),
+        self.cache_requests = self._numbers(catalogue.CACHE_REQUESTS)
+        self.cache_entries = self._numbers(catalogue.CACHE_ENTRIES)
+        self.cache_evictions = self._numbers(catalogue.CACHE_EVICTIONS)
+        self.breaker_state = self._numbers(catalogue.BREAKER_STATE)
+        self.breaker_transitions = self._numbers(catalogue.BREAKER_TRANSITIONS)
+        self.breaker_rejections = self._numbers(catalogue.BREAKER_REJECTIONS)
+        usual = (
+            (scenario, source, target, reason)
+            for scenario in settings.all_scenarios
+            for source, target in _USUAL_FALLBACKS
+            for reason in catalogue.FALLBACK_REASONS
         )
+        self.fallbacks = self._numbers(catalogue.FALLBACKS, usual)
 
     def _models(self, settings: ExporterSettings) -> None:
-        self.tokens = self._family(
-            catalogue.LLM_TOKENS,
-            Counter,
-            ((*model, token_type) for model in settings.models for token_type in catalogue.TOKEN_TYPES),
-        )
+        tokens = ((*model, token_type) for model in settings.models for token_type in catalogue.TOKEN_TYPES)
+        self.tokens = self._numbers(catalogue.LLM_TOKENS, tokens)
         priced = (model for model in settings.models if model[2] in settings.prices)
-        self.cost = self._family(catalogue.LLM_COST, Counter, priced)
+        self.cost = self._numbers(catalogue.LLM_COST, priced)
 
     def _service(self, settings: ExporterSettings) -> None:
-        self.network = self._family(catalogue.NETWORK, Counter)
-        self.event_loop_lag = self._family(catalogue.EVENT_LOOP_LAG, Histogram)
-        self.http_active = self._family(
-            catalogue.HTTP_SERVER_ACTIVE_REQUESTS, Gauge, ((method,) for method in KNOWN_HTTP_METHODS)
+        self.memory = self._numbers(catalogue.MEMORY, ())
+        self.memory_peak = self._numbers(catalogue.MEMORY_PEAK, ())
+        self.worker_start_time = self._numbers(catalogue.WORKER_START_TIME, ())
+        self.worker_restarts = self._numbers(catalogue.WORKER_RESTARTS, ())
+        self.network = self._numbers(catalogue.NETWORK)
+        self.event_loop_lag = self._buckets(catalogue.EVENT_LOOP_LAG)
+        self.build_info = self._numbers(catalogue.BUILD_INFO)
+        self.http_active = self._numbers(
+            catalogue.HTTP_SERVER_ACTIVE_REQUESTS, ((method,) for method in KNOWN_HTTP_METHODS)
         )
-        http = catalogue.HTTP_SERVER_REQUEST_DURATION
-        self.http_duration = HttpFamily(
-            _client(http, Histogram),
-            (OTHER_HTTP_METHOD, OTHER, OTHER),
-            settings.maximum_http_series,
-            lambda: self.dropped(http.name),
+        self.http_duration = self._buckets(
+            catalogue.HTTP_SERVER_REQUEST_DURATION,
+            (),
+            maximum=settings.maximum_http_series,
+            overflow=(OTHER_HTTP_METHOD, OTHER, OTHER),
+        )
+
+    def _numbers(
+        self, metric: catalogue.Metric, combinations: Iterable[tuple[str, ...]] | None = None
+    ) -> Family[Number]:
+        return self._family(
+            metric,
+            lambda labels: Number(self._values, metric, labels),
+            combinations,
+            _MOST_UNUSUAL_SERIES,
+            None,
+        )
+
+    def _buckets(
+        self,
+        metric: catalogue.Metric,
+        combinations: Iterable[tuple[str, ...]] | None = None,
+        *,
+        maximum: int = _MOST_UNUSUAL_SERIES,
+        overflow: tuple[str, ...] | None = None,
+    ) -> Family[Buckets]:
+        return self._family(
+            metric, lambda labels: Buckets(self._values, metric, labels), combinations, maximum, overflow
         )
 
     def _family(
         self,
         metric: catalogue.Metric,
-        kind: type[Child],
-        combinations: Iterable[tuple[str, ...]] | None = None,
+        make: Callable[[tuple[str, ...]], Child],
+        combinations: Iterable[tuple[str, ...]] | None,
+        maximum: int,
+        overflow: tuple[str, ...] | None,
     ) -> Family[Child]:
         lists = [
-            self._vocabulary[label] if values is None else values for label, values in metric.labels.items()
+            self._vocabulary.get(label) if values is None else values
+            for label, values in metric.labels.items()
         ]
         family = Family(
-            metric, _client(metric, kind), tuple(frozenset(values) for values in lists), self.dropped
+            metric,
+            make,
+            tuple(None if values is None else frozenset(values) for values in lists),
+            maximum,
+            overflow or (OTHER,) * len(lists),
+            self.dropped,
         )
-        if metric.labels:
-            family.preset(itertools.product(*lists) if combinations is None else combinations)
+        if combinations is None:
+            combinations = itertools.product(*(values or () for values in lists))
+        family.preset(combinations)
         return family
-
-
-def _collect(client: MetricWrapperBase) -> Exposed:
-    (exposed,) = client.collect()
-    exposed.samples = [sample for sample in exposed.samples if not sample.name.endswith("_created")]
-    return exposed
-
-
-def _client(metric: catalogue.Metric, kind: type[Child]) -> Child:
-    keywords: dict[str, Any] = {"buckets": metric.buckets} if metric.buckets else {}
-    return kind(metric.name, metric.help, tuple(metric.labels), registry=None, **keywords)

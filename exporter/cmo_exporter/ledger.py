@@ -1,27 +1,33 @@
-"""The books on queries and sessions, kept so that a scrape always sees them balanced.
+"""The books on queries, component calls and sessions, kept so that a scrape always sees them balanced.
 
 Checkers trust that ``in progress is 0`` means that everything has been counted, and that started equals
-finished plus in progress. That holds only when a scrape, which runs in its own thread, cannot look between
-two of the steps with which a query begins or finishes. So both are done under one lock, and so is the
-reading of their values.
+finished plus in progress. That holds only when a scrape, which runs in its own thread or in another process,
+cannot look between two of the steps with which a query begins or finishes. So all steps are one change of the
+block of values. Every query goes through here twice, which is why its scenario has the places at hand.
 """
 
 from __future__ import annotations
 
-import threading
 import time
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from cmo_exporter.catalogue import LIVE
-from cmo_exporter.memory import MemoryPeaks, resident_bytes
-from cmo_exporter.users import Sessions
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import LIVE, OTHER
+from cmo_exporter.instruments import closed
+from cmo_exporter.memory import MemoryPeaks, ProportionalMemory, process_start_time, resident_bytes
+from cmo_exporter.sessions import Sessions
+from cmo_exporter.values import RESTARTS, SEQUENCE
 
 if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric as Exposed
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from mmap import mmap
 
-    from cmo_exporter.instruments import Instruments
+    from cmo_exporter.instruments import Buckets, Family, Instruments, Number
+    from cmo_exporter.sessions import SessionKey
     from cmo_exporter.settings import ExporterSettings
-    from cmo_exporter.users import SessionKey
+    from cmo_exporter.values import Values
 
 _DURATION_OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
@@ -31,66 +37,157 @@ def duration_outcome(outcome: str) -> str:
     return _DURATION_OUTCOMES.get(outcome, "failure")
 
 
-class Snapshot:
-    """What the books hold at one instant."""
+class _Slots(dict[str, int]):
+    """Where a family counts, by the value of its last label; found out when it is first needed."""
 
-    def __init__(
-        self,
-        *,
-        families: list[Exposed],
-        clock_seconds: float,
-        users: dict[str, tuple[int, float]],
-        oldest_ages: dict[str, float],
-        peaks: dict[str, float],
-        resident: float | None,
-    ) -> None:
-        self.families = families
-        self.clock_seconds = clock_seconds
-        self.users = users
-        self.oldest_ages = oldest_ages
-        self.peaks = peaks
-        self.resident = resident
+    def __init__(self, family: Family[Number], *labels: str) -> None:
+        super().__init__()
+        self._family = family
+        self._labels = labels
+
+    def __missing__(self, value: str) -> int:
+        slot = self[value] = self._family.child(*self._labels, value).slot
+        return slot
+
+
+class _Durations(dict[str, "Buckets"]):
+    """The histogram of an outcome; found out when it is first needed."""
+
+    def __init__(self, family: Family[Buckets], *labels: str) -> None:
+        super().__init__()
+        self._family = family
+        self._labels = labels
+
+    def __missing__(self, outcome: str) -> Buckets:
+        found = self[outcome] = self._family.child(*self._labels, duration_outcome(outcome))
+        return found
+
+
+class ScenarioBook:
+    """Where the queries of one scenario are counted."""
+
+    __slots__ = (
+        "answers",
+        "cache_results",
+        "durations",
+        "in_progress",
+        "name",
+        "oldest",
+        "outcomes",
+        "started",
+        "under_way",
+    )
+
+    def __init__(self, scenario: str, instruments: Instruments) -> None:
+        self.name = scenario
+        self.started = instruments.started.child(scenario).slot
+        self.in_progress = instruments.in_progress.child(scenario).slot
+        self.oldest = instruments.oldest_query.child(scenario)
+        self.outcomes = _Slots(instruments.queries, scenario)
+        self.durations = _Durations(instruments.duration, scenario)
+        self.cache_results = _Slots(instruments.cache_results, scenario)
+        self.answers = _Slots(instruments.answers, scenario)
+        # Beginnings of the queries in progress, in order: the first is the oldest.
+        self.under_way: dict[int, float] = {}
+
+
+class ComponentBook:
+    """Where the calls of one component for one scenario are counted."""
+
+    __slots__ = ("durations", "in_progress", "outcomes")
+
+    def __init__(self, scenario: str, component: str, instruments: Instruments) -> None:
+        self.in_progress = instruments.component_in_progress.child(component).slot
+        self.outcomes = _Slots(instruments.component_calls, scenario, component)
+        self.durations = _Durations(instruments.component_duration, scenario, component)
 
 
 class Ledger:
-    """Queries in progress, finished queries, open sessions and memory peaks, under one lock."""
+    """Queries and calls in progress and finished, open sessions and memory peaks."""
 
-    def __init__(self, settings: ExporterSettings, instruments: Instruments) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, settings: ExporterSettings, instruments: Instruments, values: Values) -> None:
+        self._settings = settings
         self._instruments = instruments
-        self._started_at = time.monotonic()
-        self._sessions = Sessions(
-            settings.all_scenarios,
-            idle_timeout_seconds=settings.session_idle_timeout_seconds,
-            maximum=settings.maximum_sessions,
-            now=self._started_at,
-        )
+        self._values = values
         self._peaks = MemoryPeaks(settings.scenarios, LIVE)
-        # Beginnings of the queries in progress by scenario, in order: the first is the oldest.
-        self._in_progress: dict[str, dict[int, float]] = {name: {} for name in settings.all_scenarios}
+        self._proportional = ProportionalMemory()
+        self._start_time = process_start_time()
+        self._openings: dict[str, int] = {}
+        self._scenarios = {name: ScenarioBook(name, instruments) for name in settings.all_scenarios}
+        self._components = {
+            (scenario, component): ComponentBook(scenario, component, instruments)
+            for scenario in settings.all_scenarios
+            for component in settings.components
+        }
+        self.sessions: Sessions
+        self.share_sessions(None, None)
 
-    def begin(self, query: int, scenario: str, session: SessionKey | None, began: float) -> bool:
+    def share_sessions(self, memory: mmap | None, lock: AbstractContextManager[None] | None) -> None:
+        """Follow sessions in this memory, from now on; in memory of our own if there is none."""
+        with self._values.lock:
+            self.sessions = Sessions(
+                (*self._settings.all_scenarios, OTHER),
+                idle_timeout_seconds=self._settings.session_idle_timeout_seconds,
+                maximum=self._settings.maximum_sessions,
+                now=time.monotonic(),
+                memory=memory,
+                lock=lock,
+            )
+
+    def after_fork(self) -> None:
+        """In a forked child: what is under way is under way in the parent."""
+        for book in self._scenarios.values():
+            book.under_way.clear()
+
+    def scenario(self, name: str) -> ScenarioBook:
+        """The book of a scenario of the closed list, or of ``_other``."""
+        found = self._scenarios.get(name)
+        if found is None:
+            found = self._scenarios[name] = ScenarioBook(name, self._instruments)
+        return found
+
+    def component(self, scenario: str, component: object) -> ComponentBook:
+        """The book of a component; of ``_other`` for whatever is not in the closed list."""
+        known = closed(component, self._settings.components)
+        if known is None:
+            self._instruments.dropped(catalogue.COMPONENT_CALLS.name)
+            known = OTHER
+        key = (scenario, known)
+        found = self._components.get(key)
+        if found is None:
+            found = self._components[key] = ComponentBook(scenario, known, self._instruments)
+        return found
+
+    def begin(self, query: int, book: ScenarioBook, session: SessionKey | None, began: float) -> bool:
         """A query begins.
 
         Args:
             query: what tells it from every other query in progress.
-            scenario: from the closed list, or ``_other``.
+            book: its scenario's.
             session: its session, if it has one.
             began: monotonic seconds at which it arrived.
 
         Returns:
             Whether it goes on under a session: false without one, and when there are too many.
         """
-        with self._lock:
-            self._instruments.started.child(scenario).inc()
-            self._instruments.in_progress.child(scenario).inc()
-            self._in_progress.setdefault(scenario, {})[query] = began
-            return session is not None and self._enter(session)
+        values = self._values
+        with values.lock:
+            numbers = values.numbers
+            numbers[SEQUENCE] += 1.0
+            numbers[book.started] += 1.0
+            numbers[book.in_progress] += 1.0
+            numbers[SEQUENCE] += 1.0
+            book.under_way[query] = began
+            if session is None or not self.sessions.enter(session, time.monotonic()):
+                return False
+            if self.sessions.openings(book.name) != self._openings.get(book.name, 0):
+                self._note_memory()
+            return True
 
     def finish(
         self,
         query: int,
-        scenario: str,
+        book: ScenarioBook,
         session: SessionKey | None,
         *,
         ends_session: bool,
@@ -98,86 +195,98 @@ class Ledger:
         source: str | None,
         cache_result: str,
         seconds: float,
+        exemplar: Mapping[str, str] | None = None,
     ) -> None:
-        """A query has finished: count it in every metric, and only then take it off those in progress."""
-        instruments = self._instruments
-        with self._lock:
-            if self._in_progress.get(scenario, {}).pop(query, None) is None:
+        """A query has finished: count it in every metric, and take it off those in progress."""
+        values = self._values
+        with values.lock:
+            if book.under_way.pop(query, None) is None:
                 return
-            try:
-                instruments.queries.child(scenario, outcome).inc()
-                instruments.duration.child(scenario, duration_outcome(outcome)).observe(seconds)
-                instruments.cache_results.child(scenario, cache_result).inc()
-                if source is not None:
-                    instruments.answers.child(scenario, source).inc()
-                if session is not None:
-                    if ends_session:
-                        self._note_memory()
-                    self._sessions.leave(session, time.monotonic(), end=ends_session)
-            finally:
-                instruments.in_progress.child(scenario).dec()
+            # Looked up before the change begins: what is needed for the first time is put into the block.
+            counted = book.outcomes[outcome], book.cache_results[cache_result]
+            answer = None if source is None else book.answers[source]
+            buckets = book.durations[outcome]
+            bucket = bisect_left(buckets.edges, seconds)
+            numbers = values.numbers
+            numbers[SEQUENCE] += 1.0
+            numbers[counted[0]] += 1.0
+            numbers[counted[1]] += 1.0
+            if answer is not None:
+                numbers[answer] += 1.0
+            numbers[buckets.slot + bucket] += 1.0
+            numbers[buckets.slot + len(buckets.edges) + 1] += seconds
+            numbers[book.in_progress] -= 1.0
+            numbers[SEQUENCE] += 1.0
+            if session is not None:
+                if ends_session:
+                    self._note_memory()
+                self.sessions.leave(session, time.monotonic(), end=ends_session)
+        if exemplar is not None:
+            buckets.remember(bucket, seconds, exemplar)
 
-    def end_session(self, session: SessionKey) -> None:
+    def begin_call(self, book: ComponentBook) -> None:
+        """A call of a component begins."""
+        values = self._values
+        with values.lock:
+            values.numbers[book.in_progress] += 1.0
+
+    def finish_call(self, book: ComponentBook, outcome: str, seconds: float) -> None:
+        """A call of a component has finished."""
+        values = self._values
+        with values.lock:
+            counted = book.outcomes[outcome]
+            buckets = book.durations[outcome]
+            bucket = bisect_left(buckets.edges, seconds)
+            numbers = values.numbers
+            numbers[SEQUENCE] += 1.0
+            numbers[counted] += 1.0
+            numbers[buckets.slot + bucket] += 1.0
+            numbers[buckets.slot + len(buckets.edges) + 1] += seconds
+            numbers[book.in_progress] -= 1.0
+            numbers[SEQUENCE] += 1.0
+
+    def end_session(self, scenario: str, session: str) -> None:
         """A user has left."""
-        with self._lock:
+        with self._values.lock:
             self._note_memory()
-            self._sessions.end(session, time.monotonic())
+            self.sessions.end(self.sessions.key(scenario, session), time.monotonic())
 
     def sample_memory(self) -> None:
         """Hold the resident memory of this moment against the peaks of the scenarios in use."""
-        with self._lock:
-            self._sessions.expire(time.monotonic())
+        with self._values.lock:
+            self.sessions.expire(time.monotonic())
             self._note_memory()
 
-    def snapshot(self) -> Snapshot:
-        """Everything at one instant: whatever belongs together is read together."""
+    def publish(self, worker: str) -> None:
+        """Write down what only this process can know of itself: now and then, and before every scrape."""
         instruments = self._instruments
-        with self._lock:
-            now = time.monotonic()
-            users = self._sessions.read(now)
+        proportional = self._proportional.read(time.monotonic())
+        with self._values.lock:
             resident = self._note_memory()
-            families = [
-                family.collect()
-                for family in (
-                    instruments.started,
-                    instruments.queries,
-                    instruments.duration,
-                    instruments.first_token,
-                    instruments.answers,
-                    instruments.in_progress,
-                    instruments.cache_results,
-                )
-            ]
-            return Snapshot(
-                families=families,
-                clock_seconds=now - self._started_at,
-                users=users,
-                oldest_ages={
-                    scenario: max(0.0, now - next(iter(began.values()), now))
-                    for scenario, began in self._in_progress.items()
-                },
-                peaks=self._peaks.read(),
-                resident=resident,
-            )
-
-    def _enter(self, session: SessionKey) -> bool:
-        scenario = session[0]
-        now = time.monotonic()
-        self._sessions.expire(now)
-        was_active = self._sessions.active(scenario)
-        if not self._sessions.enter(session, now):
-            return False
-        if not was_active:
-            resident = resident_bytes()
+            for kind, value in (("rss", resident), ("pss", proportional)):
+                if value is not None:
+                    instruments.memory.child(worker, kind).set(value)
             if resident is not None:
-                self._peaks.reset(scenario, resident)
-        return True
+                for scenario, peak in self._peaks.read().items():
+                    instruments.memory_peak.child(worker, scenario).set(peak)
+            for book in self._scenarios.values():
+                # The time at which it began; the reader knows what time it is by then.
+                book.oldest.set(next(iter(book.under_way.values()), 0.0))
+            instruments.worker_start_time.child(worker).set(self._start_time)
+            instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])
+            instruments.build_info.child(self._settings.version, self._settings.revision).set(1.0)
 
     def _note_memory(self) -> float | None:
         resident = resident_bytes()
-        if resident is not None:
-            self._peaks.raise_to(LIVE, resident)
-            for scenario in self._peaks.read():
-                if self._sessions.active(scenario):
-                    self._peaks.raise_to(scenario, resident)
+        if resident is None:
+            return None
+        self._peaks.raise_to(LIVE, resident)
+        for scenario in self._settings.all_scenarios:
+            openings = self.sessions.openings(scenario)
+            if openings != self._openings.get(scenario, 0):
+                # The first session has opened, here or in another worker.
+                self._openings[scenario] = openings
+                self._peaks.reset(scenario, resident)
+            elif self.sessions.active(scenario):
+                self._peaks.raise_to(scenario, resident)
         return resident

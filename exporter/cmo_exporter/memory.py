@@ -38,15 +38,27 @@ def proportional_bytes() -> float | None:
         return None
 
 
+def process_start_ticks(process: int) -> int | None:
+    """When a process started, in clock ticks after boot; None when there is no such process.
+
+    Process ids are used again; together with this an id is not. A zombie has ended.
+    """
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in ("Z", "X") else int(fields[_START_TIME_FIELD])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def process_start_time() -> float:
     """When this process started, in Unix seconds; when this was first asked, where /proc does not say."""
     try:
-        stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
-        ticks = int(stat.rpartition(")")[2].split()[_START_TIME_FIELD])
         boot = next(
             line for line in Path("/proc/stat").read_text(encoding="ascii").splitlines() if "btime" in line
         )
-        return int(boot.split()[1]) + ticks / _TICKS_PER_SECOND
+        ticks = process_start_ticks(os.getpid())
+        return int(boot.split()[1]) + ticks / _TICKS_PER_SECOND if ticks is not None else time.time()
     except (OSError, ValueError, IndexError, StopIteration):
         return time.time()
 

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Self
 
 from cmo_exporter import catalogue
-from cmo_exporter.catalogue import LIVE, OTHER, SOURCES
+from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, SOURCES
 from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.ledger import ScenarioBook
     from cmo_exporter.recorder import Recorder
-    from cmo_exporter.users import SessionKey
+    from cmo_exporter.sessions import SessionKey
 
 _REAL_ANSWERS: Final = frozenset({"cache", "lightrag", "perplexity"})
+_OUTCOMES_OF_SOURCES: Final = {
+    source: ("success" if source in _REAL_ANSWERS else "error") for source in SOURCES
+}
 
 _current: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
 
@@ -47,6 +51,7 @@ class Query:
 
     __slots__ = (
         "_began",
+        "_book",
         "_cache_result",
         "_ends_session",
         "_finished",
@@ -63,14 +68,15 @@ class Query:
     def __init__(
         self,
         recorder: Recorder,
-        scenario: str = LIVE,
+        book: ScenarioBook,
         session: SessionKey | None = None,
         *,
         ends_session: bool = False,
         began: float | None = None,
     ) -> None:
         self._recorder = recorder
-        self.scenario = scenario
+        self._book = book
+        self.scenario = book.name
         self._session = session
         self._ends_session = ends_session
         self._began = began
@@ -101,7 +107,8 @@ class Query:
         known = closed(source, SOURCES)
         if known is None:
             self._recorder.instruments.dropped(catalogue.ANSWERS.name)
-        self._claim("success" if known in _REAL_ANSWERS else "error", known or OTHER)
+            known = OTHER
+        self._claim(_OUTCOMES_OF_SOURCES.get(known, "error"), known)
 
     def failed(self) -> None:
         """The query has failed, without even an apology."""
@@ -127,7 +134,7 @@ class Query:
         """
         if self._cache_result is not None:
             return
-        known = closed(result, catalogue.QUERY_CACHE_RESULTS)
+        known = closed(result, QUERY_CACHE_RESULTS)
         if known is None:
             self._recorder.instruments.dropped(catalogue.QUERY_CACHE_RESULTS_TOTAL.name)
         self._cache_result = known or OTHER
@@ -155,9 +162,19 @@ class Query:
         """A call of a component for this query; a context manager."""
         return ComponentCall(self._recorder, self.scenario, name)
 
+    @never_raises(catalogue.QUERIES_STARTED)
     def begin(self) -> None:
         """Count the query as begun. `with` does this; a transport that cannot use it calls it itself."""
-        self._begin()
+        if self._token is not None:
+            return
+        if self._began is None:
+            self._began = time.monotonic()
+        self._finished = False
+        self._token = _current.set(self)
+        entered = self._recorder.ledger.begin(id(self), self._book, self._session, self._began)
+        if self._session is not None and not entered:
+            self._session = None
+            self._recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
 
     def client_left(self) -> None:
         """The transport saw the user leave before the last byte; their waiting ends now."""
@@ -169,44 +186,13 @@ class Query:
         if self._outcome == "success":
             self._outcome, self._source = "error", None
 
+    @never_raises(catalogue.QUERIES)
     def finish(self, error: BaseException | None = None) -> None:
         """Count the query as finished; later calls change nothing.
 
         Args:
             error: what ended it, when it did not end well.
         """
-        self._finish(error)
-
-    def __enter__(self) -> Self:
-        self._begin()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._finish(error)
-
-    def _claim(self, outcome: str, source: str | None = None) -> None:
-        # After a departure nothing can be delivered; a refusal then is the framework's, of half a body.
-        if self._outcome is None and self._left_at is None:
-            self._outcome = outcome
-            self._source = source
-
-    @never_raises(catalogue.QUERIES_STARTED)
-    def _begin(self) -> None:
-        if self._token is not None:
-            return
-        if self._began is None:
-            self._began = time.monotonic()
-        self._finished = False
-        self._token = _current.set(self)
-        entered = self._recorder.ledger.begin(id(self), self.scenario, self._session, self._began)
-        if self._session is not None and not entered:
-            self._session = None
-            self._recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
-
-    @never_raises(catalogue.QUERIES)
-    def _finish(self, error: BaseException | None) -> None:
         if self._finished or self._began is None:
             return
         self._finished = True
@@ -218,7 +204,7 @@ class Query:
         ended = time.monotonic() if self._left_at is None else self._left_at
         self._recorder.ledger.finish(
             id(self),
-            self.scenario,
+            self._book,
             self._session,
             ends_session=self._ends_session,
             outcome=outcome,
@@ -226,6 +212,21 @@ class Query:
             cache_result=self._cache_result or "bypass",
             seconds=ended - self._began,
         )
+
+    def __enter__(self) -> Self:
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(error)
+
+    def _claim(self, outcome: str, source: str | None = None) -> None:
+        # After a departure nothing can be delivered; a refusal then is the framework's, of half a body.
+        if self._outcome is None and self._left_at is None:
+            self._outcome = outcome
+            self._source = source
 
     def _settled(self, error: BaseException | None) -> tuple[str, str | None]:
         outcome, source = self._outcome or "error", self._source

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cmo_exporter.ledger import Ledger
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recorder:
     """Handed to queries and component calls, which thereby know nothing of threads or servers."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -59,7 +60,10 @@ class ExporterSettings:
         loop_lag_interval_seconds: how often the event loop is asked to run a callback.
         version: version of the service, for ``cmo_build_info``.
         revision: its revision, for ``cmo_build_info``.
-        worker: value of the label ``worker``; a process with several workers gives each its own.
+        worker: value of the label ``worker``. With a shared directory it is the worker's place in it instead.
+        shared_directory: where the worker processes of one service find each other, so that whichever is
+            scraped serves the sum of all. Made if it is not there; for this service alone. Without it, each
+            process serves its own numbers.
         maximum_sessions: sessions beyond so many are not followed, and counted as dropped.
         maximum_http_series: combinations of method, route and status beyond so many become ``_other``.
         otlp_endpoint: base URL of an OpenTelemetry collector. Without it, the variable
@@ -80,6 +84,7 @@ class ExporterSettings:
     version: str = "unknown"
     revision: str = "unknown"
     worker: str = "0"
+    shared_directory: Path | None = None
     maximum_sessions: int = 10_000
     maximum_http_series: int = 100
     otlp_endpoint: str | None = None
@@ -107,6 +112,8 @@ class ExporterSettings:
             if not math.isfinite(value) or value <= 0:
                 raise SettingsError(f"{name} is {value!r}; it must be above 0.")
         object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
+        if self.shared_directory is not None:
+            object.__setattr__(self, "shared_directory", Path(self.shared_directory))
 
     @property
     def all_scenarios(self) -> tuple[str, ...]:

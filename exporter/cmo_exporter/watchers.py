@@ -10,6 +10,7 @@ from cmo_exporter import catalogue
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from cmo_exporter.recorder import Recorder
 
@@ -18,10 +19,17 @@ _STOP_CHECK_SECONDS: Final = 0.2
 
 
 class MemorySampler:
-    """Reads resident memory again and again, because a peak between two scrapes would be lost."""
+    """Reads resident memory again and again, because a peak between two scrapes would be lost.
 
-    def __init__(self, recorder: Recorder, interval_seconds: float) -> None:
+    Args:
+        recorder: where it is read into.
+        interval_seconds: how often.
+        heartbeat: called as often, for what other workers have to know of this one.
+    """
+
+    def __init__(self, recorder: Recorder, interval_seconds: float, heartbeat: Callable[[], None]) -> None:
         self._recorder = recorder
+        self._heartbeat = heartbeat
         self._interval = interval_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cmo-memory", daemon=True)
@@ -36,6 +44,7 @@ class MemorySampler:
         while not self._stop.wait(self._interval):
             try:
                 self._recorder.ledger.sample_memory()
+                self._heartbeat()
             except Exception as error:  # noqa: BLE001 - the next sample may succeed
                 self._recorder.errors.report(catalogue.MEMORY_PEAK, error)
 

@@ -74,17 +74,20 @@ def test_every_scrape_is_balanced_while_queries_run(settings: ExporterSettings) 
 
 def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings) -> None:
     exporter = Exporter(settings)
-    instruments = exporter.recorder.instruments
-    collect = instruments.queries.collect
+    ledger = exporter.recorder.ledger
+    read = ledger.sessions.read
     asking = threading.Thread(target=ask, args=(exporter, "live"))
 
-    def collect_while_somebody_asks() -> Metric:
-        # Started queries have been read by now; whoever can be counted meanwhile upsets the balance.
+    def read_while_somebody_asks(now: float) -> dict[str, tuple[int, float]]:
+        # Users are read first: whoever can be counted between them and the queries upsets the balance.
         asking.start()
         asking.join(0.3)
-        return collect()
+        return read(now)
 
-    instruments.queries.collect = collect_while_somebody_asks  # type: ignore[method-assign]  # between two reads
-    started, in_progress, finished, *_ = balances(list(exporter.registry.collect()))["live"]
+    ledger.sessions.read = read_while_somebody_asks  # type: ignore[method-assign]  # between two reads
+    families = list(exporter.registry.collect())
+    started, in_progress, finished, *_ = balances(families)["live"]
     asking.join()
     assert started == finished + in_progress
+    users = next(family for family in families if family.name == "cmo_active_users")
+    assert (started == 0) == all(sample.value == 0 for sample in users.samples)

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from cmo_exporter import Exporter, ExporterSettings
-from cmo_exporter.users import SessionHasher, Sessions
+from cmo_exporter.sessions import Sessions
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -72,7 +72,7 @@ def test_the_integral_is_the_time_that_sessions_were_open(moves: list[tuple[str,
     truth = {user: Truth() for user in USERS}
     for what, user, wait in moves:
         now += wait
-        key = ("live", user.encode())
+        key = sessions.key("live", user)
         for name, person in truth.items():
             person.move(what if name == user else "read", now)
         if what == "enter":
@@ -94,24 +94,26 @@ def test_the_integral_is_the_time_that_sessions_were_open(moves: list[tuple[str,
 
 def test_a_late_reader_sees_the_session_closed_when_its_time_was_up() -> None:
     sessions = Sessions(("live",), idle_timeout_seconds=60, maximum=10, now=0.0)
-    sessions.enter(("live", b"a"), 10.0)
-    sessions.leave(("live", b"a"), 15.0, end=False)
+    key = sessions.key("live", "a")
+    sessions.enter(key, 10.0)
+    sessions.leave(key, 15.0, end=False)
     assert sessions.read(1_000.0)["live"] == (0, 65.0)
 
 
 def test_too_many_sessions_are_refused() -> None:
     sessions = Sessions(("live",), idle_timeout_seconds=60, maximum=2, now=0.0)
-    assert sessions.enter(("live", b"a"), 0.0)
-    assert sessions.enter(("live", b"b"), 0.0)
-    assert not sessions.enter(("live", b"c"), 0.0)
-    assert sessions.enter(("live", b"a"), 1.0)
+    first, second, third = (sessions.key("live", name) for name in "abc")
+    assert sessions.enter(first, 0.0)
+    assert sessions.enter(second, 0.0)
+    assert not sessions.enter(third, 0.0)
+    assert sessions.enter(first, 1.0)
 
 
-def test_hashes_differ_between_processes_and_agree_within_one() -> None:
-    one, other = SessionHasher(), SessionHasher()
-    assert one.hash("s-1") == one.hash("s-1")
-    assert one.hash("s-1") != one.hash("s-2")
-    assert one.hash("s-1") != other.hash("s-1")
+def test_keys_differ_between_services_and_agree_within_one() -> None:
+    one, other = (Sessions(("live",), idle_timeout_seconds=60, maximum=2, now=0.0) for _ in range(2))
+    assert one.key("live", "s-1") == one.key("live", "s-1")
+    assert one.key("live", "s-1") != one.key("live", "s-2")
+    assert one.key("live", "s-1") != other.key("live", "s-1")
 
 
 def users(exporter: Exporter, scenario: str) -> tuple[float, float, float]:

@@ -1,0 +1,124 @@
+"""Whether this process is counted by itself or as one worker of a service, and what follows from it.
+
+Workers share their numbers, the table of sessions and the port of ``/metrics``: each of them listens at
+it, the kernel gives a scrape to one, and that one serves the sum. So no worker's death leaves the service
+unobserved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from cmo_exporter.catalogue import BY_NAME, CATALOGUE, Kind, OverWorkers
+from cmo_exporter.sessions import FileLock, table_bytes
+from cmo_exporter.workers import SharedDirectory
+
+if TYPE_CHECKING:
+    from cmo_exporter.exposition import MetricsServer
+    from cmo_exporter.ledger import Ledger
+    from cmo_exporter.settings import ExporterSettings
+    from cmo_exporter.values import Series, Values
+
+_VERSION_CHARACTERS: Final = 12
+
+
+class Listen(Protocol):
+    """Serves the metrics at a port; 0 takes a free one."""
+
+    def __call__(self, port: int, *, beside_others: bool) -> MetricsServer:
+        """Listen there, alone or beside other workers."""
+        ...
+
+
+class Membership:
+    """This process among the workers of its service; alone, unless the settings name a directory."""
+
+    def __init__(self, settings: ExporterSettings, values: Values, ledger: Ledger) -> None:
+        self._settings = settings
+        self._values = values
+        self._ledger = ledger
+        self._place: int | None = None
+        path = settings.shared_directory
+        self.directory = None if path is None else SharedDirectory(path, _version(settings))
+
+    def publish(self) -> None:
+        """Write down what only this process can know of itself; nothing while it has no place."""
+        if self.directory is None:
+            self._ledger.publish(self._settings.worker)
+        elif self._place is not None:
+            self._ledger.publish(str(self._place))
+
+    def heartbeat(self) -> None:
+        """Publish for those who may be asked instead of us."""
+        if self._place is not None:
+            self.publish()
+
+    def join(self, listen: Listen) -> MetricsServer:
+        """Become a worker of the service, if the settings say so, and serve its metrics.
+
+        Args:
+            listen: serves the metrics.
+
+        Raises:
+            MetricsAddressError: nothing can listen there.
+            SharedDirectoryError: the directory cannot be used.
+        """
+        if self.directory is None:
+            return listen(self._settings.port, beside_others=False)
+        with self.directory.locked():
+            is_first = self.directory.begin_anew_if_empty()
+            server = self._listen(listen, self.directory, self._settings.port, is_first=is_first)
+            try:
+                self._share(self.directory)
+            except BaseException:
+                server.close()
+                raise
+        self.publish()
+        return server
+
+    def leave(self) -> None:
+        """Be no worker any more; what was counted stays with the service."""
+        if self.directory is not None and self._place is not None:
+            self._place = None
+            with self.directory.locked():
+                self.directory.leave(self._values)
+            self._ledger.share_sessions(None, None)
+
+    def after_fork(self) -> None:
+        """In a forked child: the place is the parent's."""
+        self._place = None
+        self._values.after_fork()
+        self._ledger.after_fork()
+
+    def _share(self, directory: SharedDirectory) -> None:
+        settings = self._settings
+        size = table_bytes(len(settings.all_scenarios) + 1, settings.maximum_sessions)
+        table = directory.memory("sessions", size)
+        self._place = directory.join(self._values, _outlives_its_worker)
+        self._ledger.share_sessions(table, FileLock(directory.file("users")))
+
+    @staticmethod
+    def _listen(listen: Listen, directory: SharedDirectory, port: int, *, is_first: bool) -> MetricsServer:
+        note = directory.file("port")
+        if not is_first and note.exists():
+            return listen(int(note.read_text(encoding="ascii")), beside_others=True)
+        # Alone at first: beside others one would not notice that the port is some other service's.
+        alone = listen(port, beside_others=False)
+        alone.close()
+        note.write_text(str(alone.port), encoding="ascii")
+        return listen(alone.port, beside_others=True)
+
+
+def _outlives_its_worker(series: Series) -> bool:
+    metric = BY_NAME.get(series.metric)
+    return (
+        metric is not None and metric.kind is not Kind.GAUGE and metric.over_workers is not OverWorkers.EACH
+    )
+
+
+def _version(settings: ExporterSettings) -> str:
+    """Workers whose metrics or closed lists differ cannot be added up."""
+    lists = (settings.all_scenarios, settings.components, settings.models, sorted(settings.prices))
+    told = repr((CATALOGUE, lists, settings.maximum_sessions))
+    return hashlib.sha256(told.encode()).hexdigest()[:_VERSION_CHARACTERS]

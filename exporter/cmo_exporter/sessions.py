@@ -1,0 +1,363 @@
+"""Who is using the service: open sessions, and the integral of their number over time.
+
+One table for all workers of a service, so that a user whose questions reach several of them is one user.
+It lies in memory that the workers share, under a lock of the file system, which lets go when its holder
+dies; with one worker it lies in memory of our own and the lock is none.
+
+Plain bookkeeping on a clock that the caller reads, so that it can be checked against an oracle without
+waiting. A session that went idle is closed at the instant its time-out ran out, even when nobody looks
+before much later: the integral must not depend on when it is read.
+
+Session ids are personal. They are hashed with a key that is drawn when the service starts, and only the
+hashes are kept, for as long as the session is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from mmap import mmap
+    from pathlib import Path
+
+_KEY_BYTES: Final = 16
+_HEADER_BYTES: Final = 64
+_LEVEL_FLOATS: Final = 4
+_EMPTY: Final = 0
+# A worker that dies leaves its queries in flight. Workers that live touch the sessions of theirs well before
+# the time-out; a session that nobody has touched for this many time-outs is closed.
+_ORPHANED_TIMEOUTS: Final = 1.5
+
+SessionKey = tuple[int, int]
+"""Number of the scenario, and hash of the session with it."""
+
+
+class FileLock:
+    """Excludes other processes; threads of this one exclude each other by another lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab")  # held as long as the service runs
+        self._descriptor = self._file.fileno()
+
+    def __enter__(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class _Mending:
+    """A lock whose holder mends the table if the one before was killed while it changed it."""
+
+    def __init__(self, lock: AbstractContextManager[None], sessions: Sessions) -> None:
+        self._lock = lock
+        self._sessions = sessions
+
+    def __enter__(self) -> None:
+        self._lock.__enter__()
+        if self._sessions.header[2]:
+            self._sessions.mend(time.monotonic())
+        self._sessions.header[2] = 1.0
+
+    def __exit__(self, *_: object) -> None:
+        self._sessions.header[2] = 0.0
+        self._lock.__exit__(None, None, None)
+
+
+def table_bytes(scenarios: int, maximum: int) -> int:
+    """Size of the memory that a table needs, in bytes."""
+    return _HEADER_BYTES + scenarios * _LEVEL_FLOATS * 8 + _places(maximum) * (8 + 8 + 4 + 4)
+
+
+class Sessions:
+    """Open sessions by scenario. Not thread-safe: the caller holds one lock around every call.
+
+    Every ``now`` is a reading of the same monotonic clock, in seconds, never before the one of the last call.
+
+    Args:
+        scenarios: all that a session can belong to.
+        idle_timeout_seconds: how long a session stays open without a query.
+        maximum: sessions beyond so many are refused.
+        now: when the integrals begin, unless the memory says otherwise.
+        memory: where the table lies; zeros when it is new.
+        lock: excludes the other processes that have the same memory.
+    """
+
+    def __init__(
+        self,
+        scenarios: tuple[str, ...],
+        *,
+        idle_timeout_seconds: float,
+        maximum: int,
+        now: float,
+        memory: mmap | bytearray | None = None,
+        lock: AbstractContextManager[None] | None = None,
+    ) -> None:
+        self._scenarios = {scenario: number for number, scenario in enumerate(scenarios)}
+        self._idle_timeout = idle_timeout_seconds
+        self._maximum = maximum
+        self._shared = lock is not None
+        self._map(memory or bytearray(table_bytes(len(scenarios), maximum)))
+        self._lock = contextlib.nullcontext() if lock is None else _Mending(lock, self)
+        # Sessions that this worker was the last to leave idle, longest idle first, and since when.
+        self._idle: OrderedDict[int, float] = OrderedDict()
+        self._in_flight: dict[int, int] = {}
+        self._looked_for_orphans = now
+        with self._lock:
+            if not self.began:
+                self._secret[:] = secrets.token_bytes(_KEY_BYTES)
+                self.header[0] = now
+
+    def _map(self, memory: mmap | bytearray) -> None:
+        view = memoryview(memory)
+        places = _places(self._maximum)
+        self._mask = places - 1
+        self._secret = view[:_KEY_BYTES]
+        # When the integrals began; how many sessions are open; 1 while somebody changes the table.
+        self.header = view[_KEY_BYTES:_HEADER_BYTES].cast("d")
+        start = _HEADER_BYTES
+
+        def column(item_bytes: int, length: int) -> memoryview[int]:
+            nonlocal start
+            part = view[start : start + item_bytes * length]
+            start += item_bytes * length
+            return part
+
+        # Of each scenario: sessions open, their seconds up to the time that comes next, how often a first
+        # one has opened.
+        self._levels = column(8, len(self._scenarios) * _LEVEL_FLOATS).cast("d")
+        self._keys = column(8, places).cast("Q")
+        self._touched = column(8, places).cast("d")
+        self._flying = column(4, places).cast("i")
+        self._facts = column(4, places).cast("I")  # twice the scenario's number, plus 1 when the user leaves
+
+    @property
+    def began(self) -> float:
+        """When the integrals began."""
+        return float(self.header[0])
+
+    def key(self, scenario: str, session: str) -> SessionKey:
+        """What a session is known by here.
+
+        Raises:
+            KeyError: there is no such scenario.
+        """
+        number = self._scenarios[scenario]
+        data = b"%d:%b" % (number, session.encode("utf-8", "surrogatepass"))
+        digest = hashlib.blake2b(data, digest_size=8, key=bytes(self._secret)).digest()
+        return number, int.from_bytes(digest, "big") or 1
+
+    def enter(self, key: SessionKey, now: float) -> bool:
+        """A query of this session begins; opens it if need be.
+
+        Returns:
+            False when there are too many sessions to follow one more.
+        """
+        with self._lock:
+            self._expire(now)
+            scenario, session = key
+            place = self._find(session)
+            if self._keys[place] == _EMPTY:
+                if self.header[1] >= self._maximum:
+                    return False
+                self._open(place, scenario, session, now)
+            self._idle.pop(session, None)
+            self._in_flight[session] = self._in_flight.get(session, 0) + 1
+            self._flying[place] += 1
+            self._touched[place] = now
+            self._facts[place] = 2 * scenario
+            return True
+
+    def leave(self, key: SessionKey, now: float, *, end: bool) -> None:
+        """A query of this session has finished; with ``end`` the session closes with its last query."""
+        with self._lock:
+            self._expire(now)
+            session = key[1]
+            self._forget_flight(session)
+            place = self._find(session)
+            if self._keys[place] == _EMPTY:
+                return
+            self._flying[place] = max(0, self._flying[place] - 1)
+            self._touched[place] = now
+            if end:
+                self._facts[place] |= 1
+            if self._flying[place] == 0:
+                if self._facts[place] & 1:
+                    self._close(place, now)
+                else:
+                    self._idle[session] = now
+                    self._idle.move_to_end(session)
+
+    def end(self, key: SessionKey, now: float) -> None:
+        """The user leaves: close the session, or have it closed with the query that is in flight."""
+        with self._lock:
+            self._expire(now)
+            place = self._find(key[1])
+            if self._keys[place] == _EMPTY:
+                return
+            self._facts[place] |= 1
+            if self._flying[place] == 0:
+                self._close(place, now)
+
+    def expire(self, now: float) -> None:
+        """Close the sessions whose time-out has run out, each at the instant it did."""
+        with self._lock:
+            self._expire(now)
+        if self._shared and now - self._looked_for_orphans > self._idle_timeout / 2:
+            self._looked_for_orphans = now
+            self._close_orphans(now)
+
+    def active(self, scenario: str) -> int:
+        """Open sessions of a scenario, as of the last call."""
+        number = self._scenarios.get(scenario)
+        return 0 if number is None else int(self._levels[number * _LEVEL_FLOATS])
+
+    def openings(self, scenario: str) -> int:
+        """How often the scenario's first session has opened."""
+        return int(self._levels[self._scenarios[scenario] * _LEVEL_FLOATS + 3])
+
+    def read(self, now: float) -> dict[str, tuple[int, float]]:
+        """Open sessions and user-seconds by scenario, at one instant."""
+        if self._shared:
+            self._expire_those_of_others(now)
+        with self._lock:
+            self._expire(now)
+            found = {}
+            for scenario, number in self._scenarios.items():
+                active, seconds, last, _ = self._levels[number * _LEVEL_FLOATS : (number + 1) * _LEVEL_FLOATS]
+                found[scenario] = int(active), seconds + active * (now - last)
+            return found
+
+    def mend(self, now: float) -> None:
+        """Put every session of the table into its place, once, and count them; the caller holds the lock."""
+        rows = {
+            row[0]: row
+            for row in zip(
+                self._keys.tolist(),
+                self._touched.tolist(),
+                self._flying.tolist(),
+                self._facts.tolist(),
+                strict=True,
+            )
+            if row[0] != _EMPTY
+        }
+        for place in range(self._mask + 1):
+            self._empty(place)
+        for session, touched, flying, facts in rows.values():
+            place = self._find(session)
+            self._keys[place], self._touched[place] = session, touched
+            self._flying[place], self._facts[place] = flying, facts
+        self.header[1] = len(rows)
+        for number in range(len(self._scenarios)):
+            level = number * _LEVEL_FLOATS
+            active = sum(row[3] // 2 == number for row in rows.values())
+            self._step(level, now, active - int(self._levels[level]))
+
+    def _expire(self, now: float) -> None:
+        while self._idle:
+            session, since = next(iter(self._idle.items()))
+            deadline = since + self._idle_timeout
+            if deadline > now:
+                return
+            del self._idle[session]
+            place = self._find(session)
+            # Another worker may have seen the user since; then it is for that one to look after them.
+            if self._keys[place] and self._flying[place] == 0 and self._touched[place] == since:
+                self._close(place, deadline)
+
+    def _expire_those_of_others(self, now: float) -> None:
+        """Close what other workers are about to, lest the integral be read too high and fall."""
+        if not self.header[1]:
+            return
+        latest = now - self._idle_timeout
+        # Without the lock: a look through the whole table must not keep a query waiting.
+        late = [place for place, touched in enumerate(self._touched.tolist()) if 0 < touched <= latest]
+        for session in [self._keys[place] for place in late]:
+            with self._lock:
+                place = self._find(session)
+                touched = self._touched[place]
+                if self._keys[place] and self._flying[place] == 0 and touched <= latest:
+                    self._close(place, touched + self._idle_timeout)
+
+    def _close_orphans(self, now: float) -> None:
+        with self._lock:
+            for session in self._in_flight:
+                place = self._find(session)
+                if self._keys[place]:
+                    self._touched[place] = now
+        latest = now - _ORPHANED_TIMEOUTS * self._idle_timeout
+        late = [place for place, touched in enumerate(self._touched.tolist()) if 0 < touched <= latest]
+        for session in [self._keys[place] for place in late]:
+            with self._lock:
+                place = self._find(session)
+                if self._keys[place] and self._touched[place] <= latest:
+                    # Now and not when its time was up: the integral has been read since, and never falls.
+                    self._close(place, now)
+
+    def _forget_flight(self, session: int) -> None:
+        left = self._in_flight.get(session, 0) - 1
+        if left > 0:
+            self._in_flight[session] = left
+        else:
+            self._in_flight.pop(session, None)
+
+    def _find(self, session: int) -> int:
+        """The place of a session, or the empty one where it would be."""
+        place = session & self._mask
+        while self._keys[place] not in (_EMPTY, session):
+            place = (place + 1) & self._mask
+        return place
+
+    def _open(self, place: int, scenario: int, session: int, now: float) -> None:
+        self._keys[place] = session
+        self.header[1] += 1
+        level = scenario * _LEVEL_FLOATS
+        if not self._levels[level]:
+            self._levels[level + 3] += 1
+        self._step(level, now, +1)
+
+    def _close(self, place: int, at: float) -> None:
+        self._idle.pop(self._keys[place], None)
+        self._step(self._facts[place] // 2 * _LEVEL_FLOATS, at, -1)
+        self.header[1] -= 1
+        self._remove(place)
+
+    def _step(self, level: int, at: float, change: int) -> None:
+        # `at` may lie before the last step: the rest of the sum is as if the change had come in order.
+        levels = self._levels
+        levels[level + 1] += levels[level] * (at - levels[level + 2])
+        levels[level + 2] = at
+        levels[level] += change
+
+    def _remove(self, place: int) -> None:
+        """Empty a place and move up those that were put further on because it was taken."""
+        hole = place
+        while True:
+            place = (place + 1) & self._mask
+            if self._keys[place] == _EMPTY:
+                break
+            home = self._keys[place] & self._mask
+            if (place - home) & self._mask >= (place - hole) & self._mask:
+                self._keys[hole], self._touched[hole] = self._keys[place], self._touched[place]
+                self._flying[hole], self._facts[hole] = self._flying[place], self._facts[place]
+                hole = place
+        self._empty(hole)
+
+    def _empty(self, place: int) -> None:
+        self._keys[place], self._touched[place], self._flying[place], self._facts[place] = _EMPTY, 0.0, 0, 0
+
+
+def _places(maximum: int) -> int:
+    """A power of two that leaves a third of the table free."""
+    return 1 << (maximum + maximum // 2).bit_length()

@@ -1,0 +1,180 @@
+"""The numbers of all workers made into one: what a scrape shows.
+
+A worker's block says which series are where in it. Workers of one service have the same series at the
+start and a few of their own later, so what has to be added to what is worked out only when a series or a
+worker has come or gone.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import BY_NAME, OTHER, Kind, OverWorkers
+from cmo_exporter.instruments import EXEMPLAR_WIDTH, EXEMPLARS, read_exemplar
+
+if TYPE_CHECKING:
+    from array import array
+    from collections.abc import Callable, Iterator, Sequence
+
+    from cmo_exporter.catalogue import Metric
+    from cmo_exporter.ledger import Ledger
+    from cmo_exporter.values import Series, Values
+    from cmo_exporter.workers import SharedDirectory
+
+Labels = tuple[str, ...]
+Exemplar = tuple[dict[str, str], float, float]
+"""The ids, the value and the Unix time."""
+
+_Part = tuple[int, int]  # which source, and where in it
+
+
+@dataclass(frozen=True)
+class Total:
+    """One series with its numbers; those of a histogram are its buckets, not cumulative, and the sum."""
+
+    labels: Labels
+    numbers: Sequence[float]
+    exemplars: Sequence[Exemplar | None] = ()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A block, copied at one instant."""
+
+    place: str | None  # None: this process, which shares with nobody
+    series: list[Series]
+    count: int
+    alive: bool
+    copy: array[float]
+    numbers: list[float]
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A series, the parts that it is the sum of, and those that its exemplars are in."""
+
+    labels: Labels
+    width: int
+    parts: list[_Part]
+    exemplars: list[_Part]
+
+
+class Totals:
+    """Reads all workers and adds them up; not thread-safe."""
+
+    def __init__(self, ledger: Ledger, values: Values, directory: SharedDirectory | None) -> None:
+        self._ledger = ledger
+        self._values = values
+        self._directory = directory
+        self._plan: dict[str, list[_Sum]] = {}
+        self._planned_for: tuple[object, ...] = ()
+
+    def read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
+        """Every metric of the catalogue with its series, in the order of the catalogue, as of now."""
+        with self._values.lock:
+            now = time.monotonic()
+            users = self._ledger.sessions.read(now)
+            sources = [] if self._values.is_shared else [self._own()]
+        if self._directory is not None:
+            sources += self._workers(self._directory)
+        planned_for = tuple(
+            (source.place, id(source.series), source.count, source.alive) for source in sources
+        )
+        if planned_for != self._planned_for:
+            self._plan, self._planned_for = _plan(sources), planned_for
+        made = {
+            catalogue.ACTIVE_USERS.name: _by_scenario(users, lambda user: user[0]),
+            catalogue.ACTIVE_USER_SECONDS.name: _by_scenario(users, lambda user: user[1]),
+            catalogue.ACTIVE_USER_CLOCK.name: [Total((), (now - self._ledger.sessions.began,))],
+        }
+        for name, metric in BY_NAME.items():
+            if name in made:
+                yield metric, made[name]
+            elif name in self._plan:
+                yield (
+                    metric,
+                    [
+                        _total(metric, one, sources, now, with_exemplars=with_exemplars)
+                        for one in self._plan[name]
+                    ],
+                )
+
+    def _own(self) -> _Source:
+        series = self._values.series
+        copy = self._values.copy()
+        return _Source(None, series, len(series), alive=True, copy=copy, numbers=copy.tolist())
+
+    @staticmethod
+    def _workers(directory: SharedDirectory) -> Iterator[_Source]:
+        for place, block, alive in directory.blocks():
+            copy = block.read()
+            yield _Source(place, block.series, len(block.series), alive, copy, copy.tolist())
+
+
+def _by_scenario(
+    users: dict[str, tuple[int, float]], what: Callable[[tuple[int, float]], float]
+) -> list[Total]:
+    return [
+        Total((scenario,), (what(user),))
+        for scenario, user in users.items()
+        if scenario != OTHER or user[1] > 0 or user[0]
+    ]
+
+
+def _plan(sources: list[_Source]) -> dict[str, list[_Sum]]:
+    sums: dict[str, dict[Labels, _Sum]] = {}
+    exemplars: dict[tuple[str, Labels], list[_Part]] = {}
+    for number, source in enumerate(sources):
+        for series in source.series[: source.count]:
+            name, _, is_exemplars = series.metric.partition(EXEMPLARS[0])
+            if is_exemplars:
+                exemplars.setdefault((name, series.labels), []).append((number, series.base))
+                continue
+            metric = BY_NAME[name]
+            if metric.over_workers is OverWorkers.EACH and not _is_of(source, metric, series.labels):
+                continue
+            known = sums.setdefault(name, {}).setdefault(
+                series.labels,
+                _Sum(series.labels, series.width, [], exemplars.setdefault((name, series.labels), [])),
+            )
+            if source.alive or metric.kind is not Kind.GAUGE:
+                known.parts.append((number, series.base))
+    return {name: list(by_labels.values()) for name, by_labels in sums.items()}
+
+
+def _is_of(source: _Source, metric: Metric, labels: Labels) -> bool:
+    """Whether a series is about the worker in whose block it is, and that worker is alive."""
+    worker = labels[list(metric.labels).index("worker")]
+    return source.place is None or (source.alive and worker == source.place)
+
+
+def _total(metric: Metric, one: _Sum, sources: list[_Source], now: float, *, with_exemplars: bool) -> Total:
+    width = one.width
+    parts = [sources[source].numbers[base : base + width] for source, base in one.parts]
+    if metric is catalogue.OLDEST_QUERY_AGE:
+        # Workers write down when their oldest query began; all of them go by the clock of one machine.
+        parts = [[max(0.0, now - began) if began else 0.0] for (began,) in parts]
+    total: Sequence[float]
+    if len(parts) == 1:
+        total = parts[0]
+    elif not parts:
+        total = (0.0,) * width
+    elif metric.over_workers is OverWorkers.LARGEST:
+        total = [max(column) for column in zip(*parts, strict=True)]
+    else:
+        total = [sum(column) for column in zip(*parts, strict=True)]
+    if with_exemplars and one.exemplars:
+        return Total(one.labels, total, [_latest(one, sources, bucket) for bucket in range(width - 1)])
+    return Total(one.labels, total)
+
+
+def _latest(one: _Sum, sources: list[_Source], bucket: int) -> Exemplar | None:
+    offset = bucket * EXEMPLAR_WIDTH
+    found = (
+        read_exemplar(sources[source].copy[base + offset : base + offset + EXEMPLAR_WIDTH].tobytes())
+        for source, base in one.exemplars
+    )
+    return max((exemplar for exemplar in found if exemplar), key=lambda exemplar: exemplar[2], default=None)
