@@ -138,6 +138,7 @@ class Ledger:
         """In a forked child: what is under way is under way in the parent."""
         for book in self._scenarios.values():
             book.under_way.clear()
+        self._start_time = process_start_time()
 
     def scenario(self, name: str) -> ScenarioBook:
         """The book of a scenario of the closed list, or of ``_other``."""

@@ -14,10 +14,10 @@ hashes are kept, for as long as the session is open.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -109,9 +109,11 @@ class Sessions:
         self._maximum = maximum
         self._shared = lock is not None
         self._map(memory or bytearray(table_bytes(len(scenarios), maximum)))
-        self._lock = contextlib.nullcontext() if lock is None else _Mending(lock, self)
+        # With nobody to exclude, a lock that is taken in no time.
+        self._lock = threading.RLock() if lock is None else _Mending(lock, self)
         # Sessions that this worker was the last to leave idle, longest idle first, and since when.
         self._idle: OrderedDict[int, float] = OrderedDict()
+        self._next_deadline = now  # never later than the time-out of the first of them
         self._in_flight: dict[int, int] = {}
         self._looked_for_orphans = now
         with self._lock:
@@ -165,7 +167,8 @@ class Sessions:
             False when there are too many sessions to follow one more.
         """
         with self._lock:
-            self._expire(now)
+            if now >= self._next_deadline:
+                self._expire(now)
             scenario, session = key
             place = self._find(session)
             if self._keys[place] == _EMPTY:
@@ -182,7 +185,8 @@ class Sessions:
     def leave(self, key: SessionKey, now: float, *, end: bool) -> None:
         """A query of this session has finished; with ``end`` the session closes with its last query."""
         with self._lock:
-            self._expire(now)
+            if now >= self._next_deadline:
+                self._expire(now)
             session = key[1]
             self._forget_flight(session)
             place = self._find(session)
@@ -196,13 +200,15 @@ class Sessions:
                 if self._facts[place] & 1:
                     self._close(place, now)
                 else:
+                    if not self._idle:
+                        self._next_deadline = now + self._idle_timeout
                     self._idle[session] = now
-                    self._idle.move_to_end(session)
 
     def end(self, key: SessionKey, now: float) -> None:
         """The user leaves: close the session, or have it closed with the query that is in flight."""
         with self._lock:
-            self._expire(now)
+            if now >= self._next_deadline:
+                self._expire(now)
             place = self._find(key[1])
             if self._keys[place] == _EMPTY:
                 return
@@ -213,7 +219,8 @@ class Sessions:
     def expire(self, now: float) -> None:
         """Close the sessions whose time-out has run out, each at the instant it did."""
         with self._lock:
-            self._expire(now)
+            if now >= self._next_deadline:
+                self._expire(now)
         if self._shared and now - self._looked_for_orphans > self._idle_timeout / 2:
             self._looked_for_orphans = now
             self._close_orphans(now)
@@ -232,7 +239,8 @@ class Sessions:
         if self._shared:
             self._expire_those_of_others(now)
         with self._lock:
-            self._expire(now)
+            if now >= self._next_deadline:
+                self._expire(now)
             found = {}
             for scenario, number in self._scenarios.items():
                 active, seconds, last, _ = self._levels[number * _LEVEL_FLOATS : (number + 1) * _LEVEL_FLOATS]
@@ -269,6 +277,7 @@ class Sessions:
             session, since = next(iter(self._idle.items()))
             deadline = since + self._idle_timeout
             if deadline > now:
+                self._next_deadline = deadline
                 return
             del self._idle[session]
             place = self._find(session)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def exporter(settings: ExporterSettings) -> Iterator[Exporter]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def eventually() -> Callable[[Callable[[], object]], None]:
     """Wait until a condition holds; fail when it does not for a very long time."""
 

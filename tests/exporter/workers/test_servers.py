@@ -1,0 +1,190 @@
+"""Several workers of real servers are counted as one service, whatever becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cmo_stack.free_ports import free_port
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    Eventually = Callable[[Callable[[], object]], None]
+
+HERE = Path(__file__).parent
+WORKERS = 4
+QUERIES = 100
+GONE = (OSError, http.client.HTTPException)
+SERVERS = ["uvicorn", "gunicorn", "gunicorn --preload"]
+
+
+def exchange(port: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> bytes:
+    """One request over a connection of its own, which takes a tenth of the time of a client that can more."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, path, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            raise http.client.HTTPException(answer.status)
+        return body
+
+
+class Service:
+    """A server with several workers, and what its metrics say."""
+
+    def __init__(self, port: int, metrics_port: int) -> None:
+        self.port = port
+        self.metrics_port = metrics_port
+
+    def ask(self, **headers: str) -> int:
+        """Ask one question over a connection of its own, so that any worker may get it; says which did."""
+        renamed = {name.replace("_", "-"): value for name, value in headers.items()}
+        return int(json.loads(exchange(self.port, "POST", "/query", renamed))["worker"])
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """All samples of one scrape."""
+        text = exchange(self.metrics_port, "GET", "/metrics").decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """One sample of a scrape."""
+        return self.samples().get((name, frozenset(labels.items())))
+
+    def workers(self) -> dict[str, float]:
+        """Start times by worker."""
+        return {
+            dict(labels)["worker"]: value
+            for (name, labels), value in self.samples().items()
+            if name == "cmo_worker_start_time_seconds"
+        }
+
+
+@pytest.fixture(params=SERVERS, scope="module")
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, eventually: Eventually
+) -> Iterator[Service]:
+    """The service under one of the servers, with all of its workers there; the tests of one share it."""
+    found = Service(free_port(), free_port())
+    with serving(request.param, found, tmp_path_factory.mktemp("service")):
+        eventually(lambda: answers(found) and len(found.workers()) == WORKERS)
+        yield found
+
+
+@contextlib.contextmanager
+def serving(server: str, service: Service, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server; nothing of it is left afterwards."""
+    name, *flags = server.split()
+    address = {
+        "uvicorn": ["--port", str(service.port), "--log-level", "warning"],
+        "gunicorn": ["--bind", f"127.0.0.1:{service.port}", "--worker-class", "uvicorn_worker.UvicornWorker"],
+    }[name]
+    environment = {
+        **os.environ,
+        "SHARED_DIRECTORY": str(directory / "shared"),
+        "METRICS_PORT": str(service.metrics_port),
+    }
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", name, "service:app", "--workers", str(WORKERS), *address, *flags],
+            cwd=HERE,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def answers(service: Service) -> bool:
+    try:
+        service.ask()
+        service.samples()
+    except GONE:
+        return False
+    return True
+
+
+def test_the_sums_are_right_whoever_is_scraped(service: Service) -> None:
+    before = service.value("cmo_queries_total", scenario="live", outcome="success") or 0
+    answered_by = {service.ask() for _ in range(QUERIES)}
+    assert len(answered_by) > 1, "more than one worker took part"
+    for _ in range(20):  # the kernel gives each scrape to one of the workers
+        samples = service.samples()
+        live = frozenset({("scenario", "live")})
+        done = samples["cmo_queries_total", live | {("outcome", "success")}]
+        assert done == before + QUERIES
+        assert samples["cmo_query_duration_seconds_count", live | {("outcome", "success")}] == done
+        assert samples["cmo_queries_started_total", live] == done
+        assert samples["cmo_queries_in_progress", live] == 0
+        calls = frozenset({("scenario", "live"), ("component", "lightrag"), ("outcome", "success")})
+        assert samples["cmo_component_calls_total", calls] == done
+
+
+def test_a_user_who_reaches_several_workers_is_one_user(service: Service) -> None:
+    reached = {service.ask(X_CMO_Session=f"user-{number % 3}", X_CMO_Scenario="rush") for number in range(60)}
+    assert len(reached) > 1
+    for _ in range(8):
+        assert service.value("cmo_active_users", scenario="rush") == 3
+    first, second = (
+        (samples["cmo_active_user_seconds_total", frozenset({("scenario", "rush")})],
+         samples["cmo_active_user_clock_seconds_total", frozenset()])
+        for samples in (service.samples(), service.samples())
+    )  # fmt: skip
+    assert second[0] - first[0] == pytest.approx(3 * (second[1] - first[1]), rel=1e-6)
+    for number in range(3):
+        service.ask(X_CMO_Session=f"user-{number}", X_CMO_Scenario="rush", X_CMO_Session_End="1")
+    assert service.value("cmo_active_users", scenario="rush") == 0
+
+
+def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(
+    service: Service, eventually: Eventually
+) -> None:
+    for _ in range(QUERIES):
+        service.ask()
+    before = service.samples()
+    started = service.workers()
+    with contextlib.suppress(*GONE):
+        exchange(service.port, "POST", "/die")
+
+    def come_back() -> bool:
+        with contextlib.suppress(*GONE):
+            return len(service.workers()) == WORKERS and service.workers() != started
+        return False
+
+    eventually(come_back)
+    after = service.samples()
+    lost = {
+        key: (value, after.get(key))
+        for key, value in before.items()
+        if key[0].endswith(("_total", "_count"))
+        and "worker" not in dict(key[1])
+        and after.get(key, 0.0) < value
+    }
+    assert not lost
+    assert sum(value for (name, _), value in after.items() if name == "cmo_worker_restarts_total") == 1
+    route = {"http_request_method": "POST", "http_route": "/die", "http_response_status_code": "500"}
+    assert service.value("http_server_request_duration_seconds_count", **route) is None
+    assert service.value("http_server_active_requests", http_request_method="POST") == 0, "gauges die"
