@@ -101,8 +101,9 @@ class Membership:
     @staticmethod
     def _listen(listen: Listen, directory: SharedDirectory, port: int, *, is_first: bool) -> MetricsServer:
         note = directory.file("port")
-        if not is_first and note.exists():
-            return listen(int(note.read_text(encoding="ascii")), beside_others=True)
+        known = note.read_text(encoding="ascii")
+        if known and not is_first:
+            return listen(int(known), beside_others=True)
         # Alone at first: beside others one would not notice that the port is some other service's.
         alone = listen(port, beside_others=False)
         alone.close()

@@ -71,7 +71,9 @@ class SharedDirectory:
     def locked(self) -> Iterator[None]:
         """Hold the directory: nobody joins, leaves or is found missing meanwhile."""
         try:
-            with (self.path / _LOCK).open("ab") as lock:
+            lock_file = self.path / _LOCK
+            lock_file.touch(mode=0o600)
+            with lock_file.open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
@@ -131,8 +133,10 @@ class SharedDirectory:
         return found
 
     def file(self, name: str) -> Path:
-        """A file of the directory that is removed with the rest when it begins anew."""
-        return self.path / f"{name}.{self._version}"
+        """A file of the directory, there for this user alone, that goes when the directory begins anew."""
+        file = self.path / f"{name}.{self._version}"
+        file.touch(mode=0o600)
+        return file
 
     def memory(self, name: str, size_bytes: int) -> mmap.mmap:
         """A file of the directory as memory, zeros when it is new; hold the directory meanwhile.
@@ -140,7 +144,7 @@ class SharedDirectory:
         Raises:
             OSError: there is no room for it on the disk. Unnoticed, the first write would kill the service.
         """
-        descriptor = os.open(self.file(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.file(name), os.O_RDWR | os.O_CLOEXEC)
         return _mapped(descriptor, size_bytes)
 
     def _take(

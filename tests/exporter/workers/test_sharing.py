@@ -1,0 +1,408 @@
+"""What workers share, without servers around it: blocks, places, sessions, and what becomes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
+from cmo_exporter.sessions import FileLock, Sessions, table_bytes
+from cmo_exporter.values import FullError, Values
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Eventually = Callable[[Callable[[], object]], None]
+
+IDLE = 10.0
+
+
+def make(directory: Path, **settings: object) -> Exporter:
+    return Exporter(
+        ExporterSettings(
+            scenarios=("rush",), components=("llm",), shared_directory=directory, **settings  # type: ignore[arg-type]  # each test its own
+        )
+    )  # fmt: skip
+
+
+def value(exporter: Exporter, name: str, **labels: str) -> float | None:
+    return exporter.registry.get_sample_value(name, labels)
+
+
+def answer(exporter: Exporter, times: int = 1) -> None:
+    for _ in range(times):
+        with exporter.query() as query:
+            query.answered("lightrag")
+
+
+def answered(exporter: Exporter) -> float | None:
+    return value(exporter, "cmo_queries_total", scenario="live", outcome="success")
+
+
+def in_a_child(directory: Path, code: str) -> subprocess.Popen[str]:
+    """Run code in a process of its own, with an exporter that has joined as `exporter`."""
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from cmo_exporter import Exporter, ExporterSettings
+directory = Path({str(directory)!r})
+exporter = Exporter(ExporterSettings(scenarios=("rush",), components=("llm",), shared_directory=directory))
+exporter.start()
+def answer(times=1):
+    for _ in range(times):
+        with exporter.query() as query:
+            query.answered("lightrag")
+{textwrap.dedent(code)}
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+
+
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+def test_each_worker_shows_the_sum_and_itself(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as one, make(tmp_path / "shared") as other:
+        answer(one, 2)
+        answer(other, 3)
+        query = other.query("rush")
+        query.begin()
+        for exporter in (one, other):
+            assert answered(exporter) == 5
+            assert value(exporter, "cmo_queries_in_progress", scenario="rush") == 1
+            assert {
+                sample.labels["worker"]
+                for family in exporter.registry.collect()
+                for sample in family.samples
+                if sample.name == "cmo_worker_start_time_seconds"
+            } == {"0", "1"}
+        assert one.metrics_url == other.metrics_url
+        query.finish()
+
+
+def test_what_was_counted_before_joining_is_there(tmp_path: Path) -> None:
+    exporter = make(tmp_path / "shared")
+    answer(exporter, 2)
+    with exporter, make(tmp_path / "shared") as other:
+        assert answered(other) == 2
+
+
+def test_a_killed_worker_loses_nothing_and_its_place_is_taken(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    with make(directory) as survivor:
+        for killed in (1, 2, 3):
+            child = in_a_child(directory, f"answer(10); exporter.query('rush').begin(); {KILL}")
+            assert child.wait(60) == -signal.SIGKILL
+            assert answered(survivor) == 10 * killed
+            assert value(survivor, "cmo_queries_in_progress", scenario="rush") == 0
+            assert value(survivor, "cmo_queries_started_total", scenario="rush") == killed
+            assert value(survivor, "cmo_worker_start_time_seconds", worker="1") is None, "gauges die"
+        with make(directory) as successor:
+            assert value(survivor, "cmo_worker_restarts_total", worker="1") == 3
+            assert answered(successor) == 30
+        assert sorted(file.name.partition(".")[0] for file in directory.glob("*.values")) == ["0", "1"]
+
+
+def test_a_service_that_starts_anew_counts_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    child = in_a_child(directory, f"answer(10); exporter.query('rush', 'u').begin(); {KILL}")
+    assert child.wait(60) == -signal.SIGKILL
+    with make(directory) as exporter:
+        assert answered(exporter) == 0
+        assert value(exporter, "cmo_active_users", scenario="rush") == 0
+        assert value(exporter, "cmo_worker_restarts_total", worker="0") == 0
+
+
+def test_a_worker_killed_in_mid_change_hides_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    code = f"""
+    from cmo_exporter.values import SEQUENCE
+    answer(10)
+    exporter.recorder.ledger._values.numbers[SEQUENCE] += 1.0
+    {KILL}
+    """
+    with make(directory) as survivor:
+        assert in_a_child(directory, code).wait(60) == -signal.SIGKILL
+        assert answered(survivor) == 10
+
+
+def test_a_forked_child_counts_nothing_of_its_own_until_it_starts(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as parent:
+        answer(parent, 2)
+        port = parent.metrics_url
+
+        def child(connection: multiprocessing.connection.Connection) -> None:
+            answer(parent, 3)
+            parent.start()
+            connection.send((parent.metrics_url, answered(parent)))
+            connection.recv()
+            os._exit(0)
+
+        here, there = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+        process.start()
+        assert here.recv() == (port, 5)
+        assert answered(parent) == 5
+        here.send("done")
+        process.join(60)
+        assert answered(parent) == 5
+
+
+def test_a_fork_without_a_shared_directory_is_another_service() -> None:
+    exporter = Exporter(ExporterSettings())
+    answer(exporter)
+    here, there = multiprocessing.Pipe()
+
+    def child() -> None:
+        answer(exporter, 5)
+        there.send(answered(exporter))
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    assert here.recv() == 5
+    process.join(60)
+    assert answered(exporter) == 1
+
+
+def test_leaving_keeps_what_was_counted(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as stays:
+        with make(tmp_path / "shared") as leaves:
+            answer(leaves, 4)
+        assert answered(stays) == 4
+        answer(leaves, 100)  # not a worker any more
+        assert answered(stays) == 4
+
+
+def test_many_threads_and_two_workers_balance_in_every_scrape(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    child = in_a_child(directory, "print('ready', flush=True); answer(20_000); sys.stdin.read()")
+    assert child.stdout is not None
+    child.stdout.readline()
+    with make(directory) as exporter:
+        while True:
+            samples = {
+                (sample.name, sample.labels.get("outcome")): sample.value
+                for family in exporter.registry.collect()
+                for sample in family.samples
+                if sample.labels.get("scenario") == "live"
+            }
+            finished = samples["cmo_queries_total", "success"]
+            assert (
+                samples["cmo_queries_started_total", None]
+                == finished + samples["cmo_queries_in_progress", None]
+            )
+            assert samples["cmo_query_duration_seconds_count", "success"] == finished
+            if finished == 20_000:
+                break
+    child.communicate("")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_that_some_other_service_has_is_an_error(tmp_path: Path, workers: int) -> None:
+    with socket.socket() as busy:
+        busy.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        for _ in range(workers):
+            with pytest.raises(MetricsAddressError, match="another port"):
+                make(tmp_path / "shared", port=busy.getsockname()[1]).start()
+
+
+def test_a_directory_that_others_can_write_in_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(SharedDirectoryError, match="can be written by others"):
+        make(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(SharedDirectoryError, match="cannot be made"):
+        make(tmp_path / "file" / "below")
+
+
+def test_nobody_else_can_read_the_files_and_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    directory.mkdir(mode=0o700)
+    (directory / "diary.txt").write_text("dear diary", encoding="utf-8")
+    with make(directory) as exporter:
+        with exporter.query(session="somebody@hospital.example") as query:
+            query.answered("cache")
+        for file in directory.iterdir():
+            if file.name != "diary.txt":
+                assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
+                assert b"somebody" not in file.read_bytes()
+    with make(directory):
+        assert (directory / "diary.txt").read_text(encoding="utf-8") == "dear diary"
+
+
+def test_workers_that_count_other_things_are_not_added_up(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as one:
+        answer(one)
+        other = Exporter(ExporterSettings(components=("another",), shared_directory=tmp_path / "shared"))
+        with other:
+            assert answered(other) == 0
+            assert answered(one) == 1
+
+
+def fill(values: Values) -> None:
+    for width in (1000, 1):
+        with contextlib.suppress(FullError):
+            while True:
+                values.allocate("filler#exemplars", (), width)
+    values.allocate("filler#exemplars", (), 1)
+
+
+def test_a_block_that_is_full_says_so() -> None:
+    values = Values()
+    with pytest.raises(FullError):
+        fill(values)
+
+
+def test_a_full_block_counts_errors_and_goes_on(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as exporter:
+        with pytest.raises(FullError):
+            fill(exporter.recorder.ledger._values)
+        exporter.current_query().fallback(source="cache", target="stale", reason="api_error")
+        name = "cmo_instrumentation_errors_total"
+        assert value(exporter, name, metric="cmo_fallbacks_total") == 1
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(("enter", "leave", "leave and end", "end", "read", "expire")),
+        st.integers(0, 2),
+        st.integers(0, 1),
+        st.floats(0, 15, allow_subnormal=False),
+    ),
+    max_size=40,
+)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(moves=MOVES)
+def test_two_workers_with_one_table_count_as_one_does(
+    moves: list[tuple[str, int, int, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    memory = bytearray(table_bytes(1, 5))
+    lock = FileLock(tmp_path_factory.getbasetemp() / "lock")
+    workers = [
+        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=100.0, memory=memory, lock=lock)
+        for _ in range(2)
+    ]
+    alone = Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=100.0)
+    now = 100.0
+    seconds = 0.0
+    # What a user has in flight at each worker: only a worker that was entered is left.
+    flying = {(user, worker): 0 for user in range(3) for worker in range(2)}
+    for what, user, worker, wait in moves:
+        # A worker's heartbeat is much more frequent than the time-out.
+        for _ in range(20):
+            now += wait / 20
+            for each in (*workers, alone):
+                each.expire(now)
+        sessions, key, plain = (
+            workers[worker],
+            workers[worker].key("live", str(user)),
+            alone.key("live", str(user)),
+        )
+        if what == "enter":
+            assert sessions.enter(key, now) == alone.enter(plain, now)
+            flying[user, worker] += 1
+        elif what == "end":
+            sessions.end(key, now)
+            alone.end(plain, now)
+        elif what.startswith("leave") and flying[user, worker]:
+            flying[user, worker] -= 1
+            sessions.leave(key, now, end=what == "leave and end")
+            alone.leave(plain, now, end=what == "leave and end")
+        read = sessions.read(now)["live"]
+        expected = alone.read(now)["live"]
+        assert read[0] == expected[0]
+        assert read[1] == pytest.approx(expected[1], abs=1e-6)
+        assert read[1] >= seconds - 1e-9, "an integral never falls"
+        seconds = read[1]
+    lock.close()
+
+
+def test_sessions_of_a_dead_worker_end_and_those_of_a_live_one_do_not(tmp_path: Path) -> None:
+    memory = bytearray(table_bytes(1, 5))
+    lock = FileLock(tmp_path / "lock")
+
+    def worker() -> Sessions:
+        return Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
+
+    dead, live = worker(), worker()
+    assert dead.enter(dead.key("live", "orphan"), 1.0)
+    assert live.enter(live.key("live", "patient"), 1.0)
+    seconds = 0.0
+    for now in range(2, 101):
+        live.expire(float(now))
+        active, read = live.read(float(now))["live"]
+        assert read >= seconds
+        seconds = read
+    assert active == 1
+    assert 15 + 99 <= seconds <= 25 + 99
+    lock.close()
+
+
+def test_a_table_that_was_left_in_mid_change_is_mended(tmp_path: Path) -> None:
+    memory = bytearray(table_bytes(1, 50))
+    lock = FileLock(tmp_path / "lock")
+    sessions = Sessions(("live",), idle_timeout_seconds=1e9, maximum=50, now=0.0, memory=memory, lock=lock)
+    for user in range(20):
+        sessions.enter(sessions.key("live", str(user)), 1.0)
+    # As a worker leaves it that is killed after it put a session in, and before it counted it.
+    sessions.header[2] = 1.0
+    sessions.header[1] -= 5
+    sessions._levels[0] -= 5
+    assert sessions.enter(sessions.key("live", "next"), 2.0)
+    assert sessions.active("live") == 21
+    for user in range(20):
+        sessions.end(sessions.key("live", str(user)), 3.0)
+        sessions.leave(sessions.key("live", str(user)), 3.0, end=True)
+    assert sessions.active("live") == 1
+    lock.close()
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(order=st.permutations(range(40)), gone=st.sets(st.integers(0, 39)))
+def test_whoever_is_in_the_table_is_found(order: list[int], gone: set[int]) -> None:
+    sessions = Sessions(("live",), idle_timeout_seconds=1e9, maximum=40, now=0.0)
+    # Few places, so that they are each other's way.
+    keys = {number: (0, 1 + number // 3 + 64 * (number % 3)) for number in range(40)}
+    for number in order:
+        assert sessions.enter(keys[number], 0.0)
+    for number in gone:
+        sessions.leave(keys[number], 0.0, end=True)
+    assert sessions.active("live") == 40 - len(gone)
+    for number in range(40):
+        there = sessions._keys[sessions._find(keys[number][1])] == keys[number][1]
+        assert there == (number not in gone)
+
+
+def test_the_directory_is_asked_by_many_at_once(tmp_path: Path) -> None:
+    children = [
+        in_a_child(tmp_path / "shared", "answer(100); print('ready', flush=True); sys.stdin.read()")
+        for _ in range(6)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()
+    with make(tmp_path / "shared") as exporter:
+        assert answered(exporter) == 600
+    for child in children:
+        child.communicate("")
+    assert threading.active_count() < 50
