@@ -120,6 +120,7 @@ class Sessions:
             if not self.began:
                 self._secret[:] = secrets.token_bytes(_KEY_BYTES)
                 self.header[0] = now
+        self._hasher = hashlib.blake2b(digest_size=8, key=bytes(self._secret))
 
     def _map(self, memory: mmap | bytearray) -> None:
         view = memoryview(memory)
@@ -157,8 +158,10 @@ class Sessions:
         """
         number = self._scenarios[scenario]
         data = b"%d:%b" % (number, session.encode("utf-8", "surrogatepass"))
-        digest = hashlib.blake2b(data, digest_size=8, key=bytes(self._secret)).digest()
-        return number, int.from_bytes(digest, "big") or 1
+        # A copy has the key in it already, which takes as long as the hash itself.
+        hasher = self._hasher.copy()
+        hasher.update(data)
+        return number, int.from_bytes(hasher.digest(), "big") or 1
 
     def enter(self, key: SessionKey, now: float) -> bool:
         """A query of this session begins; opens it if need be.
@@ -176,7 +179,8 @@ class Sessions:
                     return False
                 self._open(place, scenario, session, now)
             self._idle.pop(session, None)
-            self._in_flight[session] = self._in_flight.get(session, 0) + 1
+            if self._shared:
+                self._in_flight[session] = self._in_flight.get(session, 0) + 1
             self._flying[place] += 1
             self._touched[place] = now
             self._facts[place] = 2 * scenario
@@ -188,7 +192,8 @@ class Sessions:
             if now >= self._next_deadline:
                 self._expire(now)
             session = key[1]
-            self._forget_flight(session)
+            if self._shared:
+                self._forget_flight(session)
             place = self._find(session)
             if self._keys[place] == _EMPTY:
                 return
