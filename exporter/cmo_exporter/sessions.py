@@ -173,7 +173,7 @@ class Sessions:
             if now >= self._next_deadline:
                 self._expire(now)
             scenario, session = key
-            place = self._find(session)
+            place = self._find_open(session, now)
             if self._keys[place] == _EMPTY:
                 if self.header[1] >= self._maximum:
                     return False
@@ -214,7 +214,7 @@ class Sessions:
         with self._lock:
             if now >= self._next_deadline:
                 self._expire(now)
-            place = self._find(key[1])
+            place = self._find_open(key[1], now)
             if self._keys[place] == _EMPTY:
                 return
             self._facts[place] |= 1
@@ -332,6 +332,17 @@ class Sessions:
         while self._keys[place] not in (_EMPTY, session):
             place = (place + 1) & self._mask
         return place
+
+    def _find_open(self, session: int, now: float) -> int:
+        """The same, once the session has been closed whose time was up before another worker noticed."""
+        place = self._find(session)
+        if self._keys[place] == _EMPTY or self._flying[place]:
+            return place
+        deadline = self._touched[place] + self._idle_timeout
+        if deadline > now:
+            return place
+        self._close(place, deadline)
+        return self._find(session)
 
     def _open(self, place: int, scenario: int, session: int, now: float) -> None:
         self._keys[place] = session

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from array import array
+from time import sleep as pause
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Block:
             copy = self._copy()
             if before % 2 == 0 and self._numbers[SEQUENCE] == before:
                 return copy
-            time.sleep(_READ_PAUSE_SECONDS)
+            pause(_READ_PAUSE_SECONDS)
         return self._copy()
 
     def _copy(self) -> array[float]:

@@ -63,7 +63,7 @@ def test_exemplars_are_shown_in_openmetrics_alone(settings: ExporterSettings) ->
     text = exporter._exposition.render(FORMATS[1])[0].decode()
     (shown,) = (
         sample
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]  # no types
         for sample in family.samples
         if sample.exemplar is not None
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
 from cmo_exporter.sessions import FileLock, Sessions, table_bytes
-from cmo_exporter.values import FullError, Values
+from cmo_exporter.values import SEQUENCE, FullError, Values
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -280,6 +280,53 @@ def test_a_full_block_counts_errors_and_goes_on(tmp_path: Path) -> None:
         assert value(exporter, name, metric="cmo_fallbacks_total") == 1
 
 
+class WatchedNumbers:
+    """Numbers that may be changed only while a reader can see that they are being changed."""
+
+    def __init__(self, numbers: memoryview[float]) -> None:
+        self.numbers = numbers
+        self.changed: set[int] = set()
+
+    def __getitem__(self, slot: int) -> float:
+        return self.numbers[slot]
+
+    def __setitem__(self, slot: int, number: float) -> None:
+        if slot != SEQUENCE:
+            assert self.numbers[SEQUENCE] % 2 == 1
+            self.changed.add(slot)
+        self.numbers[slot] = number
+
+
+def test_what_belongs_together_is_changed_while_readers_wait() -> None:
+    exporter = Exporter(ExporterSettings(components=("llm",)))
+    answer(exporter)  # what is needed for the first time is put into the block before
+    values = exporter.recorder.ledger._values
+    watched = WatchedNumbers(values.numbers)
+    values.numbers = watched  # type: ignore[assignment]  # it looks like them
+    answer(exporter)
+    values.numbers = watched.numbers
+    assert len(watched.changed) == 7
+    assert values.numbers[SEQUENCE] % 2 == 0
+    assert answered(exporter) == 2
+
+
+def test_a_reader_waits_for_a_change_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "shared"
+    with make(directory) as writer, make(directory) as reader:
+        book, numbers = writer.recorder.ledger.scenario("live"), writer.recorder.ledger._values.numbers
+        numbers[SEQUENCE] += 1.0
+        numbers[book.started] += 1.0
+
+        def end_the_change(_seconds: float) -> None:
+            monkeypatch.undo()
+            numbers[book.in_progress] += 1.0
+            numbers[SEQUENCE] += 1.0
+
+        monkeypatch.setattr("cmo_exporter.values.pause", end_the_change)
+        assert value(reader, "cmo_queries_started_total", scenario="live") == 1
+        assert value(reader, "cmo_queries_in_progress", scenario="live") == 1
+
+
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(("enter", "leave", "leave and end", "end", "read", "expire")),
@@ -308,11 +355,10 @@ def test_two_workers_with_one_table_count_as_one_does(
     # What a user has in flight at each worker: only a worker that was entered is left.
     flying = {(user, worker): 0 for user in range(3) for worker in range(2)}
     for what, user, worker, wait in moves:
-        # A worker's heartbeat is much more frequent than the time-out.
-        for _ in range(20):
+        # A worker's heartbeat is much more frequent than the time-out, and comes when it comes.
+        for beat in range(20):
             now += wait / 20
-            for each in (*workers, alone):
-                each.expire(now)
+            workers[beat % 2].expire(now)
         sessions, key, plain = (
             workers[worker],
             workers[worker].key("live", str(user)),
@@ -334,6 +380,29 @@ def test_two_workers_with_one_table_count_as_one_does(
         assert read[1] == pytest.approx(expected[1], abs=1e-6)
         assert read[1] >= seconds - 1e-9, "an integral never falls"
         seconds = read[1]
+    lock.close()
+
+
+def test_a_session_of_another_worker_ends_when_its_time_is_up_and_not_when_that_one_looks(
+    tmp_path: Path,
+) -> None:
+    memory = bytearray(table_bytes(1, 5))
+    lock = FileLock(tmp_path / "lock")
+    other, reader = (
+        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
+        for _ in range(2)
+    )
+    key = other.key("live", "user")
+    other.enter(key, 1.0)
+    other.leave(key, 2.0, end=False)
+    assert reader.read(12.5)["live"] == (0, 11.0)
+    other.expire(12.6)
+    assert reader.read(12.7)["live"] == (0, 11.0)
+    # Nor when the user is back first, with yet another worker.
+    other.enter(key, 20.0)
+    other.leave(key, 21.0, end=False)
+    reader.enter(key, 40.0)
+    assert reader.read(41.0)["live"] == (1, 11.0 + 11.0 + 1.0)
     lock.close()
 
 
