@@ -79,6 +79,7 @@ FALLBACK_SOURCES: Final = ("cache", "lightrag", "perplexity")
 FALLBACK_TARGETS: Final = ("lightrag", "perplexity", "stale", "default")
 TOKEN_TYPES: Final = ("input", "output")
 MEMORY_KINDS: Final = ("rss", "pss")
+QUERY_LOG_RESULTS: Final = ("written", "dropped")
 NETWORK_DIRECTIONS: Final = ("receive", "transmit")
 
 # Every histogram has an edge at exactly 2.0, where CMO-LIGHTRAG-015 judges; the edges around it bound
@@ -344,6 +345,11 @@ INSTRUMENTATION_ERRORS = _counter(
     "cmo_instrumentation_errors_total",
     "Errors inside the instrumentation, which the service never sees.",
     metric=None,
+)
+QUERY_LOG_LINES = _counter(
+    "cmo_query_log_lines_total",
+    "Lines of the query log. Dropped: too many waited to be written.",
+    result=QUERY_LOG_RESULTS,
 )
 SERIES_DROPPED = _counter(
     "cmo_series_dropped_total", "Label values outside their closed list, recorded as _other.", metric=None

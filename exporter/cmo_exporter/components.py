@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.ledger import ComponentBook
+    from cmo_exporter.query_record import Model, QueryRecord, Step
     from cmo_exporter.recorder import Recorder
 
 
@@ -27,15 +28,35 @@ class ComponentCall:
     components that return their failures.
     """
 
-    __slots__ = ("_began", "_book", "_component", "_outcome", "_recorder", "_scenario")
+    __slots__ = (
+        "_began",
+        "_book",
+        "_component",
+        "_model",
+        "_outcome",
+        "_record",
+        "_recorder",
+        "_scenario",
+        "_step",
+    )
 
-    def __init__(self, recorder: Recorder, scenario: str, component: str) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        scenario: str,
+        component: str,
+        record: QueryRecord | None = None,
+        model: Model | None = None,
+    ) -> None:
         self._recorder = recorder
         self._scenario = scenario
         self._component = component
         self._began: float | None = None
         self._book: ComponentBook | None = None
         self._outcome: str | None = None
+        self._record = record
+        self._model = model
+        self._step: Step | None = None
 
     @property
     def errors(self) -> ErrorCounter:
@@ -66,6 +87,9 @@ class ComponentCall:
             self._book = ledger.component(self._scenario, self._component)
             ledger.begin_call(self._book)
             self._began = time.monotonic()
+            watch = self._recorder.watch
+            if watch is not None:
+                self._step = watch.step(self._record, self._component, self._model)
 
     @never_raises(catalogue.COMPONENT_CALLS)
     def _finish(self, error: BaseException | None) -> None:
@@ -73,7 +97,10 @@ class ComponentCall:
             return
         seconds = time.monotonic() - self._began
         self._began = None
-        self._recorder.ledger.finish_call(self._book, self._outcome or _outcome_of(error), seconds)
+        outcome = self._outcome or _outcome_of(error)
+        self._recorder.ledger.finish_call(self._book, outcome, seconds)
+        if self._step is not None:
+            self._step.finish(outcome, seconds, error)
 
 
 def _outcome_of(error: BaseException | None) -> str:

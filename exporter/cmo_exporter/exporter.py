@@ -23,6 +23,8 @@ from cmo_exporter.instruments import Instruments, closed
 from cmo_exporter.ledger import Ledger
 from cmo_exporter.membership import Membership
 from cmo_exporter.queries import NoQuery, Query, current_query
+from cmo_exporter.query_log import QueryLog
+from cmo_exporter.query_record import Watch, current_step
 from cmo_exporter.recorder import Recorder
 from cmo_exporter.totals import Totals
 from cmo_exporter.tracing import Tracing
@@ -32,6 +34,7 @@ from cmo_exporter.watchers import LoopLagWatcher, MemorySampler
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from cmo_exporter.query_record import Model, QueryRecord
     from cmo_exporter.settings import ExporterSettings
 
 
@@ -59,15 +62,20 @@ class Exporter:
         values = Values()
         instruments = Instruments(settings, values)
         ledger = Ledger(settings, instruments, values)
-        self.recorder = Recorder(instruments, ledger, ErrorCounter(instruments))
+        errors = ErrorCounter(instruments)
+        self.tracing = Tracing(settings)
+        self._log = QueryLog(instruments, errors) if settings.query_log else None
+        self._breaker_states: dict[str, str] = {}
+        watch = None
+        if self.tracing.enabled or self._log is not None:
+            watch = Watch(settings, self.tracing, self._log, self._breaker_states)
+        self.recorder = Recorder(instruments, ledger, errors, watch)
         self._membership = Membership(settings, values, ledger)
         self._exposition = Exposition(
             Totals(ledger, values, self._membership.directory), self._membership.publish
         )
         self.registry.register(self._exposition)
-        self.tracing = Tracing(settings)
         self._no_query = NoQuery(self.recorder, ledger.scenario(LIVE))
-        self._breaker_states: dict[str, str] = {}
         self._breaker_lock = threading.Lock()
         self._prices = {model: settings.prices.get(model[2]) for model in settings.models}
         self._server: MetricsServer | None = None
@@ -96,6 +104,7 @@ class Exporter:
         """
         if self._server is not None:
             return
+        self.tracing.open()
         self._server = self._membership.join(self._listen)
         self._memory = MemorySampler(
             self.recorder, self.settings.memory_sample_interval_seconds, self._membership.heartbeat
@@ -113,6 +122,8 @@ class Exporter:
                 part.close()
         self._membership.leave()
         self.tracing.close()
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -176,11 +187,18 @@ class Exporter:
     def retry(self, component: str) -> None:
         """A call of a component is made again."""
         self.recorder.instruments.retries.child(component).inc()
+        record = self._record()
+        if record is not None:
+            record.retried(component)
 
     @never_raises(catalogue.QUEUE_WAIT)
     def queue_wait(self, component: str, seconds: float) -> None:
         """A call of a component waited so long for its turn."""
-        self.recorder.instruments.queue_wait.child(component).observe(_amount(seconds))
+        waited = _amount(seconds)
+        self.recorder.instruments.queue_wait.child(component).observe(waited)
+        record = self._record()
+        if record is not None:
+            record.waited(component, waited)
 
     @never_raises(catalogue.QUEUE_DEPTH)
     def queue_depth(self, component: str, value: float) -> None:
@@ -212,6 +230,9 @@ class Exporter:
     def breaker_rejection(self, component: str, state: str) -> None:
         """The component's circuit breaker refused a call while it was in this state."""
         self.recorder.instruments.breaker_rejections.child(component, state).inc()
+        record = self._record()
+        if record is not None:
+            record.refused(component, state)
 
     @never_raises(catalogue.CACHE_ENTRIES)
     def cache_entries(self, tier: str, count: float) -> None:
@@ -237,8 +258,21 @@ class Exporter:
         instruments.tokens.child(*key, "input").inc(read)
         instruments.tokens.child(*key, "output").inc(written)
         price = self._prices.get(key)
-        if price is not None:
-            instruments.cost.child(*key).inc(price.cost(read, written))
+        cost = None if price is None else price.cost(read, written)
+        if cost is not None:
+            instruments.cost.child(*key).inc(cost)
+        if self.recorder.watch is not None:
+            self._note_tokens((key[1], key[2], "chat"), read, written, cost)
+
+    def _record(self) -> QueryRecord | None:
+        return None if self.recorder.watch is None else self.current_query().record
+
+    def _note_tokens(self, model: Model, read: float, written: float, cost: float | None) -> None:
+        step, record = current_step(), self._record()
+        if step is not None:
+            step.used(model, read, written)
+        if record is not None:
+            record.used(read, written, cost)
 
     def _listen(self, port: int, *, beside_others: bool) -> MetricsServer:
         return MetricsServer(self._exposition.render, self.settings.host, port, beside_others=beside_others)

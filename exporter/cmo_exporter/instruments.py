@@ -270,6 +270,7 @@ class Instruments:
         self.memory_peak = self._numbers(catalogue.MEMORY_PEAK, ())
         self.worker_start_time = self._numbers(catalogue.WORKER_START_TIME, ())
         self.worker_restarts = self._numbers(catalogue.WORKER_RESTARTS, ())
+        self.query_log_lines = self._numbers(catalogue.QUERY_LOG_LINES)
         self.network = self._numbers(catalogue.NETWORK)
         self.event_loop_lag = self._buckets(catalogue.EVENT_LOOP_LAG)
         self.build_info = self._numbers(catalogue.BUILD_INFO)

@@ -17,6 +17,7 @@ from cmo_exporter.catalogue import LIVE, OTHER, SCENARIO_HEADER, SESSION_END_HEA
 from cmo_exporter.errors import ExporterError
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
+from cmo_exporter.request_watch import watched
 from cmo_exporter.routes import RouteSet, path_in_app, route_template
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def instrument_asgi(
     Returns:
         The application to serve instead of ``app``.
     """
-    return Middleware(app, exporter, RouteSet(query_routes), frozenset(query_methods), owner=app)
+    routes, methods = RouteSet(query_routes), frozenset(query_methods)
+
+    def wrapped(inner: App) -> App:
+        return Middleware(inner, exporter, routes, methods, owner=app)
+
+    return watched(exporter.recorder.watch, app, app, wrapped)
 
 
 def instrument_fastapi(
@@ -97,8 +103,11 @@ def instrument_fastapi(
     build = app.build_middleware_stack
     routes, methods = RouteSet(query_routes), frozenset(query_methods)
 
+    def wrapped(inner: App) -> App:
+        return Middleware(inner, exporter, routes, methods, owner=app)
+
     def build_instrumented() -> Any:
-        return Middleware(build(), exporter, routes, methods, owner=app)
+        return watched(exporter.recorder.watch, app, build(), wrapped)
 
     # FastAPI offers no other way to stand outside of the layer that turns exceptions into answers.
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]
@@ -282,7 +291,9 @@ class Exchange:
         try:
             route = route_template(self._scope, self._app, self._root_path)
             code = _STATUS_CODES.get(status, OTHER)
-            instruments.http_duration.child(self._method, route, code).observe(ended - self._arrived)
+            instruments.http_duration.child(self._method, route, code).observe(
+                ended - self._arrived, self._exporter.tracing.exemplar()
+            )
         finally:
             instruments.http_active.child(self._method).dec()
 

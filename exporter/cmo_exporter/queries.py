@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.ledger import ScenarioBook
+    from cmo_exporter.query_record import QueryRecord
     from cmo_exporter.recorder import Recorder
     from cmo_exporter.sessions import SessionKey
 
@@ -62,6 +63,7 @@ class Query:
         "_session",
         "_source",
         "_token",
+        "record",
         "scenario",
     )
 
@@ -87,6 +89,7 @@ class Query:
         self._first_token_seen = False
         self._finished = True
         self._token: Token[Query | None] | None = None
+        self.record: QueryRecord | None = None
 
     @property
     def errors(self) -> ErrorCounter:
@@ -146,21 +149,50 @@ class Query:
             return
         self._first_token_seen = True
         seconds = time.monotonic() - self._began
-        self._recorder.instruments.first_token.child(self.scenario).observe(seconds)
+        record = self.record
+        if record is not None:
+            record.first_token(seconds)
+        exemplar = None if record is None else record.exemplar
+        self._recorder.instruments.first_token.child(self.scenario).observe(seconds, exemplar)
 
     @never_raises(catalogue.CACHE_REQUESTS)
     def cache_request(self, tier: str, result: str) -> None:
         """One look-up in one cache tier: ``hit``, ``miss`` or ``error``."""
         self._recorder.instruments.cache_requests.child(self.scenario, tier, result).inc()
+        if self.record is not None:
+            self.record.looked_up(tier, result)
 
     @never_raises(catalogue.FALLBACKS)
     def fallback(self, *, source: str, target: str, reason: str) -> None:
         """The question is handed on from one source of answers to the next."""
         self._recorder.instruments.fallbacks.child(self.scenario, source, target, reason).inc()
+        if self.record is not None:
+            self.record.fell_back(source, target, reason)
 
     def component(self, name: str) -> ComponentCall:
         """A call of a component for this query; a context manager."""
-        return ComponentCall(self._recorder, self.scenario, name)
+        return ComponentCall(self._recorder, self.scenario, name, self.record)
+
+    def model_call(
+        self, component: str, provider: str, model: str, operation: str = "chat"
+    ) -> ComponentCall:
+        """A call of a model, which its span tells by OpenTelemetry's conventions for generative AI.
+
+        Args:
+            component: one of the settings' components.
+            provider: who is called, and ``model`` which one; both as in the settings' models.
+            model: the model's name.
+            operation: ``chat``, ``text_completion``, ``generate_content`` or ``embeddings``.
+        """
+        return ComponentCall(
+            self._recorder, self.scenario, component, self.record, (provider, model, operation)
+        )
+
+    @never_raises(catalogue.QUERIES)
+    def question(self, text: str) -> None:
+        """What the user asks. Nothing is kept of it, unless the setting ``record_question_text`` is on."""
+        if self.record is not None:
+            self.record.asked(text)
 
     @never_raises(catalogue.QUERIES_STARTED)
     def begin(self) -> None:
@@ -175,6 +207,9 @@ class Query:
         if self._session is not None and not entered:
             self._session = None
             self._recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
+        watch = self._recorder.watch
+        if watch is not None:
+            self.record = watch.query(self.scenario, self._began)
 
     def client_left(self) -> None:
         """The transport saw the user leave before the last byte; their waiting ends now."""
@@ -202,6 +237,7 @@ class Query:
                 _current.reset(self._token)
         outcome, source = self._settled(error)
         ended = time.monotonic() if self._left_at is None else self._left_at
+        record, cache_result = self.record, self._cache_result or "bypass"
         self._recorder.ledger.finish(
             id(self),
             self._book,
@@ -209,9 +245,12 @@ class Query:
             ends_session=self._ends_session,
             outcome=outcome,
             source=source,
-            cache_result=self._cache_result or "bypass",
+            cache_result=cache_result,
             seconds=ended - self._began,
+            exemplar=None if record is None else record.exemplar,
         )
+        if record is not None:
+            record.finish(outcome=outcome, source=source, cache=cache_result, seconds=ended - self._began)
 
     def __enter__(self) -> Self:
         self.begin()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.instruments import Instruments
     from cmo_exporter.ledger import Ledger
+    from cmo_exporter.query_record import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,4 @@ class Recorder:
     instruments: Instruments
     ledger: Ledger
     errors: ErrorCounter
+    watch: Watch | None = None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
+_REQUEST_SPANS: Final = ("exporter", "opentelemetry")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class ExporterSettings:
         otlp_endpoint: base URL of an OpenTelemetry collector. Without it, the variable
             OTEL_EXPORTER_OTLP_ENDPOINT decides; without both there are no traces.
         service_name: ``service.name`` of the traces; OTEL_SERVICE_NAME goes before it.
+        request_spans: who makes the spans of requests: ``exporter``, or ``opentelemetry`` for
+            opentelemetry-instrumentation-fastapi, at three times the cost.
+        query_log: whether each query is a line of JSON on the logger ``cmo_exporter.queries``.
+        record_question_text: whether spans and log lines may hold what a service passes to
+            ``Query.question``. Off by default, because the questions are clinical.
     """
 
     scenarios: tuple[str, ...] = ()
@@ -89,6 +95,9 @@ class ExporterSettings:
     maximum_http_series: int = 100
     otlp_endpoint: str | None = None
     service_name: str = "cmo"
+    request_spans: str = "exporter"
+    query_log: bool = False
+    record_question_text: bool = False
 
     def __post_init__(self) -> None:
         """Hold every setting against what can work.
@@ -101,6 +110,10 @@ class ExporterSettings:
         self._check_models()
         if not 0 <= self.port <= _HIGHEST_PORT:
             raise SettingsError(f"port is {self.port}; it must be 0 (any free port) to {_HIGHEST_PORT}.")
+        if self.request_spans not in _REQUEST_SPANS:
+            raise SettingsError(
+                f"request_spans is {self.request_spans!r}; it must be one of: {', '.join(_REQUEST_SPANS)}."
+            )
         for name in (
             "session_idle_timeout_seconds",
             "memory_sample_interval_seconds",

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter.errors import ExporterError
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from fastapi import FastAPI
     from opentelemetry.sdk.trace import TracerProvider
 
     from cmo_exporter.settings import ExporterSettings
+    from cmo_exporter.spans import SpanMaker
+
+    Exemplar = dict[str, str]
 
 _ENDPOINT_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _FLUSH_TIMEOUT_MILLISECONDS: Final = 2_000
@@ -22,11 +27,18 @@ _log = logging.getLogger("cmo_exporter")
 
 
 class Tracing:
-    """The tracer provider of one exporter; there is none while no endpoint is set."""
+    """The tracer provider of one exporter; there is none while no endpoint is set.
+
+    Raises:
+        ExporterError: an endpoint is set and a package that traces need is missing.
+    """
 
     def __init__(self, settings: ExporterSettings) -> None:
-        self._provider: TracerProvider | None = None
         self._settings = settings
+        self._spans: ModuleType | None = None
+        self.provider: TracerProvider | None = None
+        self.maker: SpanMaker | None = None
+        self.open()
 
     @property
     def enabled(self) -> bool:
@@ -36,30 +48,53 @@ class Tracing:
         named = (self._settings.otlp_endpoint, *(os.environ.get(name) for name in _ENDPOINT_VARIABLES))
         return any(named)
 
-    def instrument(self, app: FastAPI) -> None:
-        """Make a span of every request of this app, if an endpoint is set.
+    def open(self) -> None:
+        """Begin to make spans, if an endpoint is set; again, it does nothing.
 
         Raises:
             ExporterError: an endpoint is set and a package that traces need is missing.
         """
-        if not self.enabled:
+        if self.provider is not None or not self.enabled:
             return
         try:
-            spans = import_module("cmo_exporter.spans")
+            self._spans = import_module("cmo_exporter.spans")
         except ImportError as error:
             raise ExporterError(
                 f"An OTLP endpoint is set, but traces need a package that is missing: {error.name}. "
                 "Install it, or unset the endpoint."
             ) from error
-        if self._provider is None:
-            self._provider = spans.provider(self._settings)
-        spans.instrument(app, self._provider)
+        self.provider = self._spans.provider(self._settings)
+        self.maker = self._spans.SpanMaker(self.provider)
+
+    def exemplar(self) -> Exemplar | None:
+        """What joins a measurement made now to the span that is current, when that is sampled."""
+        if self.maker is None or self._spans is None:
+            return None
+        found: Exemplar | None = self._spans.current_exemplar()
+        return found
+
+    def instrument(self, app: FastAPI) -> None:
+        """Let opentelemetry-instrumentation-fastapi make the request spans, if the settings say so.
+
+        Raises:
+            ExporterError: they do, an endpoint is set, and that package is missing.
+        """
+        if self._spans is None or self._settings.request_spans != "opentelemetry":
+            return
+        try:
+            self._spans.instrument(app, self.provider)
+        except ImportError as error:
+            raise ExporterError(
+                'request_spans is "opentelemetry", which needs a package that is missing: '
+                f"opentelemetry-instrumentation-fastapi ({error.name}). Install it, or leave the setting "
+                'at "exporter".'
+            ) from error
 
     def close(self) -> None:
         """Send what is left, for a short time, and stop."""
-        if self._provider is None:
+        if self.provider is None:
             return
-        provider, self._provider = self._provider, None
+        provider, self.provider, self.maker = self.provider, None, None
         try:
             provider.force_flush(_FLUSH_TIMEOUT_MILLISECONDS)
             provider.shutdown()

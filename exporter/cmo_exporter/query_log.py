@@ -1,0 +1,155 @@
+"""The query log: one line of JSON a query, from which alone a slow query can be explained.
+
+Making and writing a line is the work of a thread: a full pipe or a slow disk must not stop the event loop.
+The line goes to the logger ``cmo_exporter.queries``, and by what handlers the service has put there; where it
+has put none, to standard error, bare. `docs/query-log.md` says what each field means.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+
+if TYPE_CHECKING:
+    from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.instruments import Instruments
+    from cmo_exporter.query_record import QueryRecord, Step
+
+LOGGER: Final = "cmo_exporter.queries"
+MOST_WAITING: Final = 10_000
+"""Lines that wait to be written; beyond so many, new ones are dropped and counted."""
+
+_CLOSE_SECONDS: Final = 2.0
+_DIGITS: Final = 6
+
+
+class QueryLog:
+    """Writes the lines of one exporter, in a thread of its own that starts with the first of them."""
+
+    def __init__(self, instruments: Instruments, errors: ErrorCounter, worker: str) -> None:
+        self._lines = instruments.query_log_lines
+        self._errors = errors
+        self._worker = worker
+        self._waiting: SimpleQueue[QueryRecord | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._process = 0
+        self._lock = threading.Lock()
+        self._logger = logging.getLogger(LOGGER)
+
+    def put(self, record: QueryRecord) -> None:
+        """Have the line of a finished query written."""
+        if self._process != os.getpid():
+            self._start()
+        if self._waiting.qsize() >= MOST_WAITING:
+            self._lines.child("dropped").inc()
+            return
+        self._waiting.put(record)
+
+    def close(self) -> None:
+        """Write what waits, for a short time, and stop."""
+        with self._lock:
+            thread, self._thread, self._process = self._thread, None, 0
+            if thread is not None:
+                self._waiting.put(None)
+        if thread is not None:
+            thread.join(_CLOSE_SECONDS)
+
+    def _start(self) -> None:
+        # Also in a child of a process that had a thread, which a fork does not take along.
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._waiting = SimpleQueue()
+            self._thread = threading.Thread(
+                target=self._write_all, args=(self._waiting,), name="cmo-query-log", daemon=True
+            )
+            self._thread.start()
+            self._process = os.getpid()
+
+    def _write_all(self, waiting: SimpleQueue[QueryRecord | None]) -> None:
+        while (record := waiting.get()) is not None:
+            try:
+                self._write(json.dumps(fields(record, self._worker), allow_nan=False))
+                self._lines.child("written").inc()
+            except Exception as error:  # noqa: BLE001 - no line is worth a query
+                self._errors.report(catalogue.QUERY_LOG_LINES, error)
+
+    def _write(self, line: str) -> None:
+        if self._logger.handlers:
+            self._logger.handle(self._logger.makeRecord(LOGGER, logging.INFO, "", 0, line, (), None))
+        else:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+def fields(record: QueryRecord, worker: str) -> dict[str, object]:
+    """The line of a query, as its fields."""
+    trace_id, span_id = record.span.ids() if record.span is not None else (None, None)
+    request = record.request
+    line: dict[str, object] = {
+        "time": _time(record.time),
+        "trace_id": trace_id,
+        "span_id": span_id,
+        "worker": worker,
+        "scenario": record.scenario,
+        "outcome": record.outcome,
+        "source": record.source,
+        "cache": record.cache,
+        "duration_seconds": _seconds(record.seconds),
+        "time_to_first_token_seconds": _seconds(record.first_token_seconds),
+        "queue_wait_seconds": {name: _seconds(waited) for name, waited in record.queue_wait_seconds.items()},
+        "components": [_component(step, record.began) for step in record.steps],
+        "components_omitted": {
+            name: {"calls": calls, "duration_seconds": _seconds(seconds)}
+            for name, (calls, seconds) in record.omitted.items()
+        },
+        "cache_tiers": [{"tier": tier, "result": result} for tier, result in record.tiers],
+        "fallbacks": [
+            {"source": source, "target": target, "reason": reason}
+            for source, target, reason in record.fallbacks
+        ],
+        "retries": record.retries,
+        "breakers": record.breakers,
+        "breaker_rejections": [
+            {"component": component, "state": state} for component, state in record.refusals
+        ],
+        "input_tokens": record.tokens[0],
+        "output_tokens": record.tokens[1],
+        "cost_usd": record.cost,
+        "http": None
+        if request is None
+        else {"method": request.method, "route": request.route, "status": request.status},
+    }
+    if record.question_text is not None:
+        line["question"] = record.question_text
+    return line
+
+
+def _component(step: Step, began: float) -> dict[str, object]:
+    """A call that the query did not wait for has no outcome yet, and no duration."""
+    ended = step.outcome is not None
+    return {
+        "component": step.component,
+        "outcome": step.outcome,
+        "start_seconds": _seconds(step.began - began),
+        "duration_seconds": _seconds(step.seconds) if ended else None,
+        "model": step.model[1] if step.model is not None else None,
+        "input_tokens": step.usage[0],
+        "output_tokens": step.usage[1],
+    }
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def _time(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(timespec="milliseconds")
