@@ -12,13 +12,15 @@ import logging
 import os
 import sys
 import threading
+from collections import deque
 from datetime import UTC, datetime
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.instruments import Instruments
     from cmo_exporter.query_record import QueryRecord, Step
@@ -28,6 +30,7 @@ MOST_WAITING: Final = 10_000
 """Lines that wait to be written; beyond so many, new ones are dropped and counted."""
 
 _CLOSE_SECONDS: Final = 2.0
+_GATHER_SECONDS: Final = 0.1
 _DIGITS: Final = 6
 
 
@@ -38,56 +41,81 @@ class QueryLog:
         self._lines = instruments.query_log_lines
         self._errors = errors
         self._worker = worker
-        self._waiting: SimpleQueue[QueryRecord | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._process = 0
-        self._lock = threading.Lock()
         self._logger = logging.getLogger(LOGGER)
+        self._lock = threading.Lock()
+        self._writer: _Writer | None = None
+        self._process = 0
 
     def put(self, record: QueryRecord) -> None:
         """Have the line of a finished query written."""
-        if self._process != os.getpid():
-            self._start()
-        if self._waiting.qsize() >= MOST_WAITING:
+        writer = self._writer
+        # A fork does not take the thread along, so that a child needs one of its own.
+        if writer is None or self._process != os.getpid():
+            writer = self._start()
+        if len(writer.waiting) >= MOST_WAITING:
             self._lines.child("dropped").inc()
             return
-        self._waiting.put(record)
+        writer.put(record)
 
     def close(self) -> None:
-        """Write what waits, for a short time, and stop."""
+        """Write what waits, for a short time, and stop; another line starts it again."""
         with self._lock:
-            thread, self._thread, self._process = self._thread, None, 0
-            if thread is not None:
-                self._waiting.put(None)
-        if thread is not None:
-            thread.join(_CLOSE_SECONDS)
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
-    def _start(self) -> None:
-        # Also in a child of a process that had a thread, which a fork does not take along.
+    def _start(self) -> _Writer:
         with self._lock:
-            if self._process == os.getpid():
-                return
-            self._waiting = SimpleQueue()
-            self._thread = threading.Thread(
-                target=self._write_all, args=(self._waiting,), name="cmo-query-log", daemon=True
-            )
-            self._thread.start()
-            self._process = os.getpid()
+            if self._writer is None or self._process != os.getpid():
+                self._writer = _Writer(self._write)
+                self._process = os.getpid()
+            return self._writer
 
-    def _write_all(self, waiting: SimpleQueue[QueryRecord | None]) -> None:
-        while (record := waiting.get()) is not None:
-            try:
-                self._write(json.dumps(fields(record, self._worker), allow_nan=False))
-                self._lines.child("written").inc()
-            except Exception as error:  # noqa: BLE001 - no line is worth a query
-                self._errors.report(catalogue.QUERY_LOG_LINES, error)
+    def _write(self, record: QueryRecord) -> None:
+        try:
+            self._write_line(json.dumps(fields(record, self._worker), allow_nan=False))
+            self._lines.child("written").inc()
+        except Exception as error:  # noqa: BLE001 - no line is worth a query
+            self._errors.report(catalogue.QUERY_LOG_LINES, error)
 
-    def _write(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         if self._logger.handlers:
             self._logger.handle(self._logger.makeRecord(LOGGER, logging.INFO, "", 0, line, (), None))
         else:
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
+
+
+class _Writer:
+    """A thread that writes what has gathered, a few times a second: to wake it for each line is dear."""
+
+    def __init__(self, write: Callable[[QueryRecord], None]) -> None:
+        self.waiting: deque[QueryRecord] = deque()
+        self._write = write
+        self._work = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cmo-query-log", daemon=True)
+        self._thread.start()
+
+    def put(self, record: QueryRecord) -> None:
+        """Have a record written soon."""
+        self.waiting.append(record)
+        if not self._work.is_set():
+            self._work.set()
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._stop.set()
+        self._work.set()
+        self._thread.join(_CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._work.wait()
+            self._stop.wait(_GATHER_SECONDS)
+            self._work.clear()
+            while self.waiting:
+                self._write(self.waiting.popleft())
 
 
 def fields(record: QueryRecord, worker: str) -> dict[str, object]:

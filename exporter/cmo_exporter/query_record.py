@@ -113,7 +113,7 @@ class Step:
         if self.record is not None:
             self.record.step_finished(self)
         if self.span is not None:
-            self.span.end(outcome, seconds, error, {"cmo.outcome": outcome})
+            self.span.finish(outcome, seconds, error, {"cmo.outcome": outcome})
         if self.token is not None:
             reset(self.token)
 
@@ -260,7 +260,7 @@ class QueryRecord:
         if self._watch.settings.record_question_text and issubclass(type(text), str):
             self.question_text = str.__str__(text)[:MOST_QUESTION_CHARACTERS]
             if self.span is not None:
-                self.span.set("cmo.question", self.question_text)
+                self.span.set_attribute("cmo.question", self.question_text)
 
     def finish(self, *, outcome: str, source: str | None, cache: str, seconds: float) -> None:
         """The query has finished: end its span, and have its line written."""
@@ -273,7 +273,7 @@ class QueryRecord:
                 attributes["cmo.source"] = source
             if self.first_token_seconds is not None:
                 attributes["cmo.time_to_first_token_seconds"] = self.first_token_seconds
-            self.span.end(outcome, seconds, None, attributes)
+            self.span.finish(outcome, seconds, None, attributes)
         if self._watch.log is not None:
             self._watch.log.put(self)
 

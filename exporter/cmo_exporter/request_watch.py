@@ -75,9 +75,9 @@ class WatchedRequest:
         """The template of the route, once the application has found it."""
         return route_template(self._scope, self._owner, self._root_path)
 
-    def attributes(self) -> dict[str, str | int]:
-        """What a span may say of the request when it arrives."""
-        found: dict[str, str | int] = {"http.request.method": self.method}
+    def attributes(self) -> dict[str, str | float]:
+        """What its span may say of it, without its status."""
+        found: dict[str, str | float] = {"http.request.method": self.method, "http.route": self.route}
         if self._scope.get("scheme") in _SCHEMES:
             found["url.scheme"] = self._scope["scheme"]
         if self._scope.get("http_version") in _VERSIONS:
@@ -146,12 +146,12 @@ class RequestWatch:
         if maker is None or not self._makes_span:
             return None
         method = "HTTP" if request.method == OTHER_HTTP_METHOD else request.method
-        return maker.request(method, scope.get("headers") or (), request.attributes())
+        return maker.request(method, scope.get("headers") or ())
 
 
 def _end(span: OpenSpan, request: WatchedRequest, error: BaseException | None) -> None:
     """End the span with the last byte, which may have gone out long before background tasks were done."""
-    attributes: dict[str, str | int] = {"http.route": request.route}
+    attributes = request.attributes()
     status = request.status
     cancelled = isinstance(error, asyncio.CancelledError)
     if request.ended is None:
@@ -163,4 +163,4 @@ def _end(span: OpenSpan, request: WatchedRequest, error: BaseException | None) -
     name = "HTTP" if request.method == OTHER_HTTP_METHOD else request.method
     if attributes["http.route"] != UNMATCHED:
         name = f"{name} {attributes['http.route']}"
-    span.end_request(name, request.ended or time.time_ns(), attributes)
+    span.finish_request(name, request.ended or time.time_ns(), attributes)

@@ -63,8 +63,7 @@ class Tracing:
                 f"An OTLP endpoint is set, but traces need a package that is missing: {error.name}. "
                 "Install it, or unset the endpoint."
             ) from error
-        self.provider = self._spans.provider(self._settings)
-        self.maker = self._spans.SpanMaker(self.provider)
+        self.provider, self.maker = self._spans.pipeline(self._settings)
 
     def exemplar(self) -> Exemplar | None:
         """What joins a measurement made now to the span that is current, when that is sampled."""
