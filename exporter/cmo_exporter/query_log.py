@@ -149,8 +149,8 @@ def fields(record: QueryRecord, worker: str) -> dict[str, object]:
         "breaker_rejections": [
             {"component": component, "state": state} for component, state in record.refusals
         ],
-        "input_tokens": record.tokens[0],
-        "output_tokens": record.tokens[1],
+        "input_tokens": int(record.tokens[0]),
+        "output_tokens": int(record.tokens[1]),
         "cost_usd": record.cost,
         "http": None
         if request is None
@@ -163,16 +163,17 @@ def fields(record: QueryRecord, worker: str) -> dict[str, object]:
 
 def _component(step: Step, began: float) -> dict[str, object]:
     """A call that the query did not wait for has no outcome yet, and no duration."""
-    ended = step.outcome is not None
-    return {
+    call: dict[str, object] = {
         "component": step.component,
         "outcome": step.outcome,
         "start_seconds": _seconds(step.began - began),
-        "duration_seconds": _seconds(step.seconds) if ended else None,
-        "model": step.model[1] if step.model is not None else None,
-        "input_tokens": step.usage[0],
-        "output_tokens": step.usage[1],
+        "duration_seconds": _seconds(step.seconds) if step.outcome is not None else None,
     }
+    if step.model is not None:
+        call["model"] = step.model[1]
+    if step.usage != (0, 0):
+        call["input_tokens"], call["output_tokens"] = map(int, step.usage)
+    return call
 
 
 def _seconds(value: float | None) -> float | None:

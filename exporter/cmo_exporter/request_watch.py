@@ -46,10 +46,13 @@ def watched(watch: Watch | None, owner: object, stack: App, wrap: Callable[[App]
     """
     if watch is None:
         return wrap(stack)
-    if type(stack).__module__ == "opentelemetry.instrumentation.asgi" and hasattr(stack, "app"):
-        # Its span is to be the parent of the query's, so it has to stand outside of what begins queries.
-        stack.app = RequestWatch(wrap(stack.app), watch, owner, makes_span=False)
-        return stack
+    # opentelemetry-instrumentation-fastapi puts its middleware into another that handles its errors.
+    for layer in (stack, getattr(stack, "app", None)):
+        if type(layer).__module__ == "opentelemetry.instrumentation.asgi":
+            # Its span is to be the parent of the query's: it has to stand outside of what begins queries.
+            other: Any = layer
+            other.app = RequestWatch(wrap(other.app), watch, owner, makes_span=False)
+            return stack
     return RequestWatch(wrap(stack), watch, owner, makes_span=True)
 
 
@@ -94,7 +97,7 @@ class WatchedRequest:
     async def send(self, message: Message) -> None:
         """What the application calls to send."""
         kind = message["type"]
-        if kind == "http.response.start":
+        if kind == "http.response.start" and not self.left:
             self.status = message["status"]
         try:
             await self._send(message)

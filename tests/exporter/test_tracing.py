@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
@@ -14,43 +11,16 @@ import pytest
 from cmo_exporter import Exporter, ExporterSettings, instrument_fastapi
 from cmo_exporter.spans import DiscreetSpanExporter
 from fastapi import FastAPI
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from .collector import collecting
+
 Serve = Callable[[Any], AbstractContextManager[int]]
 QUESTION = "does my patient have phenylketonuria"
 SESSION = "session-of-doctor-grey"
-
-
-@contextlib.contextmanager
-def collector() -> Iterator[tuple[str, list[bytes]]]:
-    """An OTLP receiver on loopback: its base URL, and the bodies that were sent to it."""
-    bodies: list[bytes] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/v1/traces":
-                bodies.append(body)
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def service(exporter: Exporter) -> FastAPI:
@@ -82,40 +52,45 @@ def ask(port: int) -> None:
         )
 
 
+@pytest.mark.parametrize("request_spans", ["exporter", "opentelemetry"])
 @pytest.mark.parametrize("by", ["settings", "environment"])
 def test_a_span_arrives_without_question_session_or_user(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, by: str
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, by: str, request_spans: str
 ) -> None:
-    with collector() as (url, bodies):
+    with collecting() as collector:
+        url = collector.url
         if by == "environment":
             monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
             monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
-        settings = ExporterSettings(otlp_endpoint=url if by == "settings" else None, service_name="cmo-test")
+        settings = ExporterSettings(
+            otlp_endpoint=url if by == "settings" else None,
+            service_name="cmo-test",
+            request_spans=request_spans,
+        )
         with Exporter(settings) as exporter, serve(service(exporter)) as port:
             ask(port)
-        assert bodies, "closing sends what is left"
-    spans = []
-    for body in bodies:
-        request = ExportTraceServiceRequest.FromString(body)
-        text = str(request)
-        for word in ("phenylketonuria", "session-of", "grey", "127.0.0.1"):
-            assert word not in text
-        assert "cmo-test" in text
-        spans += [
-            span
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-    assert sorted(span.name for span in spans) == ["POST /explode/{user}", "POST /query"]
-    failed = next(span for span in spans if "explode" in span.name)
-    kinds = {
-        attribute.value.string_value
-        for event in failed.events
-        for attribute in event.attributes
-        if attribute.key == "exception.type"
+    assert collector.bodies, "closing sends what is left"
+    for word in ("phenylketonuria", "session-of", "grey", "127.0.0.1"):
+        assert word not in collector.text
+    assert "cmo-test" in collector.text
+    expected = ["POST /explode/{user}", "POST /query", "query", "query"]
+    assert sorted(span.name for span in collector.spans) == expected
+    failed = collector.span("POST /explode/{user}")
+    assert failed.status.code == failed.status.STATUS_CODE_ERROR
+    assert "RuntimeError" in collector.text, "what kind of error it was may be known"
+    (scope,) = {
+        scope.scope.name
+        for request in collector.requests
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        if failed in scope.spans
     }
-    assert kinds == {"RuntimeError"}, "what kind of error it was may be known"
+    assert (
+        scope
+        == {"exporter": "cmo_exporter", "opentelemetry": "opentelemetry.instrumentation.fastapi"}[
+            request_spans
+        ]
+    )
     outcome = {"scenario": "live", "outcome": "success"}
     assert exporter.registry.get_sample_value("cmo_queries_total", outcome) == 1
 
@@ -125,14 +100,14 @@ def test_without_an_endpoint_there_are_no_traces(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str | None
 ) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    with collector() as (url, bodies):
+    with collecting() as collector:
         if variable:
             monkeypatch.setenv(variable, "true")
-        settings = ExporterSettings(otlp_endpoint=url if variable else None)
+        settings = ExporterSettings(otlp_endpoint=collector.url if variable else None)
         with Exporter(settings) as exporter, serve(service(exporter)) as port:
             assert not exporter.tracing.enabled
             ask(port)
-        assert not bodies
+        assert not collector.bodies
 
 
 def test_what_an_error_says_stays_here() -> None:
@@ -153,9 +128,12 @@ def test_what_an_error_says_stays_here() -> None:
 
 
 def test_a_collector_that_is_gone_does_not_keep_the_service_from_ending(serve: Serve) -> None:
-    with collector() as (url, _):
+    with collecting() as collector:
         pass
-    with Exporter(ExporterSettings(otlp_endpoint=url)) as exporter, serve(service(exporter)) as port:
+    with (
+        Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter,
+        serve(service(exporter)) as port,
+    ):
         ask(port)
     outcome = {"scenario": "live", "outcome": "success"}
     assert exporter.registry.get_sample_value("cmo_queries_total", outcome) == 1
