@@ -173,9 +173,7 @@ class Query:
         """A call of a component for this query; a context manager."""
         return ComponentCall(self._recorder, self.scenario, name, self.record)
 
-    def model_call(
-        self, component: str, provider: str, model: str, operation: str = "chat"
-    ) -> ComponentCall:
+    def model_call(self, component: str, provider: str, model: str, operation: str = "chat") -> ComponentCall:
         """A call of a model, which its span tells by OpenTelemetry's conventions for generative AI.
 
         Args:

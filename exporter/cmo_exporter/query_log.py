@@ -37,10 +37,9 @@ _DIGITS: Final = 6
 class QueryLog:
     """Writes the lines of one exporter, in a thread of its own that starts with the first of them."""
 
-    def __init__(self, instruments: Instruments, errors: ErrorCounter, worker: str) -> None:
+    def __init__(self, instruments: Instruments, errors: ErrorCounter) -> None:
         self._lines = instruments.query_log_lines
         self._errors = errors
-        self._worker = worker
         self._logger = logging.getLogger(LOGGER)
         self._lock = threading.Lock()
         self._writer: _Writer | None = None
@@ -73,7 +72,7 @@ class QueryLog:
 
     def _write(self, record: QueryRecord) -> None:
         try:
-            self._write_line(json.dumps(fields(record, self._worker), allow_nan=False))
+            self._write_line(json.dumps(fields(record), allow_nan=False))
             self._lines.child("written").inc()
         except Exception as error:  # noqa: BLE001 - no line is worth a query
             self._errors.report(catalogue.QUERY_LOG_LINES, error)
@@ -118,7 +117,7 @@ class _Writer:
                 self._write(self.waiting.popleft())
 
 
-def fields(record: QueryRecord, worker: str) -> dict[str, object]:
+def fields(record: QueryRecord) -> dict[str, object]:
     """The line of a query, as its fields."""
     trace_id, span_id = record.span.ids() if record.span is not None else (None, None)
     request = record.request
@@ -126,7 +125,7 @@ def fields(record: QueryRecord, worker: str) -> dict[str, object]:
         "time": _time(record.time),
         "trace_id": trace_id,
         "span_id": span_id,
-        "worker": worker,
+        "process": os.getpid(),
         "scenario": record.scenario,
         "outcome": record.outcome,
         "source": record.source,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import multiprocessing
+import os
 import re
 import socket
 import sys
@@ -63,7 +64,6 @@ def settings(**changes: Any) -> ExporterSettings:
         models=(("llm", "openai", "gpt-test"),),
         prices={"gpt-test": Price(1.0, 2.0)},
         query_log=True,
-        worker="3",
         **changes,
     )
 
@@ -115,7 +115,7 @@ def test_a_line_explains_a_query(serve: Serve, lines: Lines) -> None:
         assert line["trace_id"] == collector.span("query").trace_id.hex()
         assert line["span_id"] == collector.span("query").span_id.hex()
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
-    assert line["worker"] == "3"
+    assert line["process"] == os.getpid()
     assert (line["scenario"], line["outcome"], line["source"]) == ("live", "success", "perplexity")
     assert line["cache"] == "miss"
     assert line["cache_tiers"] == [{"tier": "l1", "result": "miss"}]
