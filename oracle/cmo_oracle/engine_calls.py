@@ -44,8 +44,10 @@ class ComponentCall(Protocol):
 class QueryTelemetry(Protocol):
     """What the engine reports for one query."""
 
-    def component(self, component: str, /) -> AbstractContextManager[ComponentCall]:
-        """Time a call of a component."""
+    def model_call(
+        self, component: str, provider: str, model: str, operation: str, /
+    ) -> AbstractContextManager[ComponentCall]:
+        """Time a call of a model."""
 
 
 class EngineTelemetry(Protocol):
@@ -74,7 +76,9 @@ class Silence:
         return self
 
     @contextlib.contextmanager
-    def component(self, _component: str, /) -> Iterator[Silence]:
+    def model_call(
+        self, _component: str, _provider: str, _model: str, _operation: str, /
+    ) -> Iterator[Silence]:
         """Time nothing."""
         yield self
 
@@ -146,14 +150,14 @@ class Asked:
         return ticket
 
     @contextlib.contextmanager
-    def call(self, component: str) -> Iterator[None]:
+    def call(self, component: str, provider: str, model: str, operation: str) -> Iterator[None]:
         """Make a call for this question: timed, its failure remembered, ended when the question ends."""
         task = asyncio.current_task()
         if self.ended or task is None:
             raise asyncio.CancelledError
         self.calls.add(task)
         try:
-            with self.query.component(component) as timed:
+            with self.query.model_call(component, provider, model, operation) as timed:
                 try:
                     yield
                 except ModelError as error:
@@ -219,6 +223,11 @@ def model_function(
     def count(usage: Usage) -> None:
         _count(telemetry, settings.provider, settings.model, usage)
 
+    def call(asked: Asked | None) -> AbstractContextManager[None]:
+        if asked is None:
+            return contextlib.nullcontext()
+        return asked.call("llm", settings.provider, settings.model, "chat")
+
     async def ask(
         prompt: str,
         system_prompt: str | None = None,
@@ -231,14 +240,14 @@ def model_function(
         messages = _messages(prompt, system_prompt, history_messages)
         asked, ticket = _ASKED.get(), _TICKET.get()
         if stream:
-            return _stream(client, messages, asked, ticket, streams, count)
+            return _stream(client, messages, ticket, streams, call(asked), count)
         if ticket:
             ticket.start()
         options = {"response_format": response_format} if response_format else {}
-        with asked.call("llm") if asked else contextlib.nullcontext():
+        with call(asked):
             completion = await client.complete(messages, **options)
-        if asked:
-            count(completion.usage)
+            if asked:
+                count(completion.usage)
         return completion.text
 
     return ask
@@ -251,9 +260,10 @@ def embedding_function(
 
     async def embed(texts: list[str], **_lightrag_options: Any) -> np.ndarray[Any, Any]:
         asked = _ASKED.get()
-        with asked.call("embedding") if asked else contextlib.nullcontext():
+        if asked is None:
+            return (await client.embed_with_usage(texts))[0]
+        with asked.call("embedding", settings.provider, settings.embedding_model, "embeddings"):
             vectors, usage = await client.embed_with_usage(texts)
-        if asked:
             _count(telemetry, settings.provider, settings.embedding_model, usage)
         return vectors
 
@@ -263,9 +273,9 @@ def embedding_function(
 async def _stream(
     client: ModelClient,
     messages: list[dict[str, str]],
-    asked: Asked | None,
     ticket: Ticket | None,
     places: asyncio.Semaphore,
+    call: AbstractContextManager[None],
     count: Callable[[Usage], None],
 ) -> AsyncGenerator[str, None]:
     # LightRAG's queue lets a streamed call go before it has begun, so its places are counted here; and all
@@ -273,7 +283,7 @@ async def _stream(
     async with places:
         if ticket:
             ticket.start()
-        with asked.call("llm") if asked else contextlib.nullcontext():
+        with call:
             async with contextlib.aclosing(client.stream(messages, on_usage=count)) as pieces:
                 async for piece in pieces:
                     yield piece

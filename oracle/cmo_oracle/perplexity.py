@@ -44,7 +44,7 @@ class Perplexity:
         Raises:
             SourceFailedError: there is none; the reason says why.
         """
-        with query.component(COMPONENT) as call:
+        with query.model_call(COMPONENT, self._model.provider, self._model.name) as call:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     return await self._ask(question, output)

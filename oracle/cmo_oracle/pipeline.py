@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -86,7 +85,6 @@ class Pipeline:
         """
         query = self._exporter.current_query()
         journey = _Journey(question, Output(query, emit), query, Trail())
-        begun = time.perf_counter()
         if self._in_progress >= self._limits.at_once:
             reply = self._reject(journey)
         else:
@@ -96,7 +94,6 @@ class Pipeline:
             finally:
                 self._in_progress -= 1
         journey.trail.breaker = self._engine.breaker_state
-        _log_query(journey.trail, time.perf_counter() - begun)
         return reply
 
     def _reject(self, journey: _Journey) -> Reply:
@@ -189,18 +186,3 @@ class Pipeline:
     def _fall_back(self, journey: _Journey, source: str, target: str, reason: str) -> None:
         journey.trail.fell_back(source, target, reason)
         journey.query.fallback(source=source, target=target, reason=reason)
-
-
-def _log_query(trail: Trail, seconds: float) -> None:
-    """One line a query, enough to find out what slowed it down, and nothing of what was asked."""
-    _log.info(
-        "query outcome=%s source=%s cache=%s tiers=%s fallbacks=%s retries=%d breaker=%s seconds=%.3f",
-        trail.outcome,
-        trail.source,
-        trail.cache,
-        ",".join(map(":".join, trail.tiers)) or "-",
-        ",".join(map(":".join, trail.fallbacks)) or "-",
-        trail.retries,
-        trail.breaker,
-        seconds,
-    )

@@ -214,4 +214,5 @@ def _exporter_settings(settings: Settings) -> ExporterSettings:
         port=settings.metrics_port,
         version=VERSION,
         revision=settings.revision,
+        query_log=True,
     )

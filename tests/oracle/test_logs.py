@@ -31,12 +31,12 @@ def test_our_records_are_written_and_of_others_only_that_there_was_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with writing_logs():
-        logging.getLogger("cmo_oracle.pipeline").info("query outcome=%s", "success")
+        logging.getLogger("cmo_oracle.pipeline").info("the engine is %s", "loaded")
         logging.getLogger("lightrag").error("could not answer %s", SECRET)
         logging.getLogger("httpx").info("POST /%s", SECRET)
         logging.getLogger("openai._base_client").warning("request %s", SECRET)
     written = capsys.readouterr().err
-    assert "INFO cmo_oracle.pipeline: query outcome=success" in written
+    assert "INFO cmo_oracle.pipeline: the engine is loaded" in written
     assert "ERROR lightrag: (text withheld" in written
     assert "WARNING openai._base_client: (text withheld" in written
     assert "httpx" not in written

@@ -414,6 +414,39 @@ async def test_trails_and_metrics_tell_the_same(
     assert after[retries] - before[retries] == sum(trail["retries"] for trail in trails) == 10
 
 
+def logged(service: RunningService) -> list[dict[str, Any]]:
+    """The lines of the query log, which stand bare between those of the service."""
+    lines = service.log.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+async def test_the_query_log_and_the_trails_tell_the_same(
+    service: RunningService, upstream: Stub, fallback: Stub
+) -> None:
+    before, asked = len(logged(service)), [fresh() for _ in range(2)]
+    trails = [await service.trail(asked[0]), await service.trail(asked[0])]
+    upstream.fail("error")
+    trails.append(await service.trail(asked[1]))
+
+    async def written() -> bool:
+        return len(logged(service)) == before + 3
+
+    await until(written)
+    lines = logged(service)[before:]
+    for line, trail in zip(lines, trails, strict=True):
+        for name in ("outcome", "source", "cache"):
+            assert line[name] == trail[name]
+        assert [[step["tier"], step["result"]] for step in line["cache_tiers"]] == trail["tiers"]
+        assert [list(step.values()) for step in line["fallbacks"]] == trail["fallbacks"]
+        assert line["retries"].get("lightrag", 0) == trail["retries"]
+        assert line["http"] == {"method": "POST", "route": "/query", "status": 200}
+    answered = {call["component"]: call for call in lines[0]["components"]}
+    assert answered["llm"]["model"] == "cmo-stub"
+    assert 0 < answered["llm"]["input_tokens"] < lines[0]["input_tokens"], "embeddings use tokens too"
+    assert lines[0]["cost_usd"] > 0
+    assert lines[2]["source"] == "perplexity"
+
+
 async def test_no_question_is_in_logs_metrics_or_keys(
     service: RunningService, redis_server: RedisServer, upstream: Stub, fallback: Stub
 ) -> None:
@@ -427,7 +460,7 @@ async def test_no_question_is_in_logs_metrics_or_keys(
     samples = await service.samples()
     assert not [key for key in samples if MARKER in str(key).lower()]
     log = service.log.read_text().lower()
-    assert "query outcome=" in log
+    assert '"outcome": "success"' in log
     assert MARKER not in log
     assert "traceback" not in log
     assert MARKER not in service.timing_log.read_text().lower()
