@@ -111,7 +111,7 @@ class RecordedQuery:
     calls: list[Call] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def model_call(self, component: str, provider: str, model: str, operation: str, /) -> Iterator[_Timed]:
+    def model_call(self, component: str, _provider: str, _model: str, _operation: str, /) -> Iterator[_Timed]:
         timed = _Timed(Call(component))
         self.calls.append(timed.call)
         try:
