@@ -68,7 +68,7 @@ class Exporter:
         self._breaker_states: dict[str, str] = {}
         watch = None
         if self.tracing.enabled or self._log is not None:
-            watch = Watch(settings, self.tracing, self._log, self._breaker_states)
+            watch = Watch(settings, self.tracing, self._log, self._breaker_states, errors)
         self.recorder = Recorder(instruments, ledger, errors, watch)
         self._membership = Membership(settings, values, ledger)
         self._exposition = Exposition(
@@ -286,6 +286,8 @@ class Exporter:
         self._breaker_lock = threading.Lock()
         self._exposition.after_fork()
         self._membership.after_fork()
+        if self._log is not None:
+            self._log.after_fork()
 
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)

@@ -43,18 +43,20 @@ class QueryLog:
         self._logger = logging.getLogger(LOGGER)
         self._lock = threading.Lock()
         self._writer: _Writer | None = None
-        self._process = 0
 
     def put(self, record: QueryRecord) -> None:
         """Have the line of a finished query written."""
         writer = self._writer
-        # A fork does not take the thread along, so that a child needs one of its own.
-        if writer is None or self._process != os.getpid():
+        if writer is None:
             writer = self._start()
         if len(writer.waiting) >= MOST_WAITING:
             self._lines.child("dropped").inc()
             return
         writer.put(record)
+
+    def after_fork(self) -> None:
+        """In a forked child: the thread is the parent's, and so is what waits for it."""
+        self._lock, self._writer = threading.Lock(), None
 
     def close(self) -> None:
         """Write what waits, for a short time, and stop; another line starts it again."""
@@ -65,9 +67,8 @@ class QueryLog:
 
     def _start(self) -> _Writer:
         with self._lock:
-            if self._writer is None or self._process != os.getpid():
+            if self._writer is None:
                 self._writer = _Writer(self._write)
-                self._process = os.getpid()
             return self._writer
 
     def _write(self, record: QueryRecord) -> None:

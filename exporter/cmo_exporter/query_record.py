@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextvars import Token
 
+    from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.query_log import QueryLog
     from cmo_exporter.request_watch import WatchedRequest
     from cmo_exporter.settings import ExporterSettings
@@ -52,11 +53,13 @@ class Watch:
         tracing: Tracing,
         log: QueryLog | None,
         breakers: Mapping[str, str],
+        errors: ErrorCounter,
     ) -> None:
         self.settings = settings
         self.tracing = tracing
         self.log = log
         self.breakers = breakers
+        self.errors = errors
         self._components = frozenset(settings.components)
         self._providers = frozenset(provider for _, provider, _ in settings.models)
         self._models = frozenset(model for _, _, model in settings.models)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from cmo_exporter import catalogue
 from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
 from cmo_exporter.query_record import enter_request, leave_request
 from cmo_exporter.routes import UNMATCHED, route_template
@@ -96,9 +97,9 @@ class WatchedRequest:
 
     async def send(self, message: Message) -> None:
         """What the application calls to send."""
-        kind = message["type"]
+        kind = message.get("type")
         if kind == "http.response.start" and not self.left:
-            self.status = message["status"]
+            self.status = message.get("status")
         try:
             await self._send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the user has left
@@ -142,14 +143,24 @@ class RequestWatch:
         finally:
             leave_request(token)
             if span is not None:
-                _end(span, request, error)
+                self._end(span, request, error)
 
     def _span(self, scope: Scope, request: WatchedRequest) -> OpenSpan | None:
         maker = self._watch.tracing.maker
         if maker is None or not self._makes_span:
             return None
-        method = "HTTP" if request.method == OTHER_HTTP_METHOD else request.method
-        return maker.request(method, scope.get("headers") or ())
+        try:
+            method = "HTTP" if request.method == OTHER_HTTP_METHOD else request.method
+            return maker.request(method, scope.get("headers") or ())
+        except Exception as error:  # noqa: BLE001 - a propagator or a sampler may be anybody's
+            self._watch.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
+            return None
+
+    def _end(self, span: OpenSpan, request: WatchedRequest, raised: BaseException | None) -> None:
+        try:
+            _end(span, request, raised)
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            self._watch.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
 
 
 def _end(span: OpenSpan, request: WatchedRequest, error: BaseException | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import pytest
 from cmo_exporter import Exporter, ExporterSettings, SettingsError, instrument_asgi, instrument_fastapi
 from fastapi import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect
 from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
@@ -400,3 +402,41 @@ def test_traces_go_on_after_the_exporter_was_closed_and_started_again() -> None:
             with exporter, exporter.query():
                 pass
         assert len([span for span in collector.spans if span.name == "query"]) == 2
+
+
+def _in_child(exporter: Exporter) -> None:
+    with exporter.query("rush"):
+        pass
+    exporter.close()
+
+
+def test_a_forked_worker_sends_its_spans() -> None:
+    with collecting() as collector:
+        exporter = exporter_to(collector)
+        with exporter.query():
+            pass
+        child = multiprocessing.get_context("fork").Process(target=_in_child, args=(exporter,))
+        child.start()
+        child.join(60)
+        exporter.close()
+    assert child.exitcode == 0
+    scenarios = [attributes(span)["cmo.scenario"] for span in collector.spans]
+    assert sorted(map(str, scenarios)) == ["live", "rush"]
+
+
+def test_a_sampler_that_fails_is_no_fault_of_the_service(serve: Serve) -> None:
+    class Broken(StaticSampler):
+        def should_sample(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError(QUESTION)
+
+    with collecting() as collector, exporter_to(collector) as exporter:
+        assert exporter.tracing.maker is not None
+        exporter.tracing.maker.sampler = Broken(Decision.RECORD_AND_SAMPLE)
+        with serve(service(exporter)) as port:
+            assert httpx.post(f"http://127.0.0.1:{port}/chats/7/query", timeout=60).status_code == 200
+    value = exporter.registry.get_sample_value
+    assert value("cmo_queries_total", {"scenario": "live", "outcome": "success"}) == 1
+    assert value("cmo_queries_in_progress", {"scenario": "live"}) == 0
+    assert value("cmo_component_in_progress", {"component": "llm"}) == 0
+    for metric in ("http_server_request_duration_seconds", "cmo_queries_started_total"):
+        assert (value("cmo_instrumentation_errors_total", {"metric": metric}) or 0) > 0
