@@ -343,6 +343,7 @@ def test_whatever_a_service_puts_into_the_current_span_stays() -> None:
         with query.component(QUESTION) as call:
             span = trace.get_current_span()
             span.set_attribute("input.value", QUESTION)
+            span.set_attribute("cmo.question", QUESTION)
             span.set_attributes({"user.id": QUESTION, "http.route": {QUESTION: 1}})
             span.add_event(QUESTION, {"question": QUESTION})
             span.update_name(QUESTION)

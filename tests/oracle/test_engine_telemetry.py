@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmo_exporter import Exporter, ExporterSettings
 
+from ..exporter.collector import attributes, collecting
 from .running_engine import CURRENT, QUESTION, RecordedQuery, Recorder, opened, serve
 
 if TYPE_CHECKING:
@@ -67,6 +68,36 @@ async def test_the_exporter_can_be_given_as_it_is(indexes: Path) -> None:
     tokens = {"component": "lightrag", "provider": "stub", "model": "cmo-stub", "token_type": "input"}
     assert (read("cmo_llm_tokens_total", tokens) or 0) > 0
     exporter.close()
+
+
+async def test_model_calls_are_spans_of_the_query_that_asked(indexes: Path) -> None:
+    with collecting() as collector:
+        settings = ExporterSettings(
+            components=("lightrag", "llm", "embedding"),
+            models=(("lightrag", "stub", "cmo-stub"), ("lightrag", "stub", "cmo-stub-embedding")),
+            otlp_endpoint=collector.url,
+        )
+        exporter = Exporter(settings)
+
+        async def ask(engine: Engine) -> None:
+            with exporter.query() as query, query.component("lightrag"):
+                await engine.answer(QUESTION, "hybrid")
+
+        async with serve() as stub:
+            engine_settings = stub.settings(indexes, model_calls_at_once=1)
+            async with opened(engine_settings, exporter) as engine:
+                await asyncio.gather(*(ask(engine) for _ in range(3)))
+        exporter.close()
+    assert QUESTION not in collector.text
+    above = {span.span_id: span for span in collector.spans if span.name in ("query", "lightrag")}
+    traces: dict[bytes, list[str]] = {}
+    for span in collector.spans:
+        traces.setdefault(span.trace_id, []).append(span.name)
+        if span.name not in ("query", "lightrag"):
+            assert above[span.parent_span_id].name == "lightrag"
+            assert int(str(attributes(span)["gen_ai.usage.input_tokens"])) > 0
+    made = ["chat cmo-stub"] * 2 + ["embeddings cmo-stub-embedding", "lightrag", "query"]
+    assert [sorted(names) for names in traces.values()] == [made] * 3
 
 
 async def test_waits_for_a_place_are_reported_and_the_line_empties(indexes: Path) -> None:
