@@ -119,6 +119,7 @@ class Step:
             self.span.finish(outcome, seconds, error, {"cmo.outcome": outcome})
         if self.token is not None:
             reset(self.token)
+        self.record = None  # which holds this step; together they would be work for the garbage collector
 
     def used(self, model: Model, read: float, written: float) -> None:
         """The call has used tokens."""

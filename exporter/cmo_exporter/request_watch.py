@@ -131,14 +131,14 @@ class RequestWatch:
             await self.app(scope, receive, send)
             return
         request = WatchedRequest(scope, receive, send, self._owner)
-        scope[_MARK] = request
+        scope[_MARK] = True
         span = self._span(scope, request)
         token = enter_request(request)
-        error: BaseException | None = None
+        error: type[BaseException] | None = None
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as raised:
-            error = raised
+            error = type(raised)
             raise
         finally:
             leave_request(token)
@@ -156,24 +156,24 @@ class RequestWatch:
             self._watch.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
             return None
 
-    def _end(self, span: OpenSpan, request: WatchedRequest, raised: BaseException | None) -> None:
+    def _end(self, span: OpenSpan, request: WatchedRequest, raised: type[BaseException] | None) -> None:
         try:
             _end(span, request, raised)
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
             self._watch.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
 
 
-def _end(span: OpenSpan, request: WatchedRequest, error: BaseException | None) -> None:
+def _end(span: OpenSpan, request: WatchedRequest, error: type[BaseException] | None) -> None:
     """End the span with the last byte, which may have gone out long before background tasks were done."""
     attributes = request.attributes()
     status = request.status
-    cancelled = isinstance(error, asyncio.CancelledError)
+    cancelled = error is not None and issubclass(error, asyncio.CancelledError)
     if request.ended is None:
         status = _CLIENT_CLOSED_REQUEST if cancelled else _SERVER_ERROR
     if status is not None:
         attributes["http.response.status_code"] = status
         if status >= _SERVER_ERROR or (error is not None and not request.left and not cancelled):
-            attributes["error.type"] = type(error).__qualname__ if error is not None else str(status)
+            attributes["error.type"] = error.__qualname__ if error is not None else str(status)
     name = "HTTP" if request.method == OTHER_HTTP_METHOD else request.method
     if attributes["http.route"] != UNMATCHED:
         name = f"{name} {attributes['http.route']}"

@@ -125,7 +125,7 @@ class SpanMaker:
         parent = get_current()
         # A worker of the service's own may make the call, in the context of another query or of none.
         if query is not None and not query.is_of_trace(get_current_span(parent)):
-            parent = query.context
+            parent = set_span_in_context(query, parent)
         attributes: dict[str, Simple] = {"cmo.component": name}
         kind = SpanKind.INTERNAL
         if model is not None:
@@ -167,8 +167,8 @@ class OpenSpan(Span):
         self._attributes = attributes
         self._events: list[Event] = []
         self._status = _UNSET
-        self.context = set_span_in_context(self, parent)
-        self._token = attach(self.context)
+        # Not kept: it holds the span, and a cycle of the two would be work for the garbage collector.
+        self._token = attach(set_span_in_context(self, parent))
 
     def is_of_trace(self, other: Span) -> bool:
         """Whether another span is of the same trace."""
