@@ -82,6 +82,31 @@ MEMORY_KINDS: Final = ("rss", "pss")
 QUERY_LOG_RESULTS: Final = ("written", "dropped")
 NETWORK_DIRECTIONS: Final = ("receive", "transmit")
 
+PROBE_SCENARIO: Final = "probe"
+"""The scenario that the prober asks a service to count its questions under."""
+
+PROBE_OUTCOMES: Final = ("success", "failure")
+PROBE_STEPS: Final = ("dns", "connect", "tls")
+
+
+class ProbeResult(StrEnum):
+    """What one question of the prober came to, as a user would see it."""
+
+    SUCCESS = "success"
+    WRONG_ANSWER = "wrong_answer"
+    WRONG_SOURCE = "wrong_source"
+    APOLOGY = "apology"
+    DEGRADED = "degraded"
+    TOO_SLOW = "too_slow"
+    TIMEOUT = "timeout"
+    TRUNCATED = "truncated"
+    INVALID = "invalid"
+    HTTP_ERROR = "http_error"
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    TLS_ERROR = "tls_error"
+
+
 # Every histogram has an edge at exactly 2.0, where CMO-LIGHTRAG-015 judges; the edges around it bound
 # the estimated P95. Floats, because an integer bound is exposed as le="2" instead of le="2.0".
 DURATION_BUCKETS_SECONDS: Final = (
@@ -354,6 +379,51 @@ QUERY_LOG_LINES = _counter(
 SERIES_DROPPED = _counter(
     "cmo_series_dropped_total", "Label values outside their closed list, recorded as _other.", metric=None
 )
+PROBE_RESULTS = _counter(
+    "cmo_probe_results_total",
+    "Canary questions that `cmo probe` has asked from outside, by what a user would have seen.",
+    canary=None,
+    result=tuple(str(result) for result in ProbeResult),
+)
+PROBE_UP = _gauge(
+    "cmo_probe_up",
+    "1 if the last question of this canary got a good answer, else 0; absent before the first.",
+    canary=None,
+)
+PROBE_DURATION = _histogram(
+    "cmo_probe_duration_seconds",
+    "Time from opening a connection to the end of the answer, or to the failure.",
+    canary=None,
+    outcome=PROBE_OUTCOMES,
+)
+PROBE_TIME_TO_FIRST_BYTE = _histogram(
+    "cmo_probe_time_to_first_byte_seconds",
+    "Time from opening a connection until the head of the response was there.",
+    canary=None,
+)
+PROBE_TIME_TO_FIRST_TOKEN = _histogram(
+    "cmo_probe_time_to_first_token_seconds",
+    "Time from opening a connection to the first piece of the answer, where the answer is streamed.",
+    canary=None,
+)
+PROBE_CONNECTION = _histogram(
+    "cmo_probe_connection_seconds",
+    "Time that a step of opening a connection took, where it succeeded.",
+    COMPONENT_BUCKETS_SECONDS,
+    step=PROBE_STEPS,
+)
+PROBE_LAST_SUCCESS = _gauge(
+    "cmo_probe_last_success_timestamp_seconds",
+    "When this canary last got a good answer, in Unix time; 0 before the first.",
+    "seconds",
+    canary=None,
+)
+PROBE_LAST_ASKED = _gauge(
+    "cmo_probe_last_asked_timestamp_seconds",
+    "When a question of this canary last came to its end, in Unix time; 0 before the first.",
+    "seconds",
+    canary=None,
+)
 
 CATALOGUE: Final[tuple[Metric, ...]] = tuple(
     value for value in globals().values() if isinstance(value, Metric)
@@ -362,3 +432,6 @@ CATALOGUE: Final[tuple[Metric, ...]] = tuple(
 
 BY_NAME: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in CATALOGUE})
 """The metrics by name."""
+
+PROBE_METRICS: Final = frozenset(metric.name for metric in CATALOGUE if metric.name.startswith("cmo_probe_"))
+"""The metrics that the prober serves; all others are served by the exporter inside the service."""

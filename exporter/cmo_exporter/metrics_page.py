@@ -21,8 +21,8 @@ _HEAD: Final = f"""# Metrics
 
 <!-- Written by `python -m cmo_exporter.metrics_page docs/metrics.md` from the catalogue; do not edit. -->
 
-Every metric that the exporter serves. Names and label values are declared in
-`exporter/cmo_exporter/catalogue.py`, from which this page is written.
+Every metric that the exporter serves, and those that `cmo probe` serves (`cmo_probe_…`). Names and label
+values are declared in `exporter/cmo_exporter/catalogue.py`, from which this page is written.
 
 - Label values come from closed lists. Anything else is recorded as `{OTHER}` (HTTP methods: `_OTHER`) and
   counted in `cmo_series_dropped_total`.
@@ -43,6 +43,7 @@ _LISTS_FROM_THE_SERVICE: Final = {
     "version": "the version of the service",
     "revision": "the revision of the service",
     "metric": "the metrics on this page",
+    "canary": "the names in the file of canaries",
     "http_request_method": "the methods of HTTP",
     "http_route": "the templates of the service's routes, `unmatched`",
     "http_response_status_code": "100 to 599; 499 when the client has left",

@@ -98,6 +98,9 @@ COMMANDS: Final = {
             "Build the Grafana dashboards, or check them.",
             ("dashboards",),
         ),
+        LazyCommand(
+            "probe", "cmo_probe.cli", "Ask a service canary questions from outside, as metrics.", ("probe",)
+        ),
     )
 }
 

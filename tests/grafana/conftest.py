@@ -66,6 +66,7 @@ _CLOSED_BY_SETTINGS: Final = {
     "version": ("0",),
     "revision": ("0",),
     "http_request_method": ("POST",),
+    "canary": ("popular",),
     "http_route": ("/query",),
     "http_response_status_code": ("200",),
 }
