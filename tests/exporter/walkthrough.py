@@ -1,10 +1,10 @@
 """Does what a page of documentation says, step by step, as its reader would.
 
-A page is read from top to bottom. A ``python`` block with a ``title`` is a file: the first time it is written,
-later its definitions take the place of those of the same name, and what is new goes to the end, which is what
-a reader makes of "change this function". In a ``console`` block, what follows a ``$`` is run by a shell, and the
-lines below are what it prints. A command that serves goes on while the page goes on. A line that says
-"Ask ... in the chat" is a message of a user.
+A page is read from top to bottom. A ``python`` block with a ``title`` is a file: the first time it is
+written, later its definitions take the place of those of the same name, and what is new goes to the end,
+which is what a reader makes of "change this function". In a ``console`` block, what follows a ``$`` is run by
+a shell, and the lines below are what it prints. A command that serves goes on while the page goes on. A line
+that says "Ask ... in the chat" is a message of a user.
 
 Ports of the page are replaced by free ones on the way in, and put back on the way out.
 """
@@ -17,18 +17,21 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cmo_stack.process import ManagedProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
     from types import TracebackType
 
 _FENCE: Final = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[\w./-]+)\")?$")
 _CHAT: Final = re.compile(r'^Ask "(?P<question>[^"]+)" in the chat: it answers "(?P<answer>[^"]+)"')
 _COMMAND: Final = "$ "
+_METRICS: Final = "/metrics"
+_VARYING: Final = re.compile(r"\b(\d+\.\d{3,}(e-\d+)?|\d(\.\d+)?e-\d+|[0-9a-f]{16,32})\b")
+_POLL_SECONDS: Final = 0.1
 _SERVERS: Final = re.compile(r"^(\w+=\S+ )*(uvicorn|gunicorn) ")
 _SERVER_DEADLINE_SECONDS: Final = 90.0
 _OUTPUT_DEADLINE_SECONDS: Final = 30.0
@@ -100,12 +103,14 @@ class Walk:
         programs: the folder in which programs are looked for first.
         ports: the page's ports, and what stands for them here.
         chat: sends a user's message to the chat of the service and returns the answer.
+        patient: whether metrics that are not yet as expected are read again.
     """
 
     folder: Path
     programs: Path
     ports: Mapping[str, str]
     chat: Callable[[str], str]
+    patient: bool = True
     _server: ManagedProcess | None = field(default=None, init=False)
     _started: int = field(default=0, init=False)
 
@@ -134,10 +139,20 @@ class Walk:
         path.write_text(merged(before, self._inside(block.text)))
 
     def _run(self, line: int, command: str, expected: str) -> Shown:
-        run = self._serve if _SERVERS.match(command) else self._print
-        return Shown(line, command, expected, self._outside(run(self._inside(command), self._inside(expected))))
+        if _SERVERS.match(command):
+            actual = self._serve(self._inside(command), self._inside(expected))
+        else:
+            actual = self._print(self._inside(command))
+            deadline = time.monotonic() + _OUTPUT_DEADLINE_SECONDS
+            # What a question has changed is there a moment after its answer.
+            while _METRICS in command and not alike(expected, self._outside(actual)) and self.patient:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_POLL_SECONDS)
+                actual = self._print(self._inside(command))
+        return Shown(line, command, expected, self._outside(actual))
 
-    def _print(self, command: str, _: str) -> str:
+    def _print(self, command: str) -> str:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
@@ -154,7 +169,7 @@ class Walk:
     def _serve(self, command: str, expected: str) -> str:
         """Start a server, in the place of the one that runs, and wait until it has said what is expected.
 
-        Of what it says, the lines that are expected are returned, so that the rest may be left out of the page.
+        Of what it says, the expected lines are returned: a page may leave out the others.
         """
         self._stop()
         self._started += 1
@@ -230,11 +245,17 @@ def _replacing_the_shell(command: str) -> str:
     return re.sub(r"^((?:\w+=\S+ )*)", r"\1exec ", command)
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    """Whether a condition holds before the deadline."""
-    deadline = time.monotonic() + _OUTPUT_DEADLINE_SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+def alike(expected: str, actual: str) -> bool:
+    """Whether two outputs are equal but for figures that no two runs have in common: durations, ids."""
+    return _VARYING.sub("~", expected).strip() == _VARYING.sub("~", actual).strip()
+
+
+def rewritten(page: str, wrong: Iterable[Shown]) -> str:
+    """The page with what commands really print in the place of what it says that they print."""
+    lines = page.splitlines(keepends=True)
+    for shown in wrong:
+        head, tail = "".join(lines[: shown.line]), "".join(lines[shown.line :])
+        said = f"{_COMMAND}{shown.command}\n{shown.expected}"
+        printed = f"{_COMMAND}{shown.command}\n{shown.actual}"
+        lines = (head + tail.replace(said, printed, 1)).splitlines(keepends=True)
+    return "".join(lines)
