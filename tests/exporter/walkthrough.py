@@ -4,7 +4,8 @@ A page is read from top to bottom. A ``python`` block with a ``title`` is a file
 written, later its definitions take the place of those of the same name, and what is new goes to the end,
 which is what a reader makes of "change this function". In a ``console`` block, what follows a ``$`` is run by
 a shell, and the lines below are what it prints. A command that serves goes on while the page goes on. A line
-that says "Ask ... in the chat" is a message of a user.
+that says "Ask ... in the chat" is a message of a user, and one that says "The collector gets the span ..." is
+held against what an OpenTelemetry collector has got.
 
 Ports of the page are replaced by free ones on the way in, and put back on the way out.
 """
@@ -16,6 +17,7 @@ import os
 import re
 import subprocess
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
 
 _FENCE: Final = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[\w./-]+)\")?$")
 _CHAT: Final = re.compile(r'^Ask "(?P<question>[^"]+)" in the chat: it answers "(?P<answer>[^"]+)"')
+_SPAN: Final = re.compile(r'^The collector gets the span "(?P<name>[^"]+)"')
 _COMMAND: Final = "$ "
 _METRICS: Final = "/metrics"
-_VARYING: Final = re.compile(r"\b(\d+\.\d{3,}(e-\d+)?|\d(\.\d+)?e-\d+|[0-9a-f]{16,32})\b")
+_VARYING: Final = re.compile(r"\b(\d+\.\d{3,}|\d(\.\d+)?e[+-]\d+|[0-9a-f]{16,32})\b")
+_METRIC: Final = re.compile(r"\w+\{.*\} \S+$")
 _POLL_SECONDS: Final = 0.1
 _SERVERS: Final = re.compile(r"^(\w+=\S+ )*(uvicorn|gunicorn) ")
 _SERVER_DEADLINE_SECONDS: Final = 90.0
@@ -57,6 +61,17 @@ class Chat:
 
 
 @dataclass(frozen=True)
+class Span:
+    """A span that the page says a collector gets."""
+
+    name: str
+    line: int
+
+
+Step = Block | Chat | Span
+
+
+@dataclass(frozen=True)
 class Shown:
     """A command of the page, what the page says that it prints, and what it printed."""
 
@@ -65,11 +80,15 @@ class Shown:
     expected: str
     actual: str
 
+    def lasting(self) -> str:
+        """What the page should say: what it says now, unless that is wrong."""
+        return self.expected if alike(self.expected, self.actual) else self.actual
 
-def steps(page: str, *, section: str) -> list[Block | Chat]:
+
+def steps(page: str, *, section: str) -> list[Step]:
     """What a reader does in one section (a heading of the second level), in the page's order."""
     lines = iter(enumerate(page.splitlines(), start=1))
-    found: list[Block | Chat] = []
+    found: list[Step] = []
     inside = False
     for number, line in lines:
         fence, chat = _FENCE.match(line), _CHAT.match(line)
@@ -82,6 +101,8 @@ def steps(page: str, *, section: str) -> list[Block | Chat]:
                 found.append(Block(fence["language"], fence["title"] or "", text, number))
         elif inside and chat:
             found.append(Chat(chat["question"], chat["answer"], number))
+        elif inside and (span := _SPAN.match(line)):
+            found.append(Span(span["name"], number))
     assert found, f"there is no section {section!r}, or nothing in it"
     return found
 
@@ -103,6 +124,7 @@ class Walk:
         programs: the folder in which programs are looked for first.
         ports: the page's ports, and what stands for them here.
         chat: sends a user's message to the chat of the service and returns the answer.
+        collected: the names of the spans that a collector has got so far.
         patient: whether metrics that are not yet as expected are read again.
     """
 
@@ -110,6 +132,7 @@ class Walk:
     programs: Path
     ports: Mapping[str, str]
     chat: Callable[[str], str]
+    collected: Callable[[], list[str]]
     patient: bool = True
     _server: ManagedProcess | None = field(default=None, init=False)
     _started: int = field(default=0, init=False)
@@ -122,10 +145,12 @@ class Walk:
     ) -> None:
         self._stop()
 
-    def do(self, step: Block | Chat) -> list[Shown]:
+    def do(self, step: Step) -> list[Shown]:
         """Do one step; what it shows is returned, for comparison."""
         if isinstance(step, Chat):
             return [Shown(step.line, step.question, step.answer, self.chat(step.question))]
+        if isinstance(step, Span):
+            return [Shown(step.line, "spans", step.name, self._collected(step.name))]
         if step.language == "python":
             self._write(step)
             return []
@@ -137,6 +162,15 @@ class Walk:
         path = self.folder / block.title
         before = path.read_text() if path.exists() else ""
         path.write_text(merged(before, self._inside(block.text)))
+
+    def _collected(self, name: str) -> str:
+        """The name, once there is such a span; the names of all others when there is none for long."""
+        deadline = time.monotonic() + _OUTPUT_DEADLINE_SECONDS
+        while name not in (names := self.collected()):
+            if time.monotonic() > deadline:
+                return ", ".join(names)
+            time.sleep(_POLL_SECONDS)
+        return name
 
     def _run(self, line: int, command: str, expected: str) -> Shown:
         if _SERVERS.match(command):
@@ -177,8 +211,8 @@ class Walk:
         wanted = expected.splitlines()
 
         def said() -> list[str]:
-            lines = log.read_text().splitlines()
-            return [line for line in wanted if line in lines]
+            lines = Counter(log.read_text().splitlines())
+            return [line for line in wanted if lines[line] >= wanted.count(line)]
 
         self._server = ManagedProcess(
             command,
@@ -246,16 +280,23 @@ def _replacing_the_shell(command: str) -> str:
 
 
 def alike(expected: str, actual: str) -> bool:
-    """Whether two outputs are equal but for figures that no two runs have in common: durations, ids."""
-    return _VARYING.sub("~", expected).strip() == _VARYING.sub("~", actual).strip()
+    """Whether two outputs say the same.
+
+    That is, but for figures that no two runs have in common (durations, ids), and for the order of metrics.
+    """
+    return _said(expected) == _said(actual)
 
 
-def rewritten(page: str, wrong: Iterable[Shown]) -> str:
+def _said(output: str) -> tuple[list[str], list[str]]:
+    lines = _VARYING.sub("~", output).strip().splitlines()
+    metrics = [line for line in lines if _METRIC.match(line)]
+    return sorted(metrics), [line for line in lines if line not in metrics]
+
+
+def rewritten(page: str, done: Iterable[tuple[Block, list[Shown]]]) -> str:
     """The page with what commands really print in the place of what it says that they print."""
-    lines = page.splitlines(keepends=True)
-    for shown in wrong:
-        head, tail = "".join(lines[: shown.line]), "".join(lines[shown.line :])
-        said = f"{_COMMAND}{shown.command}\n{shown.expected}"
-        printed = f"{_COMMAND}{shown.command}\n{shown.actual}"
-        lines = (head + tail.replace(said, printed, 1)).splitlines(keepends=True)
-    return "".join(lines)
+    lines = page.splitlines()
+    for block, shown in sorted(done, key=lambda one: one[0].line, reverse=True):
+        text = "".join(f"{_COMMAND}{one.command}\n{one.lasting()}" for one in shown)
+        lines[block.line : block.line + block.text.count("\n")] = text.splitlines()
+    return "\n".join(lines) + "\n"
