@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _FENCE: Final = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[\w./-]+)\")?$")
-_CHAT: Final = re.compile(r'^Ask "(?P<question>[^"]+)" in the chat: it answers "(?P<answer>[^"]+)"')
+_CHAT: Final = re.compile(
+    r'^Ask "(?P<question>[^"]+)" in the chat(: it answers|(?P<stop> and press Stop): so far it has answered) '
+    r'"(?P<answer>[^"]+)"'
+)
 _SPAN: Final = re.compile(r'^The collector gets the span "(?P<name>[^"]+)"')
 _COMMAND: Final = "$ "
 _METRICS: Final = "/metrics"
@@ -53,10 +56,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Chat:
-    """A user's message and the answer that the page promises."""
+    """A user's message and the answer that the page promises; its first piece, if the user then stops it."""
 
     question: str
     answer: str
+    stopped: bool
     line: int
 
 
@@ -100,7 +104,7 @@ def steps(page: str, *, section: str) -> list[Step]:
             if inside:
                 found.append(Block(fence["language"], fence["title"] or "", text, number))
         elif inside and chat:
-            found.append(Chat(chat["question"], chat["answer"], number))
+            found.append(Chat(chat["question"], chat["answer"], bool(chat["stop"]), number))
         elif inside and (span := _SPAN.match(line)):
             found.append(Span(span["name"], number))
     assert found, f"there is no section {section!r}, or nothing in it"
@@ -131,7 +135,7 @@ class Walk:
     folder: Path
     programs: Path
     ports: Mapping[str, str]
-    chat: Callable[[str], str]
+    chat: Callable[[Chat], str]
     collected: Callable[[], list[str]]
     patient: bool = True
     _server: ManagedProcess | None = field(default=None, init=False)
@@ -148,7 +152,7 @@ class Walk:
     def do(self, step: Step) -> list[Shown]:
         """Do one step; what it shows is returned, for comparison."""
         if isinstance(step, Chat):
-            return [Shown(step.line, step.question, step.answer, self.chat(step.question))]
+            return [Shown(step.line, step.question, step.answer, self.chat(step))]
         if isinstance(step, Span):
             return [Shown(step.line, "spans", step.name, self._collected(step.name))]
         if step.language == "python":
