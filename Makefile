@@ -2,18 +2,21 @@
 # Any Python 3.11 or later will do: make PYTHON=python3.12 demo
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format pins clean
+.PHONY: help setup setup-test demo test check format pins clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 setup: ## Prepare .venv and the servers; runs nothing, does nothing the second time
 	@$(PYTHON) stack/bootstrap.py
 
+setup-test: ## The same, and environments for packages that fight with those of .venv (for tests alone)
+	@$(PYTHON) stack/bootstrap.py --with-test-environments
+
 demo: setup ## Run the whole path on this machine and print a verdict, in three minutes
 	@.venv/bin/cmo demo
 
-test: check ## Run every test
+test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
 
@@ -31,7 +34,13 @@ format: setup ## Mend what the linters can mend
 pins: setup ## Pin requirements anew after a change of dependencies (needs uv); PINS=--upgrade for newer ones
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) pyproject.toml \
 	    requirements/build.in --all-extras --no-emit-package cmo-observability --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) requirements/lightrag-1.4.in \
+	    --excludes requirements/lightrag-1.4.excludes --output-file requirements/lightrag-1.4.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) requirements/chainlit.in \
+	    --excludes requirements/chainlit.excludes --output-file requirements/chainlit.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) \
+	    requirements/chainlit-build.in --output-file requirements/chainlit-build.txt
 
 clean: ## Stop the stack and remove what set-up and runs have made
 	@if [ -x .venv/bin/cmo ]; then .venv/bin/cmo stack down || true; fi
-	rm -rf .venv .servers .cmo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-lightrag-1.4 .venv-chainlit .servers .cmo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

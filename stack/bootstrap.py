@@ -2,9 +2,11 @@
 
 ``make setup`` runs it with whatever ``python3`` is there, before anything is installed. So this file must be
 readable by an old Python, if only to tell its user which one is needed; the work is in ``cmo_bootstrap``,
-which uses the standard library alone.
+which uses the standard library alone. ``make setup-test`` asks for the environments of packages that do not
+go into ``.venv``, too.
 """
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -37,7 +39,16 @@ def main():  # type: ignore[no-untyped-def]  # as above
         return STATUS_NOT_SET_UP
     from cmo_bootstrap import setup  # noqa: PLC0415 - an old Python cannot read it
 
-    return setup.main(Path(__file__).resolve().parents[1])
+    parser = argparse.ArgumentParser(description="Set this checkout up.")
+    parser.add_argument(
+        "--with-test-environments",
+        action="store_true",
+        help="also make the environments of packages that do not go into .venv, which tests alone need",
+    )
+    wanted = parser.parse_args()
+    return setup.main(
+        Path(__file__).resolve().parents[1], with_test_environments=wanted.with_test_environments
+    )
 
 
 if __name__ == "__main__":

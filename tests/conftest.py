@@ -1,11 +1,19 @@
-"""Fixtures that every room's tests share: the real servers, in every version this machine has."""
+"""Fixtures that every room's tests share: the real servers, in every version this machine has.
+
+And the Pythons beside packages that do not go together with those of ``.venv``.
+"""
 
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 from cmo_stack import servers
+
+ROOT = Path(__file__).resolve().parents[1]
+_NO_CHAINLIT_SINCE = (3, 14)
 
 
 def pytest_configure() -> None:
@@ -28,3 +36,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def newest_prometheus() -> servers.Server:
     """The Prometheus that the demo runs."""
     return servers.newest("prometheus")
+
+
+@pytest.fixture(scope="session")
+def lightrag_1_4_python() -> Path:
+    """The Python beside lightrag-hku 1.4.6; the exporter comes to it by PYTHONPATH."""
+    return _python_of(".venv-lightrag-1.4")
+
+
+@pytest.fixture(scope="session")
+def chainlit_python() -> Path:
+    """The Python beside Chainlit; the exporter comes to it by PYTHONPATH."""
+    if sys.version_info >= _NO_CHAINLIT_SINCE:
+        pytest.skip("Chainlit does not support this Python: run make with PYTHON=python3.13 or an older one")
+    return _python_of(".venv-chainlit")
+
+
+def _python_of(environment: str) -> Path:
+    python = ROOT / environment / "bin/python"
+    if not python.exists():
+        pytest.fail(f"There is no {python}. Run `make setup-test`, which makes {environment}.")
+    return python

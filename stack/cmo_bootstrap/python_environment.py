@@ -1,5 +1,7 @@
 """Make ``.venv``: the pinned packages, each held to its hash, and this project, editable.
 
+Packages that do not go together with those have pins and an environment of their own, which tests alone need.
+
 uv does it in seconds where it is on PATH; else pip, which has to be fetched first where Debian's Python comes
 without it. Index settings are the user's own: pip's, which uv does not read, are handed on to uv.
 """
@@ -11,7 +13,10 @@ import importlib.util
 import os
 import shutil
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +37,31 @@ _UV_NAMES: Final = {
     "cert": "SSL_CERT_FILE",
 }
 _CERTIFICATES_OF_DEBIAN: Final = "usr/share/ca-certificates/mozilla"
+# What fights with the packages of .venv: the environment's name, then its files of pins in the order in which
+# they are installed, so that the first may hold what builds the packages of the next.
+_TEST_ENVIRONMENTS: Final = {
+    ".venv-lightrag-1.4": ("lightrag-1.4.txt",),
+    ".venv-chainlit": ("chainlit-build.txt", "chainlit.txt"),
+}
+_fetching_pip = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment.
+
+    Attributes:
+        folder: where it is.
+        pins: files that name every package that is installed, with its hashes, in the order of installation.
+    """
+
+    folder: Path
+    pins: tuple[Path, ...]
+
+    @property
+    def python(self) -> Path:
+        """Its Python."""
+        return self.folder / "bin/python"
 
 
 @dataclass(frozen=True)
@@ -41,19 +71,17 @@ class Checkout:
     root: Path
 
     @property
-    def venv(self) -> Path:
-        """The virtual environment."""
-        return self.root / ".venv"
+    def main(self) -> Environment:
+        """The environment of every command, ``.venv``."""
+        return self._environment(".venv", ("dev.txt",))
 
     @property
-    def python(self) -> Path:
-        """The Python of the virtual environment."""
-        return self.venv / "bin/python"
+    def test_environments(self) -> tuple[Environment, ...]:
+        """Those that tests alone need, beside ``.venv``."""
+        return tuple(self._environment(name, pins) for name, pins in _TEST_ENVIRONMENTS.items())
 
-    @property
-    def pins(self) -> Path:
-        """Every package that is installed, with its hashes."""
-        return self.root / "requirements/dev.txt"
+    def _environment(self, name: str, pins: tuple[str, ...]) -> Environment:
+        return Environment(self.root / name, tuple(self.root / "requirements" / file for file in pins))
 
     @property
     def work(self) -> Path:
@@ -61,24 +89,43 @@ class Checkout:
         return self.root / ".cmo/setup"
 
 
-def prepare(checkout: Checkout) -> None:
-    """Bring ``.venv`` up to date; does nothing when it is.
+def prepare(checkout: Checkout, *, with_test_environments: bool = False) -> None:
+    """Bring ``.venv``, and on demand the tests' environments, up to date; does nothing when they are.
+
+    Environments are made at the same time: they wait for the network, and none uses more than one processor.
 
     Raises:
         SetupError: it cannot be done; the message says why.
     """
-    interpreter = f"{sys.executable} {sys.version}"
-    pins = fingerprint(interpreter, str(checkout.root), checkout.pins)
-    if not (stamped(checkout.venv / "pins.stamp", pins) and checkout.python.exists()):
-        with announced(f"Making .venv and installing the pinned Python packages with {_installer()}"):
-            _make_venv(checkout)
-            install_pins(checkout)
-        write_stamp(checkout.venv / "pins.stamp", pins)
-    project = fingerprint(pins, checkout.root / "pyproject.toml")
-    if not stamped(checkout.venv / "project.stamp", project):
+    wanted = [checkout.main, *(checkout.test_environments if with_test_environments else ())]
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for made in [pool.submit(_prepare_environment, checkout, environment) for environment in wanted]:
+            made.result()
+    project = fingerprint(_key(checkout, checkout.main), checkout.root / "pyproject.toml")
+    stamp = checkout.main.folder / "project.stamp"
+    if not stamped(stamp, project):
         with announced("Installing this project"):
-            _install(checkout, "--no-deps", "--no-build-isolation", "--editable", str(checkout.root))
-        write_stamp(checkout.venv / "project.stamp", project)
+            _install(
+                checkout,
+                checkout.main,
+                *("--no-deps", "--no-build-isolation", "--editable", str(checkout.root)),
+            )
+        write_stamp(stamp, project)
+
+
+def _prepare_environment(checkout: Checkout, environment: Environment) -> None:
+    key = _key(checkout, environment)
+    if stamped(environment.folder / "pins.stamp", key) and environment.python.exists():
+        return
+    name = environment.folder.name
+    with announced(f"Making {name} and installing the pinned Python packages with {_installer()}"):
+        _make_venv(checkout, environment)
+        install_pins(checkout, environment)
+    write_stamp(environment.folder / "pins.stamp", key)
+
+
+def _key(checkout: Checkout, environment: Environment) -> str:
+    return fingerprint(f"{sys.executable} {sys.version}", str(checkout.root), *environment.pins)
 
 
 def uv_settings(environment: Mapping[str, str], configuration: Mapping[str, str]) -> dict[str, str]:
@@ -126,7 +173,7 @@ def pip_configuration(environment: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
-def install_pins(checkout: Checkout) -> None:
+def install_pins(checkout: Checkout, environment: Environment) -> None:
     """Install what the pins name, and nothing else.
 
     The pins are complete, so nothing is left to resolve, and nothing is: given the choice, pip prefers a
@@ -135,58 +182,68 @@ def install_pins(checkout: Checkout) -> None:
     Raises:
         SetupError: a package cannot be had, or does not have its hash.
     """
-    _install(checkout, "--no-deps", "--require-hashes", "--requirement", str(checkout.pins))
+    build: tuple[str, ...] = ()
+    for pins in environment.pins:
+        _install(checkout, environment, "--no-deps", "--require-hashes", *build, "--requirement", str(pins))
+        build = ("--no-build-isolation",)  # by what has just been installed, which is pinned
 
 
 def _installer() -> str:
     return "uv" if shutil.which("uv") else "pip (a minute or so; uv takes seconds)"
 
 
-def _make_venv(checkout: Checkout) -> None:
+def _make_venv(checkout: Checkout, environment: Environment) -> None:
     """Make the environment afresh: one that was interrupted or had other pins is not worth mending."""
-    if checkout.venv.exists():
-        shutil.rmtree(checkout.venv)
+    if environment.folder.exists():
+        shutil.rmtree(environment.folder)
     if shutil.which("uv"):
-        run(
-            "Making .venv",
-            ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable, str(checkout.venv)],
-        )
+        command = ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable]
+        run(f"Making {environment.folder.name}", [*command, str(environment.folder)])
     else:
-        _make_venv_with_pip(checkout)
+        _make_venv_with_pip(checkout, environment)
 
 
-def _install(checkout: Checkout, *arguments: str) -> None:
+def _install(checkout: Checkout, environment: Environment, *arguments: str) -> None:
+    python = str(environment.python)
     if shutil.which("uv"):
-        command = ["uv", "pip", "install", "--quiet", "--python", str(checkout.python), *arguments]
-        environment = {**os.environ, **uv_settings(os.environ, pip_configuration(os.environ))}
+        command = ["uv", "pip", "install", "--quiet", "--python", python, *arguments]
+        variables = {**os.environ, **uv_settings(os.environ, pip_configuration(os.environ))}
     else:
-        command = [str(checkout.python), "-m", "pip", "install", "--quiet", "--no-input", *arguments]
-        environment = {
+        command = [python, "-m", "pip", "install", "--quiet", "--no-input", *arguments]
+        variables = {
             **os.environ,
             "PIP_USER": "0",
+            "PIP_USE_PEP517": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **_certificates(checkout),
         }
-    run("Installing Python packages", command, environment)
+    run(f"Installing Python packages into {environment.folder.name}", command, variables)
 
 
-def _make_venv_with_pip(checkout: Checkout) -> None:
+def _make_venv_with_pip(checkout: Checkout, environment: Environment) -> None:
     if importlib.util.find_spec("venv") is None:
         raise SetupError(
             "This Python has no `venv` module. Install it (Debian and Ubuntu: apt-get install python3-venv)."
         )
+    what = f"Making {environment.folder.name}"
+    folder = str(environment.folder)
     if importlib.util.find_spec("ensurepip") is not None:
-        run("Making .venv", [sys.executable, "-m", "venv", str(checkout.venv)])
+        run(what, [sys.executable, "-m", "venv", folder])
         return
-    wheel = _pip_wheel_of_debian(checkout)
-    run("Making .venv", [sys.executable, "-m", "venv", "--without-pip", str(checkout.venv)])
+    with _fetching_pip:
+        wheel = _pip_wheel_of_debian(checkout)
+    run(what, [sys.executable, "-m", "venv", "--without-pip", folder])
     run(
         "Installing pip",
-        [str(checkout.python), f"{wheel}/pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel)],
+        [
+            *(str(environment.python), f"{wheel}/pip"),
+            *("install", "--quiet", "--no-index", "--no-deps", str(wheel)),
+        ],
         {**os.environ, "PIP_USER": "0"},
     )
 
 
+@cache
 def _pip_wheel_of_debian(checkout: Checkout) -> Path:
     """Pip, from the package that Debian's python3-venv would have pulled in."""
     machine = apt.distribution()
@@ -214,5 +271,8 @@ def _certificates(checkout: Checkout) -> dict[str, str]:
     if _system_certificates() or not folder.is_dir() or "PIP_CERT" in os.environ:
         return {}
     bundle = checkout.work / "certificates.crt"
-    bundle.write_text("".join(path.read_text() for path in sorted(folder.glob("*.crt"))))
+    with _fetching_pip:  # and whole at once: another pip may be reading it
+        unfinished = bundle.with_suffix(".unfinished")
+        unfinished.write_text("".join(path.read_text() for path in sorted(folder.glob("*.crt"))))
+        unfinished.replace(bundle)
     return {"PIP_CERT": str(bundle)}

@@ -17,12 +17,12 @@ STATUS_NOT_SET_UP: Final = 4
 STATUS_INTERRUPTED: Final = 130
 
 
-def main(root: Path) -> int:
+def main(root: Path, *, with_test_environments: bool = False) -> int:
     """Set the checkout up; 0 when it is, 4 when it cannot be, 130 when the user interrupts."""
     started = time.monotonic()
     try:
         with disk_full_explained():
-            set_up(python_environment.Checkout(root))
+            set_up(python_environment.Checkout(root), with_test_environments=with_test_environments)
     except SetupError as error:
         say(str(error))
         return STATUS_NOT_SET_UP
@@ -36,12 +36,12 @@ def main(root: Path) -> int:
     return 0
 
 
-def set_up(checkout: python_environment.Checkout) -> None:
-    """Prepare the Python environment, then the servers.
+def set_up(checkout: python_environment.Checkout, *, with_test_environments: bool = False) -> None:
+    """Prepare the Python environment, on demand those that tests alone need, then the servers.
 
     Raises:
         SetupError: something is missing that cannot be had.
     """
     with exclusive(checkout.root / ".cmo/setup.lock"):
-        python_environment.prepare(checkout)
+        python_environment.prepare(checkout, with_test_environments=with_test_environments)
         server_packages.prepare(servers.servers_directory(), checkout.work)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import queue
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -18,6 +20,23 @@ from cmo_bootstrap import apt, python_environment, server_packages, setup, work
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOKWORM = apt.Distribution("debian", "bookworm")
+
+_WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+# A build backend that writes into what it builds which one of its versions has done it.
+_BUILDER = """\
+import zipfile
+from pathlib import Path
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    about = "built-1.0.dist-info"
+    with zipfile.ZipFile(Path(wheel_directory) / "built-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("built.py", "built by {version}")
+        archive.writestr(about + "/METADATA", "Metadata-Version: 2.1\\nName: built\\nVersion: 1.0\\n")
+        archive.writestr(about + "/WHEEL", "{wheel}")
+        archive.writestr(about + "/RECORD", "")
+    return "built-1.0-py3-none-any.whl"
+"""
 
 PRINTED_URIS = """\
 'http://mirror.test/debian/dists/bookworm-updates/InRelease' mirror_bookworm-updates_InRelease 0
@@ -241,30 +260,85 @@ def test_a_release_newer_than_a_pin_changes_nothing(tmp_path: Path, monkeypatch:
     ]
     _make_wheel(index, "asked", "2.0", "Provides-Extra: more")
     checkout = _checkout_that_can_install(tmp_path / "checkout")
-    checkout.pins.write_text("\n".join(pins))
+    checkout.main.pins[0].write_text("\n".join(pins))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
 
-    python_environment.install_pins(checkout)
+    python_environment.install_pins(checkout, checkout.main)
 
-    (site_packages,) = checkout.venv.glob("lib/python*/site-packages")
+    (site_packages,) = checkout.main.folder.glob("lib/python*/site-packages")
     installed = {folder.name for folder in site_packages.glob("ask*.dist-info")}
     assert installed == {"asking-1.0.dist-info", "asked-1.0.dist-info"}
+
+
+def test_what_builds_a_package_is_the_pinned_one_that_went_in_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source would otherwise be built by the newest builder of the index, which no hash holds."""
+    index = tmp_path / "index"
+    index.mkdir()
+    builder = _make_wheel(index, "builder", "1.0", module=_builder("1.0"))
+    _make_wheel(index, "builder", "2.0", module=_builder("2.0"))
+    source = _make_source(index, "built", build_with="builder")
+    environment = python_environment.Environment(
+        tmp_path / "venv", (tmp_path / "build.txt", tmp_path / "packages.txt")
+    )
+    environment.pins[0].write_text(builder)
+    environment.pins[1].write_text(source)
+    _make_environment_that_can_install(environment.folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+
+    python_environment.install_pins(python_environment.Checkout(tmp_path), environment)
+
+    (built,) = environment.folder.glob("lib/python*/site-packages/built.py")
+    assert built.read_text() == "built by 1.0"
+
+
+def test_environments_for_tests_are_made_on_demand_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = python_environment.Checkout(tmp_path)
+    for pins in {pins for made in (checkout.main, *checkout.test_environments) for pins in made.pins}:
+        pins.parent.mkdir(exist_ok=True)
+        pins.touch()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(python_environment, "_install", lambda *_: None)
+    monkeypatch.setattr(python_environment, "_make_venv", _make_empty)
+
+    python_environment.prepare(checkout)
+    assert not [made for made in checkout.test_environments if made.folder.exists()]
+
+    python_environment.prepare(checkout, with_test_environments=True)
+    assert all(made.python.exists() for made in checkout.test_environments)
+
+    marks = [made.folder / "mark" for made in (checkout.main, *checkout.test_environments)]
+    for mark in marks:
+        mark.touch()
+    checkout.test_environments[0].pins[0].write_text("asked==2.0")
+    python_environment.prepare(checkout, with_test_environments=True)
+    assert [mark.exists() for mark in marks] == [True, False, True], "made anew only where the pins changed"
+
+
+def _make_empty(_: python_environment.Checkout, environment: python_environment.Environment) -> None:
+    shutil.rmtree(environment.folder, ignore_errors=True)
+    environment.python.parent.mkdir(parents=True)
+    environment.python.touch()
 
 
 def test_a_package_that_is_not_what_was_pinned_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout = _checkout_that_can_install(tmp_path / "checkout")
-    checkout.pins.write_text(_make_wheel(tmp_path, "asked", "1.0"))
+    checkout.main.pins[0].write_text(_make_wheel(tmp_path, "asked", "1.0"))
     _make_wheel(tmp_path, "asked", "1.0", "Summary: another content")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
 
-    with pytest.raises(work.SetupError, match=r"(?i)hash"):
-        python_environment.install_pins(checkout)
+    with pytest.raises(work.SetupError, match=r"(?is)into \.venv failed.*hash"):
+        python_environment.install_pins(checkout, checkout.main)
 
-    assert not list(checkout.venv.glob("lib/python*/site-packages/asked*"))
+    assert not list(checkout.main.folder.glob("lib/python*/site-packages/asked*"))
 
 
 def test_an_old_python_is_told_which_one_to_take() -> None:
@@ -289,29 +363,56 @@ def _bootstrap_says(version: str, which: str) -> str:
 def _checkout_that_can_install(root: Path) -> python_environment.Checkout:
     """An empty checkout with an environment; pip, if there is no uv, is the one that runs these tests."""
     checkout = python_environment.Checkout(root)
-    checkout.pins.parent.mkdir(parents=True)
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout.venv)], check=True)
-    (site_packages,) = checkout.venv.glob("lib/python*/site-packages")
-    (site_packages / "pip_of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
+    (root / "requirements").mkdir(parents=True)
+    _make_environment_that_can_install(checkout.main.folder)
     return checkout
 
 
-def _make_wheel(folder: Path, name: str, version: str, *metadata: str) -> str:
+def _make_environment_that_can_install(folder: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (site_packages,) = folder.glob("lib/python*/site-packages")
+    (site_packages / "pip_of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
+
+
+def _make_wheel(folder: Path, name: str, version: str, *metadata: str, module: str = "") -> str:
     """Make a wheel, and return the line that pins it."""
     about = f"{name}-{version}.dist-info"
     contents = {
-        f"{name}.py": "",
+        f"{name}.py": module,
         f"{about}/METADATA": "\n".join(
             ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *metadata]
         ),
-        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/WHEEL": _WHEEL,
     }
     record = "".join(f"{file},,\n" for file in [*contents, f"{about}/RECORD"])
     wheel = folder / f"{name}-{version}-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for file, content in {**contents, f"{about}/RECORD": record}.items():
             archive.writestr(file, content)
-    return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    return _pin(wheel, name, version)
+
+
+def _pin(file: Path, name: str, version: str) -> str:
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def _builder(version: str) -> str:
+    return _BUILDER.format(version=version, wheel=_WHEEL.replace("\n", "\\n"))
+
+
+def _make_source(folder: Path, name: str, build_with: str) -> str:
+    """Make a package that comes as source alone, and return the line that pins it."""
+    contents = {
+        "pyproject.toml": f'[build-system]\nrequires = ["{build_with}"]\nbuild-backend = "{build_with}"\n',
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+    }
+    source = folder / f"{name}-1.0.tar.gz"
+    with tarfile.open(source, "w:gz") as archive:
+        for file, content in contents.items():
+            entry = tarfile.TarInfo(f"{name}-1.0/{file}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content.encode()))
+    return _pin(source, name, "1.0")
 
 
 def _make_package(folder: Path, name: str, postinst: str = "") -> Path:
