@@ -7,6 +7,7 @@ object is given a class of its own, derived from the one it had.
 from __future__ import annotations
 
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmo_exporter import catalogue
@@ -60,7 +61,9 @@ class _Counts:
     def holds(self, cache: Any) -> None:
         """So much is in it."""
         with Quietly(self.exporter, catalogue.CACHE_ENTRIES):
-            self.exporter.cache_entries(self.tier, len(cache))
+            # `len` would drop what has expired: measuring must not change what the service iterates over.
+            count = import_module("cachetools").Cache.__len__(cache)
+            self.exporter.cache_entries(self.tier, count)
 
 
 class _Inside(threading.local):
@@ -78,97 +81,107 @@ class _Inside(threading.local):
         self.depth -= 1
 
 
-def _measured(kind: Any, counts: _Counts) -> Any:
-    inside = _Inside()
-
-    class Measured(kind):  # type: ignore[misc]  # the base is whatever the cache is
-        def __getitem__(self, key: Any) -> Any:
-            inside.missed = False
-            value = super().__getitem__(key)
-            inside.read = not inside.missed
-            if inside.read and not inside.depth:
-                counts.looked_up("hit")
-            return value
-
-        def __missing__(self, key: Any) -> Any:
-            if not inside.depth:
-                counts.looked_up("miss")
-            value = super().__missing__(key)
-            inside.missed = True  # the cache made it up
-            return value
-
-        def get(self, key: Any, *default: Any, **named: Any) -> Any:
-            inside.read = False
-            with inside:
-                value = super().get(key, *default, **named)
-            counts.looked_up("hit" if inside.read else "miss")
-            return value
-
-        def setdefault(self, key: Any, *default: Any, **named: Any) -> Any:
-            inside.read = False
-            with inside:
-                value = super().setdefault(key, *default, **named)
-            counts.looked_up("hit" if inside.read else "miss")
-            counts.holds(self)
-            return value
-
-        def __setitem__(self, key: Any, value: Any) -> None:
-            outer, inside.storing = inside.storing, True
-            try:
-                with inside:
-                    super().__setitem__(key, value)
-            finally:
-                inside.storing = outer
-            self.__changed()
-
-        def __delitem__(self, key: Any) -> None:
-            super().__delitem__(key)
-            self.__changed()
-
-        def pop(self, key: Any, *default: Any, **named: Any) -> Any:
-            with inside:
-                value = super().pop(key, *default, **named)
-            self.__changed()
-            return value
-
-        def popitem(self) -> Any:
-            # The cache calls it to make room while it stores something; the service may call it too.
-            makes_room, inside.storing = inside.storing, False
-            try:
-                with inside:
-                    item = super().popitem()
-            finally:
-                inside.storing = makes_room
-            if makes_room:
-                counts.exporter.cache_eviction(counts.tier)
-            self.__changed()
-            return item
-
-        def clear(self) -> None:
-            super().clear()
-            self.__changed()
-
-        def __reduce_ex__(self, protocol: Any) -> Any:
-            # A pickle of it, or a deep copy, is of the class that the cache had.
-            make, (first, *more), *rest = super().__reduce_ex__(protocol)
-            return make, (kind if first is type(self) else first, *more), *rest
-
-        def __changed(self) -> None:
-            if not inside.depth:
-                counts.holds(self)
-
-    if hasattr(kind, "expire"):
-        Measured.expire = _measured_expire(kind, counts)  # type: ignore[attr-defined]
-    setattr(Measured, _COUNTS, counts)
-    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
-        setattr(Measured, name, getattr(kind, name))
-    return Measured
+if TYPE_CHECKING:
+    _Measurable = Any
+else:
+    _Measurable = object
 
 
-def _measured_expire(kind: Any, counts: _Counts) -> Any:
-    def expire(self: Any, *time: Any, **named: Any) -> Any:
-        removed = kind.expire(self, *time, **named)
-        counts.expired(removed)
+class _Measured(_Measurable):
+    """Comes before the cache's own class in the class that the cache is given."""
+
+    _cmo_counts: _Counts
+    _cmo_inside: _Inside
+    _cmo_kind: type
+
+    def __getitem__(self, key: Any) -> Any:
+        self._cmo_inside.missed = False
+        value = super().__getitem__(key)
+        self._cmo_inside.read = not self._cmo_inside.missed
+        if self._cmo_inside.read and not self._cmo_inside.depth:
+            self._cmo_counts.looked_up("hit")
+        return value
+
+    def __missing__(self, key: Any) -> Any:
+        if not self._cmo_inside.depth:
+            self._cmo_counts.looked_up("miss")
+        value = super().__missing__(key)
+        self._cmo_inside.missed = True  # the cache made it up
+        return value
+
+    def get(self, key: Any, *default: Any, **named: Any) -> Any:
+        self._cmo_inside.read = False
+        with self._cmo_inside:
+            value = super().get(key, *default, **named)
+        self._cmo_counts.looked_up("hit" if self._cmo_inside.read else "miss")
+        return value
+
+    def setdefault(self, key: Any, *default: Any, **named: Any) -> Any:
+        self._cmo_inside.read = False
+        with self._cmo_inside:
+            value = super().setdefault(key, *default, **named)
+        self._cmo_counts.looked_up("hit" if self._cmo_inside.read else "miss")
+        self._cmo_counts.holds(self)
+        return value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        outer, self._cmo_inside.storing = self._cmo_inside.storing, True
+        try:
+            with self._cmo_inside:
+                super().__setitem__(key, value)
+        finally:
+            self._cmo_inside.storing = outer
+        self._cmo_changed()
+
+    def __delitem__(self, key: Any) -> None:
+        super().__delitem__(key)
+        self._cmo_changed()
+
+    def pop(self, key: Any, *default: Any, **named: Any) -> Any:
+        with self._cmo_inside:
+            value = super().pop(key, *default, **named)
+        self._cmo_changed()
+        return value
+
+    def popitem(self) -> Any:
+        # The cache calls it to make room while it stores something; the service may call it too.
+        makes_room, self._cmo_inside.storing = self._cmo_inside.storing, False
+        try:
+            with self._cmo_inside:
+                item = super().popitem()
+        finally:
+            self._cmo_inside.storing = makes_room
+        if makes_room:
+            self._cmo_counts.exporter.cache_eviction(self._cmo_counts.tier)
+        self._cmo_changed()
+        return item
+
+    def clear(self) -> None:
+        super().clear()
+        self._cmo_changed()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # A pickle of it, or a deep copy, is of the class that the cache had.
+        make, (first, *more), *rest = super().__reduce_ex__(protocol)
+        return make, (self._cmo_kind if first is type(self) else first, *more), *rest
+
+    def _cmo_changed(self) -> None:
+        if not self._cmo_inside.depth:
+            self._cmo_counts.holds(self)
+
+
+class _MeasuredExpiry(_Measured):
+    """The same for a cache whose entries expire."""
+
+    def expire(self, *time: Any, **named: Any) -> Any:
+        removed = super().expire(*time, **named)
+        self._cmo_counts.expired(removed)
         return removed
 
-    return expire
+
+def _measured(kind: type, counts: _Counts) -> type:
+    base = _MeasuredExpiry if hasattr(kind, "expire") else _Measured
+    names = ("__qualname__", "__module__", "__doc__")
+    own = {name: getattr(kind, name) for name in names}
+    own |= {_COUNTS: counts, "_cmo_inside": _Inside(), "_cmo_kind": kind}
+    return type(kind.__name__, (base, kind), own)

@@ -1,4 +1,4 @@
-"""diskcache's ``Cache`` and ``FanoutCache``: hits, misses, errors, what expires, what is culled, what is held.
+"""diskcache's caches: hits, misses, errors, what expires, what is culled, how much is held.
 
 A ``FanoutCache`` swallows the time-outs of its shards and returns the default, as if nothing were there;
 so its shards are measured, where a time-out is still an exception.

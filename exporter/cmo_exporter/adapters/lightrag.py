@@ -69,6 +69,7 @@ class _Question:
         self.rag = rag
         self.query = query
         self.unanswered = "error"
+        self.writing: list[OpenCall] = []
 
     def model_failed(self, error: BaseException) -> None:
         """A model call failed; LightRAG may swallow the exception, and with it the reason."""
@@ -116,10 +117,10 @@ def _measured_question(
 def _settled(result: Any, call: OpenCall, question: _Question) -> Any:
     """End the call by what was returned, or have the stream end it that was returned."""
     if hasattr(result, "__aiter__"):
-        return WatchedStream(result, _Answer(call, question.query))
+        return WatchedStream(result, _Answer(call, question))
     reply = result.get("llm_response") if isinstance(result, dict) else None
     if reply and reply.get("response_iterator") is not None:
-        reply["response_iterator"] = WatchedStream(reply["response_iterator"], _Answer(call, question.query))
+        reply["response_iterator"] = WatchedStream(reply["response_iterator"], _Answer(call, question))
     elif _is_answer(result, reply):
         call.end("success")
     else:
@@ -153,21 +154,26 @@ def _apology() -> str | None:
 class _Answer(Listener):
     """A streamed answer on its way to the user."""
 
-    def __init__(self, call: OpenCall, query: Query) -> None:
+    def __init__(self, call: OpenCall, question: _Question) -> None:
         self._call = call
-        self._query = query
+        self._question = question
         self._began = False
 
     def piece(self, piece: Any) -> None:
         if piece and not self._began:
             self._began = True
-            self._query.first_token()
+            self._question.query.first_token()
 
     def end(self, error: BaseException | None) -> None:
         if error is not None:
             self._call.end(_unanswered(error))
         else:
             self._call.end("success" if self._began else "error")
+        for writing in self._question.writing:  # nobody reads on; LightRAG's workers hold on to the stream
+            writing.end("cancelled")
+
+    def __del__(self) -> None:
+        self.end(GeneratorExit())
 
 
 # How many calls wait for their turn. A service may make a LightRAG for every chat, so they are counted
@@ -282,6 +288,7 @@ def _called(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         finally:
             _ticket.reset(reset)
         if hasattr(result, "__aiter__"):
+            ticket.question.writing.append(call)
             return WatchedStream(result, _Writing(call))
         call.end("success" if result else "error")
         return result
@@ -332,7 +339,7 @@ def _measure_cache(rag: Any, exporter: Exporter, tier: str) -> None:
 
 
 def _counted(handle_cache: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Every look-up of every LightRAG goes through this one function; which store it is asked of tells whose."""
+    """Every LightRAG's look-ups go through this one function; the store that is asked tells whose."""
 
     @functools.wraps(handle_cache)
     async def counted(store: Any, *args: Any, **kwargs: Any) -> Any:

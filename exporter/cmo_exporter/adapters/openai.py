@@ -260,7 +260,7 @@ class _ModelCall(Listener):
 
 
 def _finished(piece: Any) -> bool:
-    """Whether a piece is the last with content: of chats the one with a reason, of other streams any may be."""
+    """Whether a piece may be the last with content: of a chat the one with a reason, elsewhere any."""
     if not hasattr(piece, "choices"):
         return True
     return any(getattr(choice, "finish_reason", None) for choice in piece.choices or ())
