@@ -90,6 +90,8 @@ else:
 class _Measured(_Measurable):
     """Comes before the cache's own class in the class that the cache is given."""
 
+    __slots__ = ()  # an object can only be given a class of its own layout
+
     _cmo_counts: _Counts
     _cmo_inside: _Inside
     _cmo_kind: type
@@ -173,6 +175,8 @@ class _Measured(_Measurable):
 class _MeasuredExpiry(_Measured):
     """The same for a cache whose entries expire."""
 
+    __slots__ = ()
+
     def expire(self, *time: Any, **named: Any) -> Any:
         removed = super().expire(*time, **named)
         self._cmo_counts.expired(removed)
@@ -182,6 +186,6 @@ class _MeasuredExpiry(_Measured):
 def _measured(kind: type, counts: _Counts) -> type:
     base = _MeasuredExpiry if hasattr(kind, "expire") else _Measured
     names = ("__qualname__", "__module__", "__doc__")
-    own = {name: getattr(kind, name) for name in names}
+    own: dict[str, Any] = {name: getattr(kind, name) for name in names} | {"__slots__": ()}
     own |= {_COUNTS: counts, "_cmo_inside": _Inside(), "_cmo_kind": kind}
-    return type(kind.__name__, (base, kind), own)
+    return type(kind)(kind.__name__, (base, kind), own)
