@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmo_exporter import catalogue
@@ -81,24 +82,20 @@ class _Inside(threading.local):
         self.depth -= 1
 
 
-if TYPE_CHECKING:
-    _Measurable = Any
-else:
-    _Measurable = object
+class _Measured:
+    """The methods of the class that a cache is given.
 
-
-class _Measured(_Measurable):
-    """Comes before the cache's own class in the class that the cache is given."""
-
-    __slots__ = ()  # an object can only be given a class of its own layout
+    They are copied into it, and call those of the cache's own class by name: an object can only be given a
+    class whose first base is the one it had.
+    """
 
     _cmo_counts: _Counts
     _cmo_inside: _Inside
-    _cmo_kind: type
+    _cmo_kind: Any
 
     def __getitem__(self, key: Any) -> Any:
         self._cmo_inside.missed = False
-        value = super().__getitem__(key)
+        value = self._cmo_kind.__getitem__(self, key)
         self._cmo_inside.read = not self._cmo_inside.missed
         if self._cmo_inside.read and not self._cmo_inside.depth:
             self._cmo_counts.looked_up("hit")
@@ -107,21 +104,21 @@ class _Measured(_Measurable):
     def __missing__(self, key: Any) -> Any:
         if not self._cmo_inside.depth:
             self._cmo_counts.looked_up("miss")
-        value = super().__missing__(key)
+        value = self._cmo_kind.__missing__(self, key)
         self._cmo_inside.missed = True  # the cache made it up
         return value
 
     def get(self, key: Any, *default: Any, **named: Any) -> Any:
         self._cmo_inside.read = False
         with self._cmo_inside:
-            value = super().get(key, *default, **named)
+            value = self._cmo_kind.get(self, key, *default, **named)
         self._cmo_counts.looked_up("hit" if self._cmo_inside.read else "miss")
         return value
 
     def setdefault(self, key: Any, *default: Any, **named: Any) -> Any:
         self._cmo_inside.read = False
         with self._cmo_inside:
-            value = super().setdefault(key, *default, **named)
+            value = self._cmo_kind.setdefault(self, key, *default, **named)
         self._cmo_counts.looked_up("hit" if self._cmo_inside.read else "miss")
         self._cmo_counts.holds(self)
         return value
@@ -130,18 +127,18 @@ class _Measured(_Measurable):
         outer, self._cmo_inside.storing = self._cmo_inside.storing, True
         try:
             with self._cmo_inside:
-                super().__setitem__(key, value)
+                self._cmo_kind.__setitem__(self, key, value)
         finally:
             self._cmo_inside.storing = outer
         self._cmo_changed()
 
     def __delitem__(self, key: Any) -> None:
-        super().__delitem__(key)
+        self._cmo_kind.__delitem__(self, key)
         self._cmo_changed()
 
     def pop(self, key: Any, *default: Any, **named: Any) -> Any:
         with self._cmo_inside:
-            value = super().pop(key, *default, **named)
+            value = self._cmo_kind.pop(self, key, *default, **named)
         self._cmo_changed()
         return value
 
@@ -150,7 +147,7 @@ class _Measured(_Measurable):
         makes_room, self._cmo_inside.storing = self._cmo_inside.storing, False
         try:
             with self._cmo_inside:
-                item = super().popitem()
+                item = self._cmo_kind.popitem(self)
         finally:
             self._cmo_inside.storing = makes_room
         if makes_room:
@@ -159,33 +156,33 @@ class _Measured(_Measurable):
         return item
 
     def clear(self) -> None:
-        super().clear()
+        self._cmo_kind.clear(self)
         self._cmo_changed()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # A pickle of it, or a deep copy, is of the class that the cache had.
-        make, (first, *more), *rest = super().__reduce_ex__(protocol)
-        return make, (self._cmo_kind if first is type(self) else first, *more), *rest
+        # A pickle of it, or a deep copy, is of the class that the cache had. It is made by `__new__` itself,
+        # because pickle lets `copyreg.__newobj__` make objects of the very class alone.
+        make, (first, *more), *rest = self._cmo_kind.__reduce_ex__(self, protocol)
+        if first is type(self):
+            make, first = self._cmo_kind.__new__, self._cmo_kind
+        return make, (first, *more), *rest
 
     def _cmo_changed(self) -> None:
         if not self._cmo_inside.depth:
             self._cmo_counts.holds(self)
 
 
-class _MeasuredExpiry(_Measured):
-    """The same for a cache whose entries expire."""
-
-    __slots__ = ()
-
-    def expire(self, *time: Any, **named: Any) -> Any:
-        removed = super().expire(*time, **named)
-        self._cmo_counts.expired(removed)
-        return removed
+def _expire(self: Any, *time: Any, **named: Any) -> Any:
+    removed = self._cmo_kind.expire(self, *time, **named)
+    self._cmo_counts.expired(removed)
+    return removed
 
 
 def _measured(kind: type, counts: _Counts) -> type:
-    base = _MeasuredExpiry if hasattr(kind, "expire") else _Measured
     names = ("__qualname__", "__module__", "__doc__")
-    own: dict[str, Any] = {name: getattr(kind, name) for name in names} | {"__slots__": ()}
-    own |= {_COUNTS: counts, "_cmo_inside": _Inside(), "_cmo_kind": kind}
-    return type(kind)(kind.__name__, (base, kind), own)
+    own: dict[str, Any] = {name: getattr(kind, name) for name in names}
+    own |= {name: method for name, method in vars(_Measured).items() if isinstance(method, FunctionType)}
+    own |= {_COUNTS: counts, "_cmo_inside": _Inside(), "_cmo_kind": kind, "__slots__": ()}
+    if hasattr(kind, "expire"):
+        own["expire"] = _expire
+    return type(kind)(kind.__name__, (kind,), own)

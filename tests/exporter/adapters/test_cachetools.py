@@ -81,7 +81,7 @@ def test_what_is_dropped_for_want_of_room_is_an_eviction_and_nothing_else_is(
 
 def test_what_expires_is_no_eviction(adapted: Exporter, readings: Readings) -> None:
     now = 0.0
-    cache = instrument_cachetools(cachetools.TTLCache(3, 10, timer=lambda: now), adapted, tier="l1")
+    cache: Any = instrument_cachetools(cachetools.TTLCache(3, 10, timer=lambda: now), adapted, tier="l1")
     cache["a"], cache["b"] = 1, 2
     now = 11.0
     assert cache.get("a") is None

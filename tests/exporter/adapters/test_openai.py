@@ -34,7 +34,7 @@ COUNTED = (
     "cmo_retries",
     "cmo_series_dropped",
 )
-USED: Reading = {(*TOKENS, "input"): 100, (*TOKENS, "output"): 50,
+USED: dict[tuple[str, ...], Any] = {(*TOKENS, "input"): 100, (*TOKENS, "output"): 50,
                  ("cmo_llm_cost_usd_total", "llm", "stub", "small"): pytest.approx(0.0002)}  # fmt: skip
 STREAM: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
 

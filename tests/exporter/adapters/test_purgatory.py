@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter.adapters import instrument_purgatory
@@ -11,8 +11,6 @@ from purgatory import AsyncCircuitBreakerFactory, SyncCircuitBreakerFactory
 from purgatory.domain.model import OpenedState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cmo_exporter import Exporter
 
     from .readings import Readings
@@ -100,12 +98,12 @@ async def test_many_at_once_make_each_transition_once(adapted: Exporter, reading
 async def test_the_decorator_and_a_circuit_without_another_name(
     adapted: Exporter, readings: Readings
 ) -> None:
-    factory = instrument_purgatory(AsyncCircuitBreakerFactory(default_threshold=1), adapted)
+    factory: Any = instrument_purgatory(AsyncCircuitBreakerFactory(default_threshold=1), adapted)
 
-    @factory("llm")
-    async def broken() -> None:
+    async def fails() -> None:
         raise BrokenError
 
+    broken = factory("llm")(fails)
     with pytest.raises(BrokenError):
         await broken()
     with pytest.raises(OpenedState):
@@ -115,13 +113,12 @@ async def test_the_decorator_and_a_circuit_without_another_name(
 
 
 def test_the_synchronous_breakers_are_measured_alike(adapted: Exporter, readings: Readings) -> None:
-    factory = instrument_purgatory(SyncCircuitBreakerFactory(default_threshold=1), adapted)
-    call: Callable[[], None]
+    factory: Any = instrument_purgatory(SyncCircuitBreakerFactory(default_threshold=1), adapted)
 
-    @factory("llm")
-    def call() -> None:
+    def fails() -> None:
         raise BrokenError
 
+    call = factory("llm")(fails)
     with pytest.raises(BrokenError):
         call()
     with pytest.raises(OpenedState):

@@ -162,7 +162,7 @@ async def test_the_asynchronous_client_is_measured_alike(
             ("cmo_component_calls_total", "clinical_rush", "cache_l3", "success"): 3,
         }
         with server.hanging():
-            asking = asyncio.create_task(client.get("answer:async"))
+            asking = asyncio.ensure_future(client.get("answer:async"))
             while not readings.now("cmo_component_in_progress", "cache_l3"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             asking.cancel()
