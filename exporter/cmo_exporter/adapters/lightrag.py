@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import sys
 import time
 from collections import Counter
@@ -78,7 +79,6 @@ class _Question:
 
 
 _asked: ContextVar[_Question | None] = ContextVar("cmo_exporter_lightrag_question", default=None)
-_ticket: ContextVar[_Ticket | None] = ContextVar("cmo_exporter_lightrag_ticket", default=None)
 
 
 def _measure_questions(rag: Any, exporter: Exporter, component: str) -> None:
@@ -243,8 +243,11 @@ def _measure_roles(rag: Any, line: _Line) -> None:
 def _measure_single_queue(rag: Any, line: _Line) -> None:
     """1.4: one queue, and the function behind it cannot be exchanged, so the queue is made anew."""
     limit = import_module("lightrag.utils").priority_limit_async_func_call
-    behind = _in_context(rag.llm_model_func.__wrapped__)
-    rag.llm_model_func = _queued(limit(rag.llm_model_max_async)(_called(behind)), line)
+    options: dict[str, Any] = {}
+    if "llm_timeout" in inspect.signature(limit).parameters:  # the later of 1.4
+        options = {"llm_timeout": rag.default_llm_timeout, "queue_name": "LLM func"}
+    behind = _called(rag.llm_model_func.__wrapped__)
+    rag.llm_model_func = _queued(limit(rag.llm_model_max_async, **options)(behind), line)
 
 
 def _queued(queue: Callable[..., Awaitable[Any]], line: _Line) -> Callable[..., Awaitable[Any]]:
@@ -279,14 +282,11 @@ def _called(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         if ticket is None:
             return await raw(*args, **kwargs)
         call = ticket.start()
-        reset = _ticket.set(ticket)
         try:
-            result = await raw(*args, **kwargs)
+            result = await _in_context_of(ticket, raw(*args, **kwargs))
         except BaseException as error:
             call.end(outcome_of(error))
             raise
-        finally:
-            _ticket.reset(reset)
         if hasattr(result, "__aiter__"):
             ticket.question.writing.append(call)
             return WatchedStream(result, _Writing(call))
@@ -296,21 +296,15 @@ def _called(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return timed
 
 
-def _in_context(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+async def _in_context_of(ticket: _Ticket, answer: Any) -> Any:
     """Run the model function in the context of its question.
 
-    1.4 runs it in the context of whoever asked the very first one, whose query would get all that is
-    recorded inside.
+    Before 1.5.7 it runs in the context of whoever asked the very first question, whose query would get all
+    that is recorded inside.
     """
-
-    @functools.wraps(raw)
-    async def in_context(*args: Any, **kwargs: Any) -> Any:
-        ticket = _ticket.get()
-        if ticket is None:
-            return await raw(*args, **kwargs)
-        return await asyncio.get_running_loop().create_task(raw(*args, **kwargs), context=ticket.context)
-
-    return in_context
+    if _asked.get() is ticket.question or not asyncio.iscoroutine(answer):
+        return await answer
+    return await asyncio.get_running_loop().create_task(answer, context=ticket.context)
 
 
 class _Writing(Listener):
