@@ -90,7 +90,7 @@ async def _events(request: Request, words: str, body: dict[str, Any]) -> AsyncIt
     yield _event(_completion(kind, [_choice("delta", "", None)], None))
     for number, piece in enumerate(PIECES):
         # Some providers report the sum so far with every piece.
-        usage = {**USAGE, "completion_tokens": 10 * number} if words == "usage all the time" else None
+        usage = {**USAGE, "completion_tokens": 25 * number} if words == "usage all the time" else None
         yield _event(_completion(kind, [_choice("delta", piece, None)], usage))
         if words == "stall":
             await _until_left(request)
@@ -100,7 +100,7 @@ async def _events(request: Request, words: str, body: dict[str, Any]) -> AsyncIt
         yield _event({"error": {"message": words, "code": "x"}})
         return
     yield _event(_completion(kind, [_choice("delta", None, "stop")], None))
-    if words == "usage all the time" or body.get("stream_options", {}).get("include_usage"):
+    if body.get("stream_options", {}).get("include_usage"):
         yield _event(_completion(kind, [], USAGE))
     yield "data: [DONE]\n\n"
 

@@ -88,6 +88,16 @@ def test_an_apology_is_an_error_although_it_is_returned_as_an_answer(seen: dict[
     assert seen["single"]["no results"]["counted"] == {f"{CALLS} live lightrag error": 1}
 
 
+def test_a_retrieval_that_says_that_it_failed_is_an_error(seen: dict[str, Any], version: str) -> None:
+    if version == "1.4":
+        assert "retrievals" not in seen
+        return
+    assert seen["retrievals"] == {
+        "success": {f"{CALLS} live lightrag success": 1},
+        "failure": {f"{CALLS} live lightrag error": 1},
+    }
+
+
 def test_a_stream_is_under_way_until_its_last_piece(seen: dict[str, Any]) -> None:
     streams = seen["streams"]
     assert streams["returned"] == {

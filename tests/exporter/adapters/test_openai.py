@@ -139,6 +139,14 @@ def test_a_stream_that_is_thrown_away_is_cancelled(client: openai.OpenAI, readin
     assert readings.added(*COUNTED) == {(*CALLS, "cancelled"): 1}
 
 
+def test_a_stream_that_is_never_begun_is_cancelled(client: openai.OpenAI, readings: Readings) -> None:
+    raw = client.chat.completions.with_raw_response.create(**asking("hello", **STREAM))
+    assert readings.added(*COUNTED) == {IN_PROGRESS: 1}
+    del raw
+    gc.collect()
+    assert readings.added(*COUNTED) == {(*CALLS, "cancelled"): 1, IN_PROGRESS: -1}
+
+
 def test_a_stream_that_stops_before_the_model_is_done_is_an_error(
     client: openai.OpenAI, readings: Readings
 ) -> None:
