@@ -242,11 +242,11 @@ def _measure_roles(rag: Any, line: _Line) -> None:
 
 def _measure_single_queue(rag: Any, line: _Line) -> None:
     """1.4: one queue, and the function behind it cannot be exchanged, so the queue is made anew."""
+    behind = _called(rag.llm_model_func.__wrapped__)
     limit = import_module("lightrag.utils").priority_limit_async_func_call
     options: dict[str, Any] = {}
     if "llm_timeout" in inspect.signature(limit).parameters:  # the later of 1.4
         options = {"llm_timeout": rag.default_llm_timeout, "queue_name": "LLM func"}
-    behind = _called(rag.llm_model_func.__wrapped__)
     rag.llm_model_func = _queued(limit(rag.llm_model_max_async, **options)(behind), line)
 
 

@@ -277,6 +277,14 @@ async def run(directory: str) -> dict[str, Any]:
     found["crowd"] = await crowd(rag, exporter, model, seen)
     found["wrong query"] = model.wrong_query
 
+    if hasattr(rag, "aupdate_llm_role_config"):
+
+        async def another(*args: Any, **options: Any) -> Any:
+            return await model.answer(*args, **options)
+
+        await rag.aupdate_llm_role_config("query", model_func=another)
+        await ask(rag, exporter, "What does another model say about")
+        found["another model"] = seen.added()
     rag.llm_response_cache.global_config["enable_llm_cache"] = True
     found["cache"] = []
     for _ in range(2):

@@ -156,6 +156,14 @@ def test_its_own_cache_counts_only_while_it_is_on(seen: dict[str, Any]) -> None:
     }
 
 
+def test_a_model_that_is_exchanged_later_is_measured_too(seen: dict[str, Any], version: str) -> None:
+    if version == "1.4":
+        assert "another model" not in seen
+        return
+    assert outcomes(seen["another model"], "llm") == {"live success": 1}
+    assert seen["another model"][WAITS] == 1
+
+
 def test_building_the_index_is_no_question(seen: dict[str, Any]) -> None:
     assert seen["indexing"] == {}
 
