@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, Price
 
@@ -28,12 +25,3 @@ def adapted() -> Exporter:
 def readings(adapted: Exporter) -> Readings:
     """What that exporter shows."""
     return Readings(adapted)
-
-
-@pytest.fixture(scope="session")
-def lightrag_1_4_python() -> Path:
-    """The interpreter of an environment with lightrag-hku 1.4, which cannot share one with 1.5."""
-    found = os.environ.get("CMO_LIGHTRAG_1_4_PYTHON")
-    if not found:
-        pytest.skip("CMO_LIGHTRAG_1_4_PYTHON names no interpreter of an environment with lightrag-hku 1.4.6")
-    return Path(found)
