@@ -52,7 +52,8 @@ SESSION_END_HEADER: Final = "X-CMO-Session-End"
 QUERY_OUTCOMES: Final = ("success", "error", "timeout", "rejected", "cancelled")
 DURATION_OUTCOMES: Final = ("success", "failure", "cancelled")
 SOURCES: Final = ("cache", "lightrag", "perplexity", "stale", "default")
-CACHE_TIERS: Final = ("l1", "l2", "l3")
+CACHE_TIERS: Final = ("l1", "l2", "l3", "lightrag")
+"""The tiers of the service, and the cache of answers that LightRAG keeps itself."""
 CACHE_RESULTS: Final = ("hit", "miss", "error")
 QUERY_CACHE_RESULTS: Final = ("hit", "miss", "bypass")
 BREAKER_STATES: Final = (
@@ -279,6 +280,11 @@ CACHE_ENTRIES = _gauge(
 CACHE_EVICTIONS = _counter(
     "cmo_cache_evictions_total", "Answers dropped by a cache tier for want of room.", tier=CACHE_TIERS
 )
+CACHE_EXPIRATIONS = _counter(
+    "cmo_cache_expirations_total",
+    "Answers dropped by a cache tier because their time was up.",
+    tier=CACHE_TIERS,
+)
 BREAKER_STATE = _gauge(
     "cmo_circuit_breaker_state",
     "1 for the state that the component's circuit breaker is in, in any worker, 0 for the others.",
@@ -319,6 +325,14 @@ LLM_COST = _counter(
     "cmo_llm_cost_usd_total",
     "Cost of model calls in US dollars, from the price table in the settings.",
     "usd",
+    component=None,
+    provider=None,
+    model=None,
+)
+LLM_TIME_TO_FIRST_TOKEN = _histogram(
+    "cmo_llm_time_to_first_token_seconds",
+    "Time from a streamed model call to the first piece of its answer.",
+    COMPONENT_BUCKETS_SECONDS,
     component=None,
     provider=None,
     model=None,

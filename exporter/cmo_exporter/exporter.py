@@ -244,6 +244,17 @@ class Exporter:
         """A cache tier dropped so many answers for want of room."""
         self.recorder.instruments.cache_evictions.child(tier).inc(_amount(count))
 
+    @never_raises(catalogue.CACHE_EXPIRATIONS)
+    def cache_expiration(self, tier: str, count: float = 1) -> None:
+        """A cache tier dropped so many answers because their time was up."""
+        self.recorder.instruments.cache_expirations.child(tier).inc(_amount(count))
+
+    @never_raises(catalogue.LLM_TIME_TO_FIRST_TOKEN)
+    def llm_first_token(self, component: str, provider: str, model: str, seconds: float) -> None:
+        """The first piece of a streamed model call came after so many seconds."""
+        histogram = self.recorder.instruments.llm_first_token.child(component, provider, model)
+        histogram.observe(_amount(seconds))
+
     @never_raises(catalogue.LLM_TOKENS)
     def tokens(
         self, component: str, provider: str, model: str, *, input_tokens: float, output_tokens: float

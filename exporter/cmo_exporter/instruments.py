@@ -248,6 +248,7 @@ class Instruments:
         self.cache_requests = self._numbers(catalogue.CACHE_REQUESTS)
         self.cache_entries = self._numbers(catalogue.CACHE_ENTRIES)
         self.cache_evictions = self._numbers(catalogue.CACHE_EVICTIONS)
+        self.cache_expirations = self._numbers(catalogue.CACHE_EXPIRATIONS)
         self.breaker_state = self._numbers(catalogue.BREAKER_STATE)
         self.breaker_transitions = self._numbers(catalogue.BREAKER_TRANSITIONS)
         self.breaker_rejections = self._numbers(catalogue.BREAKER_REJECTIONS)
@@ -264,6 +265,7 @@ class Instruments:
         self.tokens = self._numbers(catalogue.LLM_TOKENS, tokens)
         priced = (model for model in settings.models if model[2] in settings.prices)
         self.cost = self._numbers(catalogue.LLM_COST, priced)
+        self.llm_first_token = self._buckets(catalogue.LLM_TIME_TO_FIRST_TOKEN, settings.models)
 
     def _service(self, settings: ExporterSettings) -> None:
         self.memory = self._numbers(catalogue.MEMORY, ())

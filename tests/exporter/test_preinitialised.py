@@ -25,7 +25,7 @@ def lines(exporter: Exporter, accept: str = "text/plain") -> list[str]:
 
 def expected_label_sets(metric: catalogue.Metric, settings: ExporterSettings) -> Iterator[dict[str, str]]:
     """The label sets that must be there from the start."""
-    if metric.name in ("cmo_llm_tokens_total", "cmo_llm_cost_usd_total"):
+    if "provider" in metric.labels:
         for component, provider, model in settings.models:
             if metric.name == "cmo_llm_cost_usd_total" and model not in settings.prices:
                 continue
