@@ -14,35 +14,47 @@ if TYPE_CHECKING:
     from cmo_exporter.errors import ExporterError, MetricsAddressError, SettingsError, SharedDirectoryError
     from cmo_exporter.exporter import Exporter
     from cmo_exporter.middleware import instrument_asgi, instrument_fastapi
+    from cmo_exporter.outcomes import Classifier, Outcome, StreamEnd, returned_failures
     from cmo_exporter.queries import Query
     from cmo_exporter.settings import ExporterSettings, Price
+    from cmo_exporter.user_session import UserSession
 
 _HOMES: Final = {
+    "Classifier": "outcomes",
     "ComponentCall": "components",
     "Exporter": "exporter",
     "ExporterError": "errors",
     "ExporterSettings": "settings",
     "MetricsAddressError": "errors",
+    "Outcome": "outcomes",
     "Price": "settings",
     "Query": "queries",
     "SettingsError": "errors",
     "SharedDirectoryError": "errors",
+    "StreamEnd": "outcomes",
+    "UserSession": "user_session",
     "instrument_asgi": "middleware",
     "instrument_fastapi": "middleware",
+    "returned_failures": "outcomes",
 }
 
 __all__ = [
+    "Classifier",
     "ComponentCall",
     "Exporter",
     "ExporterError",
     "ExporterSettings",
     "MetricsAddressError",
+    "Outcome",
     "Price",
     "Query",
     "SettingsError",
     "SharedDirectoryError",
+    "StreamEnd",
+    "UserSession",
     "instrument_asgi",
     "instrument_fastapi",
+    "returned_failures",
 ]
 
 

@@ -78,6 +78,7 @@ FALLBACK_REASONS: Final = (
 )
 FALLBACK_SOURCES: Final = ("cache", "lightrag", "perplexity")
 FALLBACK_TARGETS: Final = ("lightrag", "perplexity", "stale", "default")
+FEEDBACK_RATINGS: Final = ("up", "down")
 TOKEN_TYPES: Final = ("input", "output")
 MEMORY_KINDS: Final = ("rss", "pss")
 QUERY_LOG_RESULTS: Final = ("written", "dropped")
@@ -206,6 +207,14 @@ QUERY_TIME_TO_FIRST_TOKEN = _histogram(
     "cmo_query_time_to_first_token_seconds",
     "Time from a question's arrival to the first piece of its answer, where the answer is streamed.",
     scenario=None,
+)
+STREAMS_ABANDONED = _counter(
+    "cmo_streams_abandoned_total",
+    "Questions whose user left after the first piece of a streamed answer and before its end.",
+    scenario=None,
+)
+FEEDBACK = _counter(
+    "cmo_feedback_total", "Ratings that users gave to answers.", scenario=None, rating=FEEDBACK_RATINGS
 )
 ANSWERS = _counter("cmo_answers_total", "Answers by where they came from.", scenario=None, source=SOURCES)
 QUERIES_IN_PROGRESS = _gauge(

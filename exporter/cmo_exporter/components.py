@@ -10,6 +10,7 @@ from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER, QUERY_OUTCOMES
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
+from cmo_exporter.late import put_aside
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -80,6 +81,14 @@ class ComponentCall:
     ) -> None:
         self._finish(error)
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
     @never_raises(catalogue.COMPONENT_IN_PROGRESS)
     def _begin(self) -> None:
         if self._began is None:
@@ -94,6 +103,8 @@ class ComponentCall:
     @never_raises(catalogue.COMPONENT_CALLS)
     def _finish(self, error: BaseException | None) -> None:
         if self._began is None or self._book is None:
+            return
+        if error is not None and put_aside(error, lambda: self._finish(error)):
             return
         seconds = time.monotonic() - self._began
         self._began = None

@@ -10,13 +10,14 @@ import asyncio
 import math
 import os
 import threading
-from typing import TYPE_CHECKING, Self, TypeGuard
+from typing import TYPE_CHECKING, Self, TypeGuard, overload
 from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import BREAKER_STATES, LIVE, OTHER
+from cmo_exporter.decorators import component_decorator, query_decorator
 from cmo_exporter.exposition import Exposition, MetricsServer
 from cmo_exporter.guard import ErrorCounter, never_raises
 from cmo_exporter.instruments import Instruments, closed
@@ -28,12 +29,16 @@ from cmo_exporter.query_record import Watch, current_step
 from cmo_exporter.recorder import Recorder
 from cmo_exporter.totals import Totals
 from cmo_exporter.tracing import Tracing
+from cmo_exporter.user_session import UserSession
 from cmo_exporter.values import Values
 from cmo_exporter.watchers import LoopLagWatcher, MemorySampler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from cmo_exporter.decorators import Function
+    from cmo_exporter.outcomes import Classifier
     from cmo_exporter.query_record import Model, QueryRecord
     from cmo_exporter.settings import ExporterSettings
 
@@ -175,13 +180,95 @@ class Exporter:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
         return current_query() or self._no_query
 
+    @overload
+    def observe_query(self, function: Function, /) -> Function: ...
+
+    @overload
+    def observe_query(
+        self,
+        /,
+        *,
+        scenario: str | Callable[..., str] = LIVE,
+        session: str | Callable[..., str | None] | None = None,
+        classify: Classifier | None = None,
+        departures: tuple[type[BaseException], ...] = (),
+    ) -> Callable[[Function], Function]: ...
+
+    def observe_query(
+        self,
+        function: Function | None = None,
+        /,
+        *,
+        scenario: str | Callable[..., str] = LIVE,
+        session: str | Callable[..., str | None] | None = None,
+        classify: Classifier | None = None,
+        departures: tuple[type[BaseException], ...] = (),
+    ) -> Function | Callable[[Function], Function]:
+        """Decorate a function that answers a user's question: every call is a query.
+
+        The function may be of any kind, and stays of its kind; a query whose answer is a stream ends with
+        the stream, and its first piece is its first token. Within a query that is in progress already (the
+        middleware's, or an outer function's) a call is a part of that query, and only names its outcome.
+        It goes beneath a framework's own decorator, which keeps the function that it is given::
+
+            @cl.on_message
+            @exporter.observe_query(session=lambda message: cl.user_session.get("id"))
+            async def main(message: cl.Message) -> None: ...
+
+        Args:
+            function: the function, where there is nothing else to say (``@exporter.observe_query``).
+            scenario: one of the settings' scenarios, or a function of the call's arguments that tells it.
+            session: the user's session id, or a function of the call's arguments that tells it.
+            classify: tells the outcome from what is returned. Without one the function says it, through
+                `current_query`; a query of which nobody says what came of it is an error.
+            departures: exceptions by which the transport says that the user has left (Starlette's
+                ``WebSocketDisconnect``); the query is then cancelled.
+
+        Raises:
+            ExporterError: what is decorated cannot be called, or a departure is no exception.
+        """
+        decorate: Callable[[Function], Function] = query_decorator(
+            self, scenario, session, classify, departures
+        )
+        return decorate if function is None else decorate(function)
+
+    def observe_component(
+        self, component: str, *, classify: Classifier | None = None
+    ) -> Callable[[Function], Function]:
+        """Decorate a function that calls a component, for the query that is current when it is called.
+
+        The function may be of any kind, and stays of its kind; a call that returns a stream ends with it.
+
+        Args:
+            component: one of the settings' components.
+            classify: tells the outcome from what is returned; without one, whatever is returned is a success.
+
+        Raises:
+            ExporterError: what is decorated cannot be called.
+        """
+        return component_decorator(self, component, classify)
+
+    def session(self, session: str, scenario: str = LIVE) -> UserSession:
+        """A user who is there, with or without a question; a context manager.
+
+        Args:
+            session: the user's session id; that of their queries.
+            scenario: one of the settings' scenarios, or ``live``; that of their queries.
+        """
+        known = self._known_scenario(scenario)
+        key = self.recorder.ledger.sessions.key(known, str.__str__(session)) if _usable(session) else None
+        return UserSession(self.recorder, known, key)
+
+    @never_raises(catalogue.FEEDBACK)
+    def feedback(self, rating: str, scenario: str = LIVE) -> None:
+        """A user has rated an answer: ``up`` or ``down``."""
+        self.recorder.instruments.feedback.child(scenario, rating).inc()
+
     @never_raises(catalogue.ACTIVE_USERS)
     def end_session(self, session: str, scenario: str = LIVE) -> None:
         """The user has left, without another query to say so."""
-        known = closed(scenario, self.settings.all_scenarios)
-        if known is None:
-            self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
-        self.recorder.ledger.end_session(known or OTHER, session)
+        known = self._known_scenario(scenario)
+        self.recorder.ledger.end_session(known, session)
 
     @never_raises(catalogue.RETRIES)
     def retry(self, component: str) -> None:
@@ -300,13 +387,19 @@ class Exporter:
         if self._log is not None:
             self._log.after_fork()
 
+    def _known_scenario(self, scenario: object) -> str:
+        known = closed(scenario, self.settings.all_scenarios)
+        if known is None:
+            self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
+        return known or OTHER
+
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)
         return OTHER
 
 
 def _usable(session: object) -> TypeGuard[str]:
-    return issubclass(type(session), str) and session != ""
+    return issubclass(type(session), str) and str.__len__(session) > 0  # type: ignore[arg-type]
 
 
 def _amount(value: float) -> float:

@@ -25,6 +25,7 @@ from prometheus_client.utils import floatToGoString
 
 from cmo_exporter.catalogue import Kind
 from cmo_exporter.errors import MetricsAddressError
+from cmo_exporter.late import catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -88,6 +89,7 @@ class Exposition:
         return "".join(parts).encode(), content_type
 
     def _read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
+        catch_up()
         self._publish()
         return self._totals.read(with_exemplars=with_exemplars)
 

@@ -231,6 +231,8 @@ class Instruments:
         self.queries = self._numbers(catalogue.QUERIES)
         self.duration = self._buckets(catalogue.QUERY_DURATION)
         self.first_token = self._buckets(catalogue.QUERY_TIME_TO_FIRST_TOKEN)
+        self.streams_abandoned = self._numbers(catalogue.STREAMS_ABANDONED)
+        self.feedback = self._numbers(catalogue.FEEDBACK)
         self.answers = self._numbers(catalogue.ANSWERS)
         self.in_progress = self._numbers(catalogue.QUERIES_IN_PROGRESS)
         self.oldest_query = self._numbers(catalogue.OLDEST_QUERY_AGE)

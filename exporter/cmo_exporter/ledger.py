@@ -179,11 +179,7 @@ class Ledger:
             numbers[book.in_progress] += 1.0
             numbers[SEQUENCE] += 1.0
             book.under_way[query] = began
-            if session is None or not self.sessions.enter(session, time.monotonic()):
-                return False
-            if self.sessions.openings(book.name) != self._openings.get(book.name, 0):
-                self._note_memory()
-            return True
+            return session is not None and self._enter(book.name, session)
 
     def finish(
         self,
@@ -246,6 +242,20 @@ class Ledger:
             numbers[book.in_progress] -= 1.0
             numbers[SEQUENCE] += 1.0
 
+    def open_session(self, scenario: str, session: SessionKey) -> bool:
+        """A user has come, without a query yet; false when there are too many to follow one more.
+
+        Until `close_session` the session is held open: it cannot go idle.
+        """
+        with self._values.lock:
+            return self._enter(scenario, session)
+
+    def close_session(self, session: SessionKey) -> None:
+        """A user for whom `open_session` was called has left."""
+        with self._values.lock:
+            self._note_memory()
+            self.sessions.leave(session, time.monotonic(), end=True)
+
     def end_session(self, scenario: str, session: str) -> None:
         """A user has left."""
         with self._values.lock:
@@ -276,6 +286,13 @@ class Ledger:
             instruments.worker_start_time.child(worker).set(self._start_time)
             instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])
             instruments.build_info.child(self._settings.version, self._settings.revision).set(1.0)
+
+    def _enter(self, scenario: str, session: SessionKey) -> bool:
+        if not self.sessions.enter(session, time.monotonic()):
+            return False
+        if self.sessions.openings(scenario) != self._openings.get(scenario, 0):
+            self._note_memory()
+        return True
 
     def _note_memory(self) -> float | None:
         resident = resident_bytes()

@@ -14,10 +14,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Self
 
 from cmo_exporter import catalogue
-from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, SOURCES
+from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, QUERY_OUTCOMES, SOURCES
 from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
+from cmo_exporter.late import put_aside
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -169,6 +170,22 @@ class Query:
         if self.record is not None:
             self.record.fell_back(source, target, reason)
 
+    @never_raises(catalogue.QUERIES)
+    def concluded(self, outcome: str, source: str | None = None) -> None:
+        """What came of the query, in one word and, where there is an answer, its source.
+
+        A success from a source that gives no real answers is an error, and so is an unknown outcome.
+        """
+        known = closed(outcome, QUERY_OUTCOMES)
+        origin = None if source is None else closed(source, SOURCES) or OTHER
+        if known is None:
+            self._recorder.instruments.dropped(catalogue.QUERIES.name)
+        if origin == OTHER:
+            self._recorder.instruments.dropped(catalogue.ANSWERS.name)
+        if known is None or (known == "success" and origin not in (None, *_REAL_ANSWERS)):
+            known = "error"
+        self._claim(known, origin)
+
     def component(self, name: str) -> ComponentCall:
         """A call of a component for this query; a context manager."""
         return ComponentCall(self._recorder, self.scenario, name, self.record)
@@ -228,12 +245,16 @@ class Query:
         """
         if self._finished or self._began is None:
             return
+        if error is not None and put_aside(error, lambda: self.finish(error)):
+            return
         self._finished = True
         if self._token is not None:
             # An asynchronous generator may be closed in another context than it was opened in.
             with contextlib.suppress(ValueError):
                 _current.reset(self._token)
         outcome, source = self._settled(error)
+        if outcome == "cancelled" and self._first_token_seen:
+            self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
         ended = time.monotonic() if self._left_at is None else self._left_at
         record, cache_result = self.record, self._cache_result or "bypass"
         self._recorder.ledger.finish(
@@ -259,6 +280,14 @@ class Query:
     ) -> None:
         self.finish(error)
 
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
     def _claim(self, outcome: str, source: str | None = None) -> None:
         # After a departure nothing can be delivered; a refusal then is the framework's, of half a body.
         if self._outcome is None and self._left_at is None:
@@ -272,7 +301,7 @@ class Query:
         # Not delivered: no answer, and no success. A failure that was known before stays what it is.
         if self._outcome in (None, "success"):
             left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
-            outcome = "cancelled" if left else "error"
+            outcome = "cancelled" if left else "timeout" if isinstance(error, TimeoutError) else "error"
         return outcome, None
 
 

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
+from cmo_exporter.late import catch_up
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,6 +44,7 @@ class MemorySampler:
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
             try:
+                catch_up()
                 self._recorder.ledger.sample_memory()
                 self._heartbeat()
             except Exception as error:  # noqa: BLE001 - the next sample may succeed

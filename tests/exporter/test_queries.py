@@ -6,10 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_exporter import Exporter, ExporterSettings, Price, Query, catalogue
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from cmo_exporter import Exporter, Query, catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +69,12 @@ def test_a_query_left_without_an_outcome_is_an_error(exporter: Exporter) -> None
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(ValueError(), "error"), (asyncio.CancelledError(), "cancelled"), (GeneratorExit(), "cancelled")],
+    [
+        (ValueError(), "error"),
+        (TimeoutError(), "timeout"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+    ],
 )
 def test_an_answer_that_was_not_delivered_is_none(
     exporter: Exporter, error: BaseException, outcome: str
@@ -86,6 +88,17 @@ def test_an_answer_that_was_not_delivered_is_none(
         answer()
     assert count(exporter, "cmo_queries_total", scenario="live", outcome=outcome) == 1
     assert count(exporter, "cmo_answers_total", scenario="live", source="lightrag") == 0
+
+
+def test_a_query_that_is_finished_again_counts_once(exporter: Exporter) -> None:
+    with exporter.query() as query:
+        query.first_token()
+        query.finish(GeneratorExit())
+    query.finish()
+    query.finish(asyncio.CancelledError())
+    assert count(exporter, "cmo_queries_total", scenario="live", outcome="cancelled") == 1
+    assert count(exporter, "cmo_queries_total", scenario="live", outcome="error") == 0
+    assert count(exporter, "cmo_streams_abandoned_total", scenario="live") == 1
 
 
 def test_leaving_does_not_turn_a_failure_into_a_cancellation(exporter: Exporter) -> None:
@@ -196,123 +209,3 @@ def test_the_oldest_query_ages_until_it_is_gone(
         first = count(exporter, "cmo_oldest_query_age_seconds", scenario="live")
         eventually(lambda: count(exporter, "cmo_oldest_query_age_seconds", scenario="live") > first)
     assert count(exporter, "cmo_oldest_query_age_seconds", scenario="live") == 0
-
-
-class Spiteful(str):
-    """A string that raises whatever it is asked."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        raise RuntimeError("no hash")
-
-    def __eq__(self, other: object) -> bool:
-        raise RuntimeError("no comparison")
-
-
-# Hypothesis itself hashes and compares what it draws, so it draws a word for it.
-SPITEFUL = "a string that raises"
-WORDS = st.one_of(
-    st.sampled_from(
-        (*catalogue.SOURCES, *catalogue.CACHE_TIERS, *catalogue.CACHE_RESULTS, *catalogue.BREAKER_STATES)
-    ),
-    st.sampled_from(("live", "clinical_rush", "llm", "_other", "", "stub", "cmo-stub")),
-    st.text(max_size=20),
-    st.none(),
-    st.integers(),
-    st.just([]),
-    st.just(SPITEFUL),
-)
-AMOUNTS = st.one_of(st.floats(), st.integers(-5, 5), st.none(), st.just("many"))
-STEPS = st.lists(st.tuples(st.integers(0, 22), WORDS, WORDS, WORDS, AMOUNTS), max_size=25)
-
-
-def leave_last(queries: list[Query], error: ValueError | None) -> None:
-    if queries:
-        queries.pop().__exit__(type(error) if error else None, error, None)
-
-
-def take(exporter: Exporter, queries: list[Query], step: tuple[int, object, object, object, object]) -> None:
-    """One call of the interface, with whatever arguments came."""
-    which, *words, amount = step
-    a, b, c = (Spiteful("live") if word == SPITEFUL else word for word in words)
-    query = queries[-1] if queries else exporter.current_query()
-    call = query.component(a)  # type: ignore[arg-type]
-    calls: list[Callable[[], object]] = [
-        lambda: queries.append(exporter.query(a, b).__enter__()),  # type: ignore[arg-type]
-        lambda: leave_last(queries, None),
-        lambda: leave_last(queries, ValueError()),
-        query.begin,
-        query.finish,
-        lambda: query.answered(a),  # type: ignore[arg-type]
-        query.timed_out,
-        query.rejected,
-        query.client_left,
-        lambda: query.cache_result(a),  # type: ignore[arg-type]
-        lambda: query.cache_request(a, b),  # type: ignore[arg-type]
-        lambda: query.fallback(source=a, target=b, reason=c),  # type: ignore[arg-type]
-        lambda: call.__enter__().outcome(b),  # type: ignore[arg-type]
-        lambda: call.__enter__().__exit__(None, None, None),
-        lambda: exporter.retry(a),  # type: ignore[arg-type]
-        lambda: exporter.queue_wait(a, amount),  # type: ignore[arg-type]
-        lambda: exporter.queue_depth(a, amount),  # type: ignore[arg-type]
-        lambda: exporter.breaker_state(a, b),  # type: ignore[arg-type]
-        lambda: exporter.breaker_rejection(a, b),  # type: ignore[arg-type]
-        lambda: exporter.cache_entries(a, amount),  # type: ignore[arg-type]
-        lambda: exporter.cache_eviction(a, amount),  # type: ignore[arg-type]
-        lambda: exporter.tokens(a, b, c, input_tokens=amount, output_tokens=amount),  # type: ignore[arg-type]
-        lambda: exporter.end_session(a),  # type: ignore[arg-type]
-    ]
-    calls[which]()
-
-
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=STEPS)
-def test_any_sequence_of_calls_balances_and_makes_no_series(steps: list) -> None:  # type: ignore[type-arg]
-    settings = ExporterSettings(
-        scenarios=("clinical_rush",),
-        components=("llm",),
-        models=(("llm", "stub", "cmo-stub"),),
-        prices={"cmo-stub": Price(1, 1)},
-    )
-    exporter = Exporter(settings)
-    queries: list[Query] = []
-    for step in steps:
-        take(exporter, queries, step)
-    while queries:
-        queries.pop().finish()
-    values = {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in exporter.registry.collect()
-        for sample in family.samples
-    }
-    closed = allowed_values(settings)
-    for (name, labels), value in values.items():
-        assert value >= 0, (name, labels)
-        for label, text in labels:
-            assert text in closed.get(label, (text,)), (name, labels)
-    for scenario in (*settings.all_scenarios, catalogue.OTHER):
-        key = (("scenario", scenario),)
-        finished = sum(
-            value
-            for (name, labels), value in values.items()
-            if name == "cmo_queries_total" and ("scenario", scenario) in labels
-        )
-        assert values.get(("cmo_queries_in_progress", key), 0) == 0
-        assert values.get(("cmo_queries_started_total", key), 0) == finished
-
-
-def allowed_values(settings: ExporterSettings) -> dict[str, tuple[str, ...]]:
-    """Every label value that may appear, by label."""
-    other = (catalogue.OTHER,)
-    lists: dict[str, tuple[str, ...]] = {
-        "scenario": settings.all_scenarios + other,
-        "component": settings.components + other,
-        "provider": ("stub", *other),
-        "model": tuple(model for _, _, model in settings.models) + other,
-    }
-    for metric in catalogue.CATALOGUE:
-        for label, values in metric.labels.items():
-            if values is not None:
-                lists[label] = tuple({*lists.get(label, ()), *values, *other})
-    return lists
