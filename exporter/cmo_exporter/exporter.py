@@ -168,13 +168,16 @@ class Exporter:
             began: monotonic seconds at which it arrived, when that was earlier than now.
         """
         recorder = self.recorder
-        known = closed(scenario, self.settings.all_scenarios)
-        if known is None:
-            recorder.instruments.dropped(catalogue.QUERIES_STARTED.name)
-            known = OTHER
         ledger = recorder.ledger
-        key = ledger.sessions.key(known, str.__str__(session)) if _usable(session) else None
-        return Query(recorder, ledger.scenario(known), key, ends_session=end_session, began=began)
+        try:
+            book = ledger.known_scenarios[scenario]
+        except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
+            recorder.dropped(catalogue.QUERIES_STARTED)
+            book = ledger.scenario(OTHER)
+        key = None
+        if session is not None and _usable(session):
+            key = ledger.sessions.key(book.name, str.__str__(session))
+        return Query(recorder, book, key, ends_session=end_session, began=began)
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""

@@ -113,12 +113,14 @@ class Ledger:
         self._proportional = ProportionalMemory()
         self._start_time = process_start_time()
         self._openings: dict[str, int] = {}
-        self._scenarios = {name: ScenarioBook(name, instruments) for name in settings.all_scenarios}
-        self._components = {
+        self.known_scenarios = {name: ScenarioBook(name, instruments) for name in settings.all_scenarios}
+        self._scenarios = dict(self.known_scenarios)
+        self.known_components: dict[tuple[str, object], ComponentBook] = {
             (scenario, component): ComponentBook(scenario, component, instruments)
             for scenario in settings.all_scenarios
             for component in settings.components
         }
+        self._components = dict(self.known_components)
         self.sessions: Sessions
         self.share_sessions(None, None)
 
@@ -149,6 +151,12 @@ class Ledger:
 
     def component(self, scenario: str, component: object) -> ComponentBook:
         """The book of a component; of ``_other`` for whatever is not in the closed list."""
+        try:
+            return self.known_components[scenario, component]
+        except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
+            return self._unusual_component(scenario, component)
+
+    def _unusual_component(self, scenario: str, component: object) -> ComponentBook:
         known = closed(component, self._settings.components)
         if known is None:
             self._instruments.dropped(catalogue.COMPONENT_CALLS.name)

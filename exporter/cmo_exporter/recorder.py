@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cmo_exporter.catalogue import Metric
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.instruments import Instruments
     from cmo_exporter.ledger import Ledger
@@ -20,3 +21,10 @@ class Recorder:
     ledger: Ledger
     errors: ErrorCounter
     watch: Watch | None = None
+
+    def dropped(self, metric: Metric) -> None:
+        """Count a label value that was replaced by ``_other``; raises nothing."""
+        try:
+            self.instruments.dropped(metric.name)
+        except Exception as error:  # noqa: BLE001 - as everywhere in recording
+            self.errors.report(metric, error)
