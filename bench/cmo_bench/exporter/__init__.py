@@ -1,0 +1,1 @@
+"""What the exporter adds to a service, beside what other instrumentations add to the same service."""

@@ -1,0 +1,82 @@
+"""Processes that obey commands, one JSON line each, and end when their input does: none outlives its parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+_END_SECONDS: Final = 30.0
+
+
+class ChildError(Exception):
+    """A process of the benchmark ended when it should have answered; the message holds what it printed."""
+
+
+class Child:
+    """One module run in a fresh interpreter; a context manager.
+
+    Args:
+        module: the module, below this package.
+        arguments: its command line.
+        log: where what it says on standard error goes.
+        core: the core that it is kept on; None lets it run on any.
+    """
+
+    def __init__(self, module: str, *arguments: str, log: Path, core: int | None = None) -> None:
+        self._name = " ".join((module, *arguments[:1]))
+        self._log = log
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.{module}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={
+                    name: value for name, value in os.environ.items() if not _changes_what_is_measured(name)
+                },
+            )
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
+
+    def ask(self, command: str, number: int = 0) -> dict[str, Any]:
+        """Send a command and wait for the answer.
+
+        Raises:
+            ChildError: the process has ended.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ChildError(f"{self._name} has no input or output.")
+        try:
+            self._process.stdin.write(json.dumps([command, number]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            said = self._log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+            raise ChildError(f"{self._name} ended at {command!r}. Its last words:\n{said or '(none)'}")
+        return json.loads(answer)  # type: ignore[no-any-return]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._process.communicate(timeout=_END_SECONDS)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self._process.kill()
+            self._process.wait()
+
+
+def _changes_what_is_measured(variable: str) -> bool:
+    return variable.startswith(("OTEL_", "PROMETHEUS_", "FASTAPI_", "CMO_"))

@@ -1,0 +1,72 @@
+"""The table of variants beside each other, the targets that follow from it, and that each did its work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_bench.exporter import variants
+from cmo_bench.exporter.children import ChildError
+from cmo_bench.exporter.figures import Spread
+from cmo_bench.exporter.report import Section, Target, Verdict, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cmo_bench.exporter.children import Child
+    from cmo_bench.exporter.figures import Rounds
+    from cmo_bench.exporter.laboratory import Laboratory
+
+# Our variant, the one it is held against, the share of what that one adds, and how that share is said.
+_PROMISES: Final = (
+    (variants.OURS, variants.INSTRUMENTATOR, 1 / 3, "HTTP and query metrics add at most a third of what"),
+    (variants.OURS_SHARED, variants.INSTRUMENTATOR, 1 / 2, "with shared storage at most half of what"),
+    (variants.OURS_TRACES, variants.OTEL, 1 / 2, "with traces and exemplars at 100 % at most half of what"),
+)
+_SIGNALS: Final = {
+    variants.OURS_TRACES: ("traces",),
+    variants.OTEL_METRICS: ("metrics",),
+    variants.OTEL: ("metrics", "traces"),
+}
+
+
+def compare(title: str, text: str, rounds: Rounds, skipped: Sequence[str]) -> Section:
+    """The section of one way to measure."""
+    head = ("variant", "µs a request: median (quartiles)", "added: median (quartiles)", "of instrumentator's")
+    rows = [_row(rounds, name) for name in rounds.values]
+    lines = [*table(head, rows), *(f"\nNot measured: {reason}" for reason in skipped)]
+    return Section(title, text, lines, tuple(_targets(title, rounds)))
+
+
+def _row(rounds: Rounds, name: str) -> tuple[str, ...]:
+    if name == rounds.base:
+        return (variants.TITLES[name], str(rounds.spread(name)), "", "")
+    share = rounds.share(name, variants.INSTRUMENTATOR)
+    added = Spread.of(rounds.added(name))
+    return (variants.TITLES[name], str(rounds.spread(name)), str(added), f"{share.value:.2f}")
+
+
+def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
+    for own, other, limit, words in _PROMISES:
+        promise = f"{title}: {words} {variants.TITLES[other].partition(',')[0]} adds"
+        if own not in rounds.values:
+            yield Target(promise, variants.missing(own), Verdict.NOT_MEASURED)
+            continue
+        share = rounds.share(own, other)
+        yield Target.at_most(promise, share.value, limit, f"{share}; at most {limit:.2f}")
+
+
+def check_recorded(laboratory: Laboratory, subjects: Mapping[str, Child], requests: int) -> None:
+    """Hold what every variant has recorded against what it was sent: a variant that does nothing is cheap.
+
+    Raises:
+        ChildError: a variant has not recorded every request, or has sent no telemetry that it should have.
+    """
+    for name, subject in subjects.items():
+        recorded = subject.ask("recorded")["requests"]
+        if recorded is not None and recorded != requests:
+            raise ChildError(f"{name} was sent {requests} requests and shows {recorded:.0f}.")
+        subject.ask("close")
+        sent = laboratory.telemetry_of(name)
+        for signal in _SIGNALS.get(name, ()):
+            if not sent.get(signal):
+                raise ChildError(f"{name} was sent {requests} requests and has exported no {signal}.")

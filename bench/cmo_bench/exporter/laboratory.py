@@ -1,0 +1,102 @@
+"""Where a run measures: a folder, a collector for telemetry, and one core kept for what is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from cmo_bench.exporter import variants
+from cmo_bench.exporter.children import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured.
+
+    Attributes:
+        rounds: rounds over all variants, in process and over sockets.
+        requests: requests of one variant in one round.
+        warm_up: requests of one variant before the first round.
+        slices: pairs of slices of time, without scrapes and with them.
+        slice_seconds: how long a slice is.
+        scrapes: scrapes of each kind.
+        processes: fresh processes of each kind whose memory is compared.
+    """
+
+    rounds: int = 50
+    requests: int = 250
+    warm_up: int = 1000
+    slices: int = 12
+    slice_seconds: float = 2.0
+    scrapes: int = 40
+    processes: int = 5
+
+
+QUICK = Effort(rounds=4, requests=60, warm_up=120, slices=2, slice_seconds=0.5, scrapes=4, processes=2)
+
+
+class Laboratory:
+    """A context manager that holds what the measurements share."""
+
+    def __init__(self, effort: Effort) -> None:
+        self.effort = effort
+        cores = sorted(os.sched_getaffinity(0))
+        self.measured_core = cores[-1] if len(cores) > 1 else None
+        self.other_core = cores[0] if len(cores) > 1 else None
+        self._stack = contextlib.ExitStack()
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cmo-bench-")))
+        self._collector = self.helper("collector")
+        self.otlp_endpoint = f"http://127.0.0.1:{self._collector.ask('port')['port']}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def helper(self, module: str) -> Child:
+        """A process that is not measured, kept off the core of those that are; it ends with the run."""
+        log = self.directory / f"{module}.log"
+        return self._stack.enter_context(Child(module, log=log, core=self.other_core))
+
+    def subject(self, variant: str, *, directory: Path | None = None, worker: str = "0") -> Child:
+        """A fresh process with one variant; several may share a folder for their values."""
+        self._count += 1
+        own = self.directory / f"{variant}-{self._count}"
+        own.mkdir()
+        arguments = (variant, str(directory or own), f"{self.otlp_endpoint}/{variant}", worker)
+        return Child("subject", *arguments, log=own / "log", core=self.measured_core)
+
+    def telemetry_of(self, variant: str) -> dict[str, int]:
+        """Bytes of each signal that the collector has been sent by a variant."""
+        received: dict[str, int] = self._collector.ask("received")["received"]
+        prefix = f"/{variant}/v1/"
+        return {path.removeprefix(prefix): size for path, size in received.items() if path.startswith(prefix)}
+
+
+def turns(names: Sequence[str], rounds: int, label: str) -> Iterator[Sequence[str]]:
+    """The names for each round, beginning with another one each time; shows progress."""
+    with click.progressbar(range(rounds), label=label, file=click.get_text_stream("stderr")) as shown:
+        for turn in shown:
+            first = turn % len(names)
+            yield (*names[first:], *names[:first])
+
+
+def measurable() -> tuple[list[str], list[str]]:
+    """The variants that can be measured here, and lines that say why the others cannot."""
+    reasons = {name: variants.missing(name) for name in variants.TITLES}
+    skipped = [f"{variants.TITLES[name]}: {reason}." for name, reason in reasons.items() if reason]
+    return [name for name, reason in reasons.items() if not reason], skipped
