@@ -1,4 +1,4 @@
-"""Processes that obey commands, one JSON line each, and end when their input does: none outlives its parent."""
+"""Processes that obey commands, one JSON line each, and that end when their input does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -27,9 +28,17 @@ class Child:
         arguments: its command line.
         log: where what it says on standard error goes.
         core: the core that it is kept on; None lets it run on any.
+        environment: variables beside our own environment.
     """
 
-    def __init__(self, module: str, *arguments: str, log: Path, core: int | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        log: Path,
+        core: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = " ".join((module, *arguments[:1]))
         self._log = log
         with log.open("ab") as errors:
@@ -39,14 +48,12 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={
-                    name: value for name, value in os.environ.items() if not _changes_what_is_measured(name)
-                },
+                env={**_environment(), **(environment or {})},
             )
         if core is not None:
             os.sched_setaffinity(self._process.pid, {core})
 
-    def ask(self, command: str, number: int = 0) -> dict[str, Any]:
+    def ask(self, command: str, *numbers: float) -> dict[str, Any]:
         """Send a command and wait for the answer.
 
         Raises:
@@ -55,7 +62,7 @@ class Child:
         if self._process.stdin is None or self._process.stdout is None:
             raise ChildError(f"{self._name} has no input or output.")
         try:
-            self._process.stdin.write(json.dumps([command, number]) + "\n")
+            self._process.stdin.write(json.dumps([command, *numbers]) + "\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         except BrokenPipeError:
@@ -78,5 +85,7 @@ class Child:
             self._process.wait()
 
 
-def _changes_what_is_measured(variable: str) -> bool:
-    return variable.startswith(("OTEL_", "PROMETHEUS_", "FASTAPI_", "CMO_"))
+def _environment() -> dict[str, str]:
+    """Our own environment, without what would switch parts of the tools on or off."""
+    prefixes = ("OTEL_", "PROMETHEUS_", "FASTAPI_", "CMO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

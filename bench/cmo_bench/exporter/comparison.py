@@ -10,7 +10,7 @@ from cmo_bench.exporter.figures import Spread
 from cmo_bench.exporter.report import Section, Target, Verdict, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.figures import Rounds
@@ -22,6 +22,7 @@ _PROMISES: Final = (
     (variants.OURS_SHARED, variants.INSTRUMENTATOR, 1 / 2, "with shared storage at most half of what"),
     (variants.OURS_TRACES, variants.OTEL, 1 / 2, "with traces and exemplars at 100 % at most half of what"),
 )
+NO_SHARED_STORAGE: Final = "this version of the exporter has no shared storage"
 _SIGNALS: Final = {
     variants.OURS_TRACES: ("traces",),
     variants.OTEL_METRICS: ("metrics",),
@@ -29,11 +30,22 @@ _SIGNALS: Final = {
 }
 
 
-def compare(title: str, text: str, rounds: Rounds, skipped: Sequence[str]) -> Section:
-    """The section of one way to measure."""
-    head = ("variant", "µs a request: median (quartiles)", "added: median (quartiles)", "of instrumentator's")
+def compare(title: str, text: str, rounds: Rounds, rates: Mapping[str, float]) -> Section:
+    """The section of one way to measure; `rates` are requests a second, where a client counted them."""
+    head: tuple[str, ...] = (
+        "variant",
+        "µs a request: median (quartiles)",
+        "added: median (quartiles)",
+        "of instrumentator's",
+    )
     rows = [_row(rounds, name) for name in rounds.values]
-    lines = [*table(head, rows), *(f"\nNot measured: {reason}" for reason in skipped)]
+    if rates:
+        head = (*head, "requests a second")
+        rows = [(*row, f"{rate:.0f}") for row, rate in zip(rows, rates.values(), strict=True)]
+    lines = table(head, rows)
+    for name in variants.TITLES:
+        if name not in rounds.values:
+            lines += ["", f"Not measured: {variants.TITLES[name]}: {NO_SHARED_STORAGE}."]
     return Section(title, text, lines, tuple(_targets(title, rounds)))
 
 
@@ -49,7 +61,7 @@ def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
     for own, other, limit, words in _PROMISES:
         promise = f"{title}: {words} {variants.TITLES[other].partition(',')[0]} adds"
         if own not in rounds.values:
-            yield Target(promise, variants.missing(own), Verdict.NOT_MEASURED)
+            yield Target(promise, NO_SHARED_STORAGE, Verdict.NOT_MEASURED)
             continue
         share = rounds.share(own, other)
         yield Target.at_most(promise, share.value, limit, f"{share}; at most {limit:.2f}")

@@ -79,10 +79,16 @@ class Rounds:
 
     def share(self, variant: str, other: str) -> Estimate:
         """What one variant adds, as a share of what another adds: a ratio of medians."""
-        own, others = self.added(variant), self.added(other)
+        return _ratio(self.added(variant), self.added(other))
 
-        def ratio(rounds: Sequence[int]) -> float:
-            divisor = statistics.median([others[index] for index in rounds])
-            return statistics.median([own[index] for index in rounds]) / divisor if divisor else float("inf")
+    def ratio(self, variant: str, other: str) -> Estimate:
+        """One variant's own numbers over another's: a ratio of medians."""
+        return _ratio(self.values[variant], self.values[other])
 
-        return estimate(len(own), ratio)
+
+def _ratio(own: Sequence[float], others: Sequence[float]) -> Estimate:
+    def ratio(rounds: Sequence[int]) -> float:
+        divisor = statistics.median([others[index] for index in rounds])
+        return statistics.median([own[index] for index in rounds]) / divisor if divisor else float("inf")
+
+    return estimate(len(own), ratio)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import Child
+from cmo_bench.exporter.instrumented.cmo import has_shared_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
+
+# prometheus-client reads it when it is imported.
+_MULTIPROCESS: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Effort:
     processes: int = 5
 
 
-QUICK = Effort(rounds=4, requests=60, warm_up=120, slices=2, slice_seconds=0.5, scrapes=4, processes=2)
+QUICK = Effort(rounds=4, requests=60, warm_up=120, slices=2, slice_seconds=1.0, scrapes=4, processes=2)
 
 
 class Laboratory:
@@ -60,6 +65,7 @@ class Laboratory:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cmo-bench-")))
         self._collector = self.helper("collector")
         self.otlp_endpoint = f"http://127.0.0.1:{self._collector.ask('port')['port']}"
+        self.load = self.helper("load")
         return self
 
     def __exit__(
@@ -78,7 +84,8 @@ class Laboratory:
         own = self.directory / f"{variant}-{self._count}"
         own.mkdir()
         arguments = (variant, str(directory or own), f"{self.otlp_endpoint}/{variant}", worker)
-        return Child("subject", *arguments, log=own / "log", core=self.measured_core)
+        variables = {_MULTIPROCESS: str(own)} if variant == variants.INSTRUMENTATOR_SHARED else {}
+        return Child("subject", *arguments, log=own / "log", core=self.measured_core, environment=variables)
 
     def telemetry_of(self, variant: str) -> dict[str, int]:
         """Bytes of each signal that the collector has been sent by a variant."""
@@ -89,14 +96,12 @@ class Laboratory:
 
 def turns(names: Sequence[str], rounds: int, label: str) -> Iterator[Sequence[str]]:
     """The names for each round, beginning with another one each time; shows progress."""
-    with click.progressbar(range(rounds), label=label, file=click.get_text_stream("stderr")) as shown:
+    with click.progressbar(range(rounds), label=label, file=sys.stderr) as shown:
         for turn in shown:
             first = turn % len(names)
             yield (*names[first:], *names[:first])
 
 
-def measurable() -> tuple[list[str], list[str]]:
-    """The variants that can be measured here, and lines that say why the others cannot."""
-    reasons = {name: variants.missing(name) for name in variants.TITLES}
-    skipped = [f"{variants.TITLES[name]}: {reason}." for name, reason in reasons.items() if reason]
-    return [name for name, reason in reasons.items() if not reason], skipped
+def measurable() -> list[str]:
+    """The variants that can be measured with what is installed."""
+    return [name for name in variants.TITLES if name != variants.OURS_SHARED or has_shared_storage()]

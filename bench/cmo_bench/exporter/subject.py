@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import itertools
 import json
 import sys
 import time
@@ -28,6 +27,13 @@ if TYPE_CHECKING:
 
 _KEEP_ALIVE_SECONDS: Final = 600
 _POLL_SECONDS: Final = 0.01
+_ODD_REQUESTS: Final = (
+    ("GET", "/health", b""),
+    ("GET", QUERY_PATH, b""),
+    ("POST", QUERY_PATH, b"{}"),
+    ("POST", "/nowhere", b""),
+    ("BREW", "/health", b""),
+)
 
 
 class Subject:
@@ -38,11 +44,11 @@ class Subject:
         self._server: uvicorn.Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
-    async def obey(self, command: str, number: int) -> dict[str, Any]:
+    async def obey(self, command: str, *numbers: int) -> dict[str, Any]:
         """Do what a command asks; returns what it has to say."""
-        return await getattr(self, f"do_{command}")(number)  # type: ignore[no-any-return]
+        return await getattr(self, f"do_{command}")(*numbers)  # type: ignore[no-any-return]
 
-    async def do_settle(self, _: int) -> dict[str, Any]:
+    async def do_settle(self) -> dict[str, Any]:
         """What start and warm-up have left is neither searched by the collector again nor measured."""
         gc.collect()
         gc.freeze()
@@ -51,15 +57,17 @@ class Subject:
     async def do_requests(self, number: int) -> dict[str, Any]:
         """So many requests, one after the other, straight into the application.
 
-        Each in a task of its own, as a server does it. Times are processor seconds, of the thread of the event
-        loop and of the whole process; other processes on the machine do not count.
+        Each in a task of its own, as a server does it. The time is that of the processor for this process:
+        its other threads count, other processes do not.
         """
         gc.collect()
         app, task = self._built.app, asyncio.get_running_loop().create_task
-        process, thread = time.process_time(), time.thread_time()
+        process = time.process_time()
         for _ in range(number):
-            await task(_request(app))
-        return {"process": time.process_time() - process, "thread": time.thread_time() - thread}
+            status = await task(_request(app))
+            if status != 200:
+                raise RuntimeError(f"the service answered with status {status}")
+        return {"process": time.process_time() - process}
 
     async def do_queries(self, number: int) -> dict[str, Any]:
         """So many queries through the interface, without HTTP."""
@@ -92,7 +100,7 @@ class Subject:
                 pass
         return {"process": time.process_time() - process}
 
-    async def do_serve(self, _: int) -> dict[str, Any]:
+    async def do_serve(self) -> dict[str, Any]:
         """Serve over a socket on a free port."""
         config = uvicorn.Config(
             self._built.app,
@@ -111,30 +119,35 @@ class Subject:
             await asyncio.sleep(_POLL_SECONDS)
         return {"port": server.servers[0].sockets[0].getsockname()[1]}
 
-    async def do_processor_time(self, collect: int) -> dict[str, Any]:
-        """Processor seconds of this process until now; before that, garbage is collected if `collect` is 1."""
-        if collect:
-            gc.collect()
+    async def do_collect(self) -> dict[str, Any]:
+        """Collect garbage, so that a round pays for its own alone."""
+        gc.collect()
+        return {}
+
+    async def do_processor_time(self) -> dict[str, Any]:
+        """Processor seconds of this process until now."""
         return {"process": time.process_time()}
 
-    async def do_recorded(self, _: int) -> dict[str, Any]:
+    async def do_odd_requests(self) -> dict[str, Any]:
+        """Requests of every kind that the service knows, good and bad, for the series that they make."""
+        app = self._built.app
+        statuses = [await _request(app, method, path, body) for method, path, body in _ODD_REQUESTS]
+        return {"statuses": statuses}
+
+    async def do_recorded(self) -> dict[str, Any]:
         """How many requests the variant's metrics show."""
         return {"requests": self._built.recorded()}
 
-    async def do_metrics_url(self, _: int) -> dict[str, Any]:
+    async def do_metrics_url(self) -> dict[str, Any]:
         """Where the exporter serves its metrics."""
         return {"url": self._exporter().metrics_url}
 
-    async def do_memory(self, _: int) -> dict[str, Any]:
+    async def do_memory(self) -> dict[str, Any]:
         """Resident and proportional memory of this process in bytes."""
         gc.collect()
-        sizes = {}
-        for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
-            name, value = line.split(":")
-            sizes[name] = int(value.split()[0]) * 1024
-        return {"rss": sizes["Rss"], "pss": sizes["Pss"]}
+        return _memory()
 
-    async def do_close(self, _: int) -> dict[str, Any]:
+    async def do_close(self) -> dict[str, Any]:
         """Stop serving and send what is left."""
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
@@ -149,9 +162,11 @@ class Subject:
         return self._built.exporter
 
 
-async def _request(app: Callable[..., Awaitable[None]]) -> None:
-    """One POST of a question, with as little of a server around it as an application needs."""
-    messages = itertools.chain(({"type": "http.request", "body": QUESTION, "more_body": False},))
+async def _request(
+    app: Callable[..., Awaitable[None]], method: str = "POST", path: str = QUERY_PATH, body: bytes = QUESTION
+) -> int:
+    """One request, with as little of a server around it as an application needs; returns the status."""
+    messages = iter(({"type": "http.request", "body": body, "more_body": False},))
     status = 0
 
     async def receive() -> dict[str, Any]:
@@ -170,16 +185,16 @@ async def _request(app: Callable[..., Awaitable[None]]) -> None:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
-            "path": QUERY_PATH,
-            "raw_path": QUERY_PATH.encode(),
+            "path": path,
+            "raw_path": path.encode(),
             "query_string": b"",
             "root_path": "",
             "headers": [
                 (b"host", b"127.0.0.1:8000"),
                 (b"content-type", b"application/json"),
-                (b"content-length", str(len(QUESTION)).encode()),
+                (b"content-length", str(len(body)).encode()),
             ],
             "client": ("127.0.0.1", 40000),
             "server": ("127.0.0.1", 8000),
@@ -188,15 +203,22 @@ async def _request(app: Callable[..., Awaitable[None]]) -> None:
         receive,
         send,
     )
-    if status != 200:
-        raise RuntimeError(f"the service answered with status {status}")
+    return status
+
+
+def _memory() -> dict[str, Any]:
+    sizes = {}
+    for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
+        name, value = line.split(":")
+        sizes[name] = int(value.split()[0]) * 1024
+    return {"rss": sizes["Rss"], "pss": sizes["Pss"]}
 
 
 async def _obey_input(subject: Subject) -> None:
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        command, number = json.loads(line)
-        answer = await subject.obey(command, number)
+        command, *numbers = json.loads(line)
+        answer = await subject.obey(command, *numbers)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

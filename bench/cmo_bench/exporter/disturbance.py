@@ -1,0 +1,128 @@
+"""Whether being scraped slows the service: the slowest requests, with and without a scrape each second."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import threading
+import time
+from http import HTTPStatus
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from cmo_bench.exporter import variants
+from cmo_bench.exporter.children import ChildError
+from cmo_bench.exporter.figures import Spread, estimate
+from cmo_bench.exporter.laboratory import turns
+from cmo_bench.exporter.load import CONNECTIONS
+from cmo_bench.exporter.report import Section, Target, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cmo_bench.exporter.laboratory import Laboratory
+
+ACCEPT: Final = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+_WITHOUT, _WITH = "without scrapes", "scraped every second"
+_FIRST_AFTER_SECONDS: Final = 0.5
+_INTERVAL_SECONDS: Final = 1.0
+_TIMEOUT_SECONDS: Final = 30.0
+_LIMIT: Final = 1.05
+_MILLISECONDS: Final = 1e3
+
+
+def scrape(url: str, accept: str = ACCEPT) -> str:
+    """Scrape once, and ask for the formats that Prometheus 3 asks for, unless told otherwise.
+
+    Raises:
+        ChildError: what is scraped answers with anything but the metrics.
+    """
+    where = urlsplit(url)
+    connection = HTTPConnection(where.netloc, timeout=_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", where.path, headers={"Accept": accept, "Accept-Encoding": "gzip"})
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status != HTTPStatus.OK:
+        raise ChildError(f"{url} answered with status {response.status}.")
+    if response.headers.get("Content-Encoding") == "gzip":
+        body = gzip.decompress(body)
+    return body.decode()
+
+
+def scrapes_and_the_slowest_requests(laboratory: Laboratory) -> Section:
+    """Load one service for slices of time in turns: with scrapes, and without."""
+    effort = laboratory.effort
+    slices: dict[str, list[list[float]]] = {_WITHOUT: [], _WITH: []}
+    with laboratory.subject(variants.OURS) as subject:
+        url, port = subject.ask("metrics_url")["url"], subject.ask("serve")["port"]
+        laboratory.load.ask("requests", port, effort.warm_up)
+        subject.ask("odd_requests")
+        subject.ask("settle")
+        for turn in turns(tuple(slices), effort.slices, "scrapes and P99"):
+            for name in turn:
+                with _scraped(url) if name == _WITH else contextlib.nullcontext():
+                    answer = laboratory.load.ask("seconds", port, effort.slice_seconds)
+                slices[name].append(answer["latencies"])
+
+    def moved(chosen: Sequence[int]) -> float:
+        return _p99(slices[_WITH], chosen) / _p99(slices[_WITHOUT], chosen)
+
+    found = estimate(effort.slices, moved)
+    everything = range(effort.slices)
+    rows = [
+        (
+            name,
+            str(sum(map(len, slices[name]))),
+            f"{_p99(slices[name], everything) * _MILLISECONDS:.2f}",
+            str(Spread.of([_p99(slices[name], [one]) * _MILLISECONDS for one in everything])),
+        )
+        for name in slices
+    ]
+    promise = "Scraping every second moves the service's P99 by at most 5 %"
+    return Section(
+        "Scrapes and the slowest requests",
+        f"One worker under {CONNECTIONS} connections as above, in slices of {effort.slice_seconds:g} s.",
+        table(("", "requests", "P99 in ms", "P99 of a slice: median (quartiles)"), rows),
+        (Target.at_most(promise, found.value, _LIMIT, f"P99 with, over P99 without: {found}"),),
+    )
+
+
+def _p99(slices: Sequence[Sequence[float]], chosen: Sequence[int]) -> float:
+    pooled = sorted(latency for index in chosen for latency in slices[index])
+    return pooled[int(len(pooled) * 0.99)]
+
+
+@contextlib.contextmanager
+def _scraped(url: str) -> Iterator[None]:
+    """Meanwhile, something scrapes every second.
+
+    Raises:
+        ChildError: nothing was scraped meanwhile.
+    """
+    stop = threading.Event()
+    done: list[int] = []
+
+    def scrape_on() -> None:
+        at = time.monotonic() + _FIRST_AFTER_SECONDS
+        while not stop.wait(max(0.0, at - time.monotonic())):
+            done.append(len(scrape(url)))
+            at += _INTERVAL_SECONDS
+
+    scraper = threading.Thread(target=scrape_on)
+    scraper.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        scraper.join()
+    if not done:
+        raise ChildError("Nothing was scraped in a slice that should have been scraped.")
