@@ -2,10 +2,10 @@
 # Any Python 3.11 or later will do: make PYTHON=python3.12 demo
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test check format pins clean
+.PHONY: help setup setup-test demo test bench bench-exporter check format pins clean
 
 help: ## Show this
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 setup: ## Prepare .venv and the servers; runs nothing, does nothing the second time
 	@$(PYTHON) stack/bootstrap.py
@@ -19,6 +19,11 @@ demo: setup ## Run the whole path on this machine and print a verdict, in three 
 test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
+
+bench: bench-exporter ## Run every benchmark
+
+bench-exporter: setup ## Measure what the exporter costs, in three minutes, and write docs/benchmarks.md
+	.venv/bin/python -m cmo_bench.exporter --output docs/benchmarks.md
 
 check: setup ## Run linters and the type checker
 	.venv/bin/ruff check .

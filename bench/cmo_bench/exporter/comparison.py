@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import ChildError
 from cmo_bench.exporter.figures import Spread
+from cmo_bench.exporter.laboratory import measurable
 from cmo_bench.exporter.report import Section, Target, Verdict, table
 
 if TYPE_CHECKING:
@@ -67,18 +69,32 @@ def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
         yield Target.at_most(promise, share.value, limit, f"{share}; at most {limit:.2f}")
 
 
-def check_recorded(laboratory: Laboratory, subjects: Mapping[str, Child], requests: int) -> None:
-    """Hold what every variant has recorded against what it was sent: a variant that does nothing is cheap.
+@contextlib.contextmanager
+def every_variant(laboratory: Laboratory, ways: int) -> Iterator[Mapping[str, Child]]:
+    """A process with each variant, for so many ways to measure them.
+
+    At the end, what each has recorded is held against what it was sent: a variant that does nothing is cheap.
 
     Raises:
         ChildError: a variant has not recorded every request, or has sent no telemetry that it should have.
     """
-    for name, subject in subjects.items():
-        recorded = subject.ask("recorded")["requests"]
-        if recorded is not None and recorded != requests:
-            raise ChildError(f"{name} was sent {requests} requests and shows {recorded:.0f}.")
-        subject.ask("close")
-        sent = laboratory.telemetry_of(name)
-        for signal in _SIGNALS.get(name, ()):
-            if not sent.get(signal):
-                raise ChildError(f"{name} was sent {requests} requests and has exported no {signal}.")
+    requests = ways * (laboratory.effort.warm_up + laboratory.effort.rounds * laboratory.effort.requests)
+    with contextlib.ExitStack() as stack:
+        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in measurable()}
+        yield subjects
+        for name, subject in subjects.items():
+            _check_recorded(name, subject, requests)
+            subject.ask("close")
+            _check_sent(name, laboratory.telemetry_of(name))
+
+
+def _check_recorded(name: str, subject: Child, requests: int) -> None:
+    recorded = subject.ask("recorded")["requests"]
+    if recorded is not None and recorded != requests:
+        raise ChildError(f"{name} was sent {requests} requests and shows {recorded:.0f}.")
+
+
+def _check_sent(name: str, sent: Mapping[str, int]) -> None:
+    for signal in _SIGNALS.get(name, ()):
+        if not sent.get(signal):
+            raise ChildError(f"{name} has sent the collector no {signal}.")

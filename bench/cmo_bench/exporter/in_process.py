@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import check_recorded, compare
+from cmo_bench.exporter.comparison import compare
 from cmo_bench.exporter.figures import Rounds, Spread
-from cmo_bench.exporter.laboratory import measurable, turns
+from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.report import Section, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.laboratory import Laboratory
 
@@ -23,21 +24,16 @@ _CALLS: Final = {
 }
 
 
-def requests_in_process(laboratory: Laboratory) -> Section:
-    """Measure every variant, each in a process of its own, in turns."""
+def requests_in_process(laboratory: Laboratory, subjects: Mapping[str, Child]) -> Section:
+    """Measure every variant in turns."""
     effort = laboratory.effort
-    names = measurable()
-    measured: dict[str, list[float]] = {name: [] for name in names}
-    with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in names}
-        for subject in subjects.values():
-            subject.ask("requests", effort.warm_up)
-            subject.ask("settle")
-        for turn in turns(names, effort.rounds, "in process"):
-            for name in turn:
-                seconds = subjects[name].ask("requests", effort.requests)["process"]
-                measured[name].append(seconds * _MICROSECONDS / effort.requests)
-        check_recorded(laboratory, subjects, effort.warm_up + effort.rounds * effort.requests)
+    measured: dict[str, list[float]] = {name: [] for name in subjects}
+    for subject in subjects.values():
+        subject.ask("requests", effort.warm_up)
+        subject.ask("settle")
+    for turn in turns(tuple(subjects), effort.rounds, "in process"):
+        for name in turn:
+            measured[name].append(_microseconds(subjects[name], "requests", effort.requests))
     return compare(
         "In process",
         "The application is called directly, one request after the other, each in a task of its own. "

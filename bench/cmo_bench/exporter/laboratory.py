@@ -47,7 +47,7 @@ class Effort:
     processes: int = 5
 
 
-QUICK = Effort(rounds=4, requests=60, warm_up=120, slices=2, slice_seconds=1.0, scrapes=4, processes=2)
+QUICK = Effort(rounds=3, requests=40, warm_up=80, slices=2, slice_seconds=1.0, scrapes=3, processes=2)
 
 
 class Laboratory:

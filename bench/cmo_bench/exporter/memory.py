@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LIMIT_MEGABYTES: Final = 20
 _MEGABYTE: Final = 1e6
 _KINDS: Final = ("rss", "pss")
-_NAMES: Final = (variants.BARE, variants.OURS, variants.INSTRUMENTATOR, variants.OTEL_METRICS, variants.OTEL)
+_NAMES: Final = (variants.BARE, variants.OURS, variants.INSTRUMENTATOR)
 
 
 def memory(laboratory: Laboratory) -> Section:

@@ -34,9 +34,9 @@ _METHOD: Final = """## How it is measured
   the collector stays on in it. What a variant adds is taken within each round.
 - Times are processor time of the whole process, so that other processes on the machine hardly count, and
   threads that send telemetry or watch memory and the event loop do.
-- Ours is started: it serves `/metrics` and watches memory and the event loop. OpenTelemetry's SDK sends to a
-  collector in another process, over OTLP, in its default batches; spans beyond its queue are dropped, which
-  makes it look cheaper than it is.
+- Ours is started: it serves `/metrics` and watches memory and the event loop. Spans go to a collector in
+  another process, over OTLP, by the SDK's batches; what a round's requests have left in a batch is sent, and
+  counted, in that round.
 - After the last round each variant must show the requests that it was sent, or have sent its telemetry.
 - Numbers are medians with quartiles. Intervals of ratios and of P99 hold 95 % of 1,000 bootstrap resamples of
   the rounds. A target is judged by the ratio itself.
@@ -59,11 +59,16 @@ def _circumstances(laboratory: Laboratory, options: Sequence[str]) -> list[str]:
         if laboratory.measured_core is not None
         else "There is one core, which what is measured shares with what loads it."
     )
+    amounts = (
+        f"{effort.rounds} rounds of {effort.requests} requests after {effort.warm_up} to warm up, "
+        f"{effort.slices} pairs of slices, {effort.scrapes} scrapes, {effort.processes} processes."
+    )
     return [
         "## With what\n",
         f"    {' '.join((COMMAND, *options))}\n",
-        f"{machine()}. {pinned} {effort.rounds} rounds of {effort.requests} requests after {effort.warm_up} to "
-        f"warm up, {effort.slices} pairs of slices, {effort.scrapes} scrapes, {effort.processes} processes.\n",
+        f"{machine()}.",
+        pinned,
+        f"{amounts}\n",
         "| package | version |",
         "|---|---|",
         *(f"| {name} | {version} |" for name, version in packages()),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import check_recorded, compare
+from cmo_bench.exporter.comparison import compare
 from cmo_bench.exporter.figures import Rounds
-from cmo_bench.exporter.laboratory import measurable, turns
+from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.load import CONNECTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.laboratory import Laboratory
     from cmo_bench.exporter.report import Section
@@ -20,32 +21,27 @@ if TYPE_CHECKING:
 _MICROSECONDS: Final = 1e6
 
 
-def requests_over_sockets(laboratory: Laboratory) -> Section:
-    """Measure every variant, each in a server of its own, in turns."""
-    effort = laboratory.effort
-    names = measurable()
-    measured: dict[str, list[float]] = {name: [] for name in names}
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    load = laboratory.load
-    with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in names}
-        ports = {name: subject.ask("serve")["port"] for name, subject in subjects.items()}
-        for name, subject in subjects.items():
-            load.ask("requests", ports[name], effort.warm_up)
-            subject.ask("settle")
-        for turn in turns(names, effort.rounds, "over sockets"):
-            for name in turn:
-                processor, wall = _round(subjects[name], load, ports[name], effort.requests)
-                measured[name].append(processor * _MICROSECONDS / effort.requests)
-                rates[name].append(effort.requests / wall)
-        check_recorded(laboratory, subjects, effort.warm_up + effort.rounds * effort.requests)
+def requests_over_sockets(laboratory: Laboratory, subjects: Mapping[str, Child]) -> Section:
+    """Measure every variant, each behind a server of its own, in turns."""
+    effort, load = laboratory.effort, laboratory.load
+    measured: dict[str, list[float]] = {name: [] for name in subjects}
+    rates: dict[str, list[float]] = {name: [] for name in subjects}
+    ports = {name: subject.ask("serve")["port"] for name, subject in subjects.items()}
+    for name, subject in subjects.items():
+        load.ask("requests", ports[name], effort.warm_up)
+        subject.ask("settle")
+    for turn in turns(tuple(subjects), effort.rounds, "over sockets"):
+        for name in turn:
+            processor, wall = _round(subjects[name], load, ports[name], effort.requests)
+            measured[name].append(processor * _MICROSECONDS / effort.requests)
+            rates[name].append(effort.requests / wall)
     return compare(
         "Over sockets",
         f"uvicorn (asyncio, h11) with one worker; a client in another process holds {CONNECTIONS} keep-alive "
         "connections, each of which asks again when it has its answer. Microseconds of processor time of the "
         "server a request, all its threads; beside it what the client saw.",
         Rounds(measured, variants.BARE),
-        {name: statistics.median(rates[name]) for name in names},
+        {name: statistics.median(rates[name]) for name in subjects},
     )
 
 
@@ -54,4 +50,5 @@ def _round(subject: Child, load: Child, port: int, requests: int) -> tuple[float
     subject.ask("collect")
     before = subject.ask("processor_time")["process"]
     wall: float = load.ask("requests", port, requests)["seconds"]
+    subject.ask("flush")
     return subject.ask("processor_time")["process"] - before, wall

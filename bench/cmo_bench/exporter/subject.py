@@ -58,7 +58,7 @@ class Subject:
         """So many requests, one after the other, straight into the application.
 
         Each in a task of its own, as a server does it. The time is that of the processor for this process:
-        its other threads count, other processes do not.
+        its other threads count, other processes do not. What is to be sent of the requests is sent meanwhile.
         """
         gc.collect()
         app, task = self._built.app, asyncio.get_running_loop().create_task
@@ -67,6 +67,7 @@ class Subject:
             status = await task(_request(app))
             if status != 200:
                 raise RuntimeError(f"the service answered with status {status}")
+        self._built.flush()
         return {"process": time.process_time() - process}
 
     async def do_queries(self, number: int) -> dict[str, Any]:
@@ -127,6 +128,11 @@ class Subject:
     async def do_processor_time(self) -> dict[str, Any]:
         """Processor seconds of this process until now."""
         return {"process": time.process_time()}
+
+    async def do_flush(self) -> dict[str, Any]:
+        """Send what the requests so far have left to be sent."""
+        await asyncio.get_running_loop().run_in_executor(None, self._built.flush)
+        return {}
 
     async def do_odd_requests(self) -> dict[str, Any]:
         """Requests of every kind that the service knows, good and bad, for the series that they make."""

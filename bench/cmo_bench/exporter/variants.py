@@ -76,12 +76,14 @@ class Built:
         recorded: how many requests its metrics show; None where only the collector can tell.
         close: sends what is left and stops its threads.
         exporter: the exporter, where it is ours.
+        flush: sends the spans that are waiting in a batch.
     """
 
     app: FastAPI
     recorded: Callable[[], float | None]
     close: Callable[[], None]
     exporter: Exporter | None = None
+    flush: Callable[[], object] = lambda: None
 
 
 class _Builder(Protocol):

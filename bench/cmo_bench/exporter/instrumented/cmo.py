@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import Exporter, ExporterSettings, Price, instrument_fastapi
@@ -53,7 +53,12 @@ def shared(surroundings: Surroundings) -> Built:
 
 def traces(surroundings: Surroundings) -> Built:
     """Every query is traced, and an exemplar of its histograms."""
-    return _with_queries(_exporter(surroundings, otlp_endpoint=surroundings.otlp_endpoint))
+    exporter = _exporter(surroundings, otlp_endpoint=surroundings.otlp_endpoint)
+    built = _with_queries(exporter)
+    provider = getattr(exporter.tracing, "provider", None) or getattr(exporter.tracing, "_provider", None)
+    if provider is None:
+        raise RuntimeError("the exporter makes no spans although it has an endpoint")
+    return replace(built, flush=provider.force_flush)
 
 
 def _exporter(surroundings: Surroundings, **settings: object) -> Exporter:

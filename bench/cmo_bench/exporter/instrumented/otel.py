@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def metrics_alone(surroundings: Surroundings) -> Built:
     """Its metrics, and no span."""
     meters = _meters(surroundings)
-    return _instrumented(NoOpTracerProvider(), meters, meters.shutdown)
+    return _instrumented(NoOpTracerProvider(), meters, meters.shutdown, lambda: None)
 
 
 def defaults(surroundings: Surroundings) -> Built:
@@ -41,13 +41,18 @@ def defaults(surroundings: Surroundings) -> Built:
         tracers.shutdown()
         meters.shutdown()
 
-    return _instrumented(tracers, meters, close)
+    return _instrumented(tracers, meters, close, tracers.force_flush)
 
 
-def _instrumented(tracers: trace.TracerProvider, meters: MeterProvider, close: Callable[[], None]) -> Built:
+def _instrumented(
+    tracers: trace.TracerProvider,
+    meters: MeterProvider,
+    close: Callable[[], None],
+    flush: Callable[[], object],
+) -> Built:
     app = service()
     FastAPIInstrumentor.instrument_app(app, tracer_provider=tracers, meter_provider=meters)
-    return Built(app, lambda: None, close)
+    return Built(app, lambda: None, close, flush=flush)
 
 
 def _meters(surroundings: Surroundings) -> MeterProvider:
