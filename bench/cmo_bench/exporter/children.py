@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from types import TracebackType
 
 _END_SECONDS: Final = 30.0
@@ -27,7 +28,6 @@ class Child:
         module: the module, below this package.
         arguments: its command line.
         log: where what it says on standard error goes.
-        core: the core that it is kept on; None lets it run on any.
         environment: variables beside our own environment.
     """
 
@@ -36,7 +36,6 @@ class Child:
         module: str,
         *arguments: str,
         log: Path,
-        core: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._name = " ".join((module, *arguments[:1]))
@@ -50,8 +49,6 @@ class Child:
                 text=True,
                 env={**_environment(), **(environment or {})},
             )
-        if core is not None:
-            os.sched_setaffinity(self._process.pid, {core})
 
     def ask(self, command: str, *numbers: float) -> dict[str, Any]:
         """Send a command and wait for the answer.
@@ -71,6 +68,12 @@ class Child:
             said = self._log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
             raise ChildError(f"{self._name} ended at {command!r}. Its last words:\n{said or '(none)'}")
         return json.loads(answer)  # type: ignore[no-any-return]
+
+    def keep_on(self, core: int) -> None:
+        """Keep every thread that the process has, and will have, on one core."""
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # a thread that has ended since
+                os.sched_setaffinity(int(task.name), {core})
 
     def __enter__(self) -> Self:
         return self

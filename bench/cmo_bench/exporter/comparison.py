@@ -65,8 +65,7 @@ def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
         if own not in rounds.values:
             yield Target(promise, NO_SHARED_STORAGE, Verdict.NOT_MEASURED)
             continue
-        share = rounds.share(own, other)
-        yield Target.at_most(promise, share.value, limit, f"{share}; at most {limit:.2f}")
+        yield Target.at_most(promise, rounds.share(own, other), limit)
 
 
 @contextlib.contextmanager
@@ -83,18 +82,28 @@ def every_variant(laboratory: Laboratory, ways: int) -> Iterator[Mapping[str, Ch
         subjects = {name: stack.enter_context(laboratory.subject(name)) for name in measurable()}
         yield subjects
         for name, subject in subjects.items():
-            _check_recorded(name, subject, requests)
+            check_recorded(name, subject, requests)
             subject.ask("close")
-            _check_sent(name, laboratory.telemetry_of(name))
+            check_sent(name, laboratory.telemetry_of(name))
 
 
-def _check_recorded(name: str, subject: Child, requests: int) -> None:
+def check_recorded(name: str, subject: Child, requests: int) -> None:
+    """Hold what a variant shows against the requests that it was sent.
+
+    Raises:
+        ChildError: they differ.
+    """
     recorded = subject.ask("recorded")["requests"]
     if recorded is not None and recorded != requests:
         raise ChildError(f"{name} was sent {requests} requests and shows {recorded:.0f}.")
 
 
-def _check_sent(name: str, sent: Mapping[str, int]) -> None:
+def check_sent(name: str, sent: Mapping[str, int]) -> None:
+    """Hold the telemetry that came from a variant against what it should send.
+
+    Raises:
+        ChildError: a signal is missing.
+    """
     for signal in _SIGNALS.get(name, ()):
         if not sent.get(signal):
             raise ChildError(f"{name} has sent the collector no {signal}.")

@@ -30,7 +30,7 @@ def requests_in_process(laboratory: Laboratory, subjects: Mapping[str, Child]) -
     measured: dict[str, list[float]] = {name: [] for name in subjects}
     for subject in subjects.values():
         subject.ask("requests", effort.warm_up)
-        subject.ask("settle")
+        laboratory.settle(subject)
     for turn in turns(tuple(subjects), effort.rounds, "in process"):
         for name in turn:
             measured[name].append(_microseconds(subjects[name], "requests", effort.requests))
@@ -51,7 +51,7 @@ def calls_in_process(laboratory: Laboratory) -> Section:
     with laboratory.subject(variants.OURS) as subject:
         for name in names:
             subject.ask(name, effort.warm_up)
-        subject.ask("settle")
+        laboratory.settle(subject)
         for turn in turns(names, effort.rounds, "calls"):
             for name in turn:
                 measured[name].append(_microseconds(subject, name, effort.requests * 4))

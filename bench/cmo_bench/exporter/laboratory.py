@@ -38,11 +38,11 @@ class Effort:
         processes: fresh processes of each kind whose memory is compared.
     """
 
-    rounds: int = 50
+    rounds: int = 40
     requests: int = 250
     warm_up: int = 1000
-    slices: int = 12
-    slice_seconds: float = 2.0
+    slices: int = 25
+    slice_seconds: float = 1.0
     scrapes: int = 40
     processes: int = 5
 
@@ -76,7 +76,10 @@ class Laboratory:
     def helper(self, module: str) -> Child:
         """A process that is not measured, kept off the core of those that are; it ends with the run."""
         log = self.directory / f"{module}.log"
-        return self._stack.enter_context(Child(module, log=log, core=self.other_core))
+        child = self._stack.enter_context(Child(module, log=log))
+        if self.other_core is not None:
+            child.keep_on(self.other_core)
+        return child
 
     def subject(self, variant: str, *, directory: Path | None = None, worker: str = "0") -> Child:
         """A fresh process with one variant; several may share a folder for their values."""
@@ -85,7 +88,13 @@ class Laboratory:
         own.mkdir()
         arguments = (variant, str(directory or own), f"{self.otlp_endpoint}/{variant}", worker)
         variables = {_MULTIPROCESS: str(own)} if variant == variants.INSTRUMENTATOR_SHARED else {}
-        return Child("subject", *arguments, log=own / "log", core=self.measured_core, environment=variables)
+        return Child("subject", *arguments, log=own / "log", environment=variables)
+
+    def settle(self, subject: Child) -> None:
+        """A process is warm: from now on it stays on its core, and what it has is not collected."""
+        subject.ask("settle")
+        if self.measured_core is not None:
+            subject.keep_on(self.measured_core)
 
     def telemetry_of(self, variant: str) -> dict[str, int]:
         """Bytes of each signal that the collector has been sent by a variant."""

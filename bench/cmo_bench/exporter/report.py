@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cmo_bench.exporter.figures import Estimate
+
 
 class Verdict(StrEnum):
     """Whether a target holds."""
@@ -33,9 +35,10 @@ class Target:
     verdict: Verdict
 
     @classmethod
-    def at_most(cls, promise: str, value: float, limit: float, found: str) -> Target:
-        """A target that a number may reach but not pass."""
-        return cls(promise, found, Verdict.HOLDS if value <= limit else Verdict.FAILED)
+    def at_most(cls, promise: str, found: Estimate, limit: float) -> Target:
+        """A target that a ratio may reach but not pass."""
+        verdict = Verdict.HOLDS if found.value <= limit else Verdict.FAILED
+        return cls(promise, f"{found}; at most {limit:.2f}", verdict)
 
 
 @dataclass(frozen=True)

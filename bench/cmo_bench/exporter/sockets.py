@@ -29,7 +29,7 @@ def requests_over_sockets(laboratory: Laboratory, subjects: Mapping[str, Child])
     ports = {name: subject.ask("serve")["port"] for name, subject in subjects.items()}
     for name, subject in subjects.items():
         load.ask("requests", ports[name], effort.warm_up)
-        subject.ask("settle")
+        laboratory.settle(subject)
     for turn in turns(tuple(subjects), effort.rounds, "over sockets"):
         for name in turn:
             processor, wall = _round(subjects[name], load, ports[name], effort.requests)
