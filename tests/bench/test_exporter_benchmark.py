@@ -19,7 +19,7 @@ from cmo_bench.exporter import comparison, machine, ordinary, variants
 from cmo_bench.exporter.children import Child, ChildError
 from cmo_bench.exporter.disturbance import scrape
 from cmo_bench.exporter.figures import Estimate, Rounds, Spread
-from cmo_bench.exporter.laboratory import QUICK, Laboratory, measurable
+from cmo_bench.exporter.laboratory import QUICK, Laboratory
 from cmo_bench.exporter.report import Section, Target, Verdict, failed, targets_table
 from prometheus_client.exposition import generate_latest
 
@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_every_variant_is_in_the_table_with_what_it_adds(run: Run) -> None:
     for way in ("In process", "Over sockets"):
         rows = {row[0]: row[1:] for row in run.rows(way)}
-        assert list(rows) == [variants.TITLES[name] for name in measurable()]
+        assert list(rows) == list(variants.TITLES.values())
         others = _median(rows[variants.TITLES[variants.INSTRUMENTATOR]][1])
         for title, (own, added, share, *_) in rows.items():
             low, median, high = _numbers(own)
@@ -92,12 +92,6 @@ def test_it_exits_with_1_exactly_when_it_says_that_a_target_failed(run: Run) -> 
     assert (run.status == 1) == ("FAILED: not every target holds." in run.page)
 
 
-def test_a_target_that_cannot_be_measured_says_why(run: Run) -> None:
-    unmeasured = [found for _, found, verdict in run.rows("Targets") if verdict == "**not measured**"]
-    assert bool(unmeasured) == (variants.OURS_SHARED not in measurable())
-    assert set(unmeasured) <= {comparison.NO_SHARED_STORAGE}
-
-
 def test_the_page_says_with_what_it_was_made_and_not_by_whom(run: Run) -> None:
     assert "    python -m cmo_bench.exporter --quick\n" in run.page
     assert platform.python_version() in run.page
@@ -114,8 +108,7 @@ def test_nothing_that_it_started_is_left(run: Run) -> None:
 
 def test_the_series_of_the_comparison_are_as_many_as_ours(run: Run) -> None:
     counts = [int(row[1]) for row in run.rows("Scrapes")]
-    half = len(counts) // 2
-    assert counts[:half] == counts[half:]
+    assert counts[::2] == counts[1::2]
     assert counts[0] > 1000
 
 
@@ -182,20 +175,18 @@ def test_an_interval_holds_its_value_and_widens_with_the_noise() -> None:
 def test_a_failed_target_is_shown_and_fails_the_run() -> None:
     at_limit = Target.at_most("one", Estimate(0.5, 0.4, 0.6), 0.5)
     above = Target.at_most("two", Estimate(0.51, 0.4, 0.6), 0.5)
-    unmeasured = Target("three", "why", Verdict.NOT_MEASURED)
-    good, bad = Section("a", "", [], (at_limit, unmeasured)), Section("b", "", [], (above,))
+    good, bad = Section("a", "", [], (at_limit,)), Section("b", "", [], (above,))
     assert not failed([good])
     assert failed([good, bad])
     assert targets_table([good, bad])[2:] == [
         "| one | 0.50 (0.40 to 0.60); at most 0.50 | **holds** |",
-        "| three | why | **not measured** |",
         "| two | 0.51 (0.40 to 0.60); at most 0.50 | **FAILED** |",
     ]
 
 
 def test_the_committed_page_is_of_a_whole_run_of_all_variants() -> None:
     page = (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8")
-    missing = [title for name, title in variants.TITLES.items() if name in measurable() and title not in page]
+    missing = [title for title in variants.TITLES.values() if title not in page]
     assert not missing, "Run make bench-exporter."
     assert "\n    python -m cmo_bench.exporter\n" in page, "neither quick nor in part"
 

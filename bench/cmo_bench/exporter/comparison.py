@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import ChildError
 from cmo_bench.exporter.figures import Spread
-from cmo_bench.exporter.laboratory import measurable
-from cmo_bench.exporter.report import Section, Target, Verdict, table
+from cmo_bench.exporter.report import Section, Target, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +23,6 @@ _PROMISES: Final = (
     (variants.OURS_SHARED, variants.INSTRUMENTATOR, 1 / 2, "with shared storage at most half of what"),
     (variants.OURS_TRACES, variants.OTEL, 1 / 2, "with traces and exemplars at 100 % at most half of what"),
 )
-NO_SHARED_STORAGE: Final = "this version of the exporter has no shared storage"
 _SIGNALS: Final = {
     variants.OURS_TRACES: ("traces",),
     variants.OTEL_METRICS: ("metrics",),
@@ -44,11 +42,7 @@ def compare(title: str, text: str, rounds: Rounds, rates: Mapping[str, float]) -
     if rates:
         head = (*head, "requests a second")
         rows = [(*row, f"{rate:.0f}") for row, rate in zip(rows, rates.values(), strict=True)]
-    lines = table(head, rows)
-    for name in variants.TITLES:
-        if name not in rounds.values:
-            lines += ["", f"Not measured: {variants.TITLES[name]}: {NO_SHARED_STORAGE}."]
-    return Section(title, text, lines, tuple(_targets(title, rounds)))
+    return Section(title, text, table(head, rows), tuple(_targets(title, rounds)))
 
 
 def _row(rounds: Rounds, name: str) -> tuple[str, ...]:
@@ -62,9 +56,6 @@ def _row(rounds: Rounds, name: str) -> tuple[str, ...]:
 def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
     for own, other, limit, words in _PROMISES:
         promise = f"{title}: {words} {variants.TITLES[other].partition(',')[0]} adds"
-        if own not in rounds.values:
-            yield Target(promise, NO_SHARED_STORAGE, Verdict.NOT_MEASURED)
-            continue
         yield Target.at_most(promise, rounds.share(own, other), limit)
 
 
@@ -79,7 +70,7 @@ def every_variant(laboratory: Laboratory, ways: int) -> Iterator[Mapping[str, Ch
     """
     requests = ways * (laboratory.effort.warm_up + laboratory.effort.rounds * laboratory.effort.requests)
     with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in measurable()}
+        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in variants.TITLES}
         yield subjects
         for name, subject in subjects.items():
             check_recorded(name, subject, requests)

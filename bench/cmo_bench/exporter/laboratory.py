@@ -14,7 +14,6 @@ import click
 
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import Child
-from cmo_bench.exporter.instrumented.cmo import has_shared_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,8 +92,12 @@ class Laboratory:
     def settle(self, subject: Child) -> None:
         """A process is warm: from now on it stays on its core, and what it has is not collected."""
         subject.ask("settle")
+        self.keep(subject)
+
+    def keep(self, child: Child) -> None:
+        """Keep a process on the core of those that are measured."""
         if self.measured_core is not None:
-            subject.keep_on(self.measured_core)
+            child.keep_on(self.measured_core)
 
     def telemetry_of(self, variant: str) -> dict[str, int]:
         """Bytes of each signal that the collector has been sent by a variant."""
@@ -109,8 +112,3 @@ def turns(names: Sequence[str], rounds: int, label: str) -> Iterator[Sequence[st
         for turn in shown:
             first = turn % len(names)
             yield (*names[first:], *names[:first])
-
-
-def measurable() -> list[str]:
-    """The variants that can be measured with what is installed."""
-    return [name for name in variants.TITLES if name != variants.OURS_SHARED or has_shared_storage()]

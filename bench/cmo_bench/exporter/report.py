@@ -17,7 +17,6 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     FAILED = "FAILED"
-    NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Target:
 
     Attributes:
         promise: what was promised, in words.
-        found: what was measured, or why nothing was.
+        found: what was measured.
         verdict: whether it holds.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import Exporter, ExporterSettings, Price, instrument_fastapi
@@ -26,11 +26,6 @@ _REFERENCE_SERVICE: Final[dict[str, Any]] = {
     ),
     "prices": {"cmo-stub": Price(0.15, 0.60), "cmo-sonar": Price(1.0, 1.0)},
 }
-
-
-def has_shared_storage() -> bool:
-    """Whether several workers can share their values in this version of the exporter."""
-    return any(field.name == "shared_directory" for field in fields(ExporterSettings))
 
 
 def http_and_queries(surroundings: Surroundings) -> Built:
