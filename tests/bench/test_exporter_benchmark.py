@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from cmo_bench.exporter import comparison, machine, ordinary, variants
 from cmo_bench.exporter.children import Child, ChildError
-from cmo_bench.exporter.disturbance import scrape
 from cmo_bench.exporter.figures import Estimate, Rounds, Spread
 from cmo_bench.exporter.laboratory import QUICK, Laboratory
 from cmo_bench.exporter.report import Section, Target, Verdict, failed, targets_table
+from cmo_bench.exporter.scraping import scrape
 from prometheus_client.exposition import generate_latest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,7 @@ def test_every_variant_is_in_the_table_with_what_it_adds(run: Run) -> None:
 
 def test_every_target_is_judged_by_the_number_beside_it(run: Run) -> None:
     targets = run.rows("Targets")
-    assert len(targets) == 10
+    assert len(targets) == 11
     for promise, found, verdict in targets:
         match = re.match(r"([\d.]+) \(.*\); at most ([\d.]+)", found)
         if match and abs(float(match[1]) - float(match[2])) > 0.01:
@@ -138,6 +138,13 @@ def test_a_variant_that_did_not_record_what_it_was_sent_ends_the_run(laboratory:
             comparison.check_recorded(variants.INSTRUMENTATOR, subject, 4)
         with pytest.raises(ChildError, match="no metrics"):
             comparison.check_sent(variants.OTEL, laboratory.telemetry_of(variants.OTEL))
+
+
+def test_a_variant_with_exemplars_must_serve_some() -> None:
+    bucket = 'cmo_query_duration_seconds_bucket{scenario="live",outcome="success",le="0.1"} 1.0'
+    served = comparison.exemplars_target(f'{bucket} # {{trace_id="ab",span_id="cd"}} 0.05 1.0')
+    assert served.verdict is Verdict.HOLDS
+    assert comparison.exemplars_target(bucket).verdict is Verdict.FAILED
 
 
 def test_a_process_that_ends_says_its_last_words(tmp_path: Path) -> None:

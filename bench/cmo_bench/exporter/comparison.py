@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from cmo_exporter.catalogue import QUERY_DURATION
+
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import ChildError
 from cmo_bench.exporter.figures import Spread
-from cmo_bench.exporter.report import Section, Target, table
+from cmo_bench.exporter.report import Section, Target, Verdict, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -98,3 +100,11 @@ def check_sent(name: str, sent: Mapping[str, int]) -> None:
     for signal in _SIGNALS.get(name, ()):
         if not sent.get(signal):
             raise ChildError(f"{name} has sent the collector no {signal}.")
+
+
+def exemplars_target(exposition: str) -> Target:
+    """Whether the variant with exemplars serves any."""
+    buckets = [line for line in exposition.splitlines() if line.startswith(f"{QUERY_DURATION.name}_bucket")]
+    found = sum("trace_id=" in line for line in buckets)
+    promise = "The variant with traces and exemplars serves exemplars of the queries' duration"
+    return Target(promise, f"{found} buckets have one", Verdict.HOLDS if found else Verdict.FAILED)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import statistics
 import threading
 import time
-from http import HTTPStatus
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import ChildError
@@ -18,45 +14,18 @@ from cmo_bench.exporter.figures import Spread, estimate
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.load import CONNECTIONS
 from cmo_bench.exporter.report import Section, Target, table
+from cmo_bench.exporter.scraping import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cmo_bench.exporter.laboratory import Laboratory
 
-ACCEPT: Final = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
-
 _WITHOUT, _WITH = "without scrapes", "scraped every second"
 _FIRST_AFTER_SECONDS: Final = 0.5
 _INTERVAL_SECONDS: Final = 1.0
-_TIMEOUT_SECONDS: Final = 30.0
 _LIMIT: Final = 1.05
 _MILLISECONDS: Final = 1e3
-
-
-def scrape(url: str, accept: str = ACCEPT) -> str:
-    """Scrape once, and ask for the formats that Prometheus 3 asks for, unless told otherwise.
-
-    Raises:
-        ChildError: what is scraped answers with anything but the metrics.
-    """
-    where = urlsplit(url)
-    connection = HTTPConnection(where.netloc, timeout=_TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", where.path, headers={"Accept": accept, "Accept-Encoding": "gzip"})
-        response = connection.getresponse()
-        body = response.read()
-    finally:
-        connection.close()
-    if response.status != HTTPStatus.OK:
-        raise ChildError(f"{url} answered with status {response.status}.")
-    if response.headers.get("Content-Encoding") == "gzip":
-        body = gzip.decompress(body)
-    return body.decode()
 
 
 def scrapes_and_the_slowest_requests(laboratory: Laboratory) -> Section:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import compare
+from cmo_bench.exporter.comparison import compare, exemplars_target
 from cmo_bench.exporter.figures import Rounds, Spread
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.report import Section, table
+from cmo_bench.exporter.scraping import scrape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +36,15 @@ def requests_in_process(laboratory: Laboratory, subjects: Mapping[str, Child]) -
     for turn in turns(tuple(subjects), effort.rounds, "in process"):
         for name in turn:
             measured[name].append(_microseconds(subjects[name], "requests", effort.requests))
-    return compare(
+    section = compare(
         "In process",
         "The application is called directly, one request after the other, each in a task of its own. "
         "Microseconds of processor time a request, of the whole process: threads that send telemetry count.",
         Rounds(measured, variants.BARE),
         {},
     )
+    exemplars = exemplars_target(scrape(subjects[variants.OURS_TRACES].ask("metrics_url")["url"]))
+    return replace(section, targets=(*section.targets, exemplars))
 
 
 def calls_in_process(laboratory: Laboratory) -> Section:

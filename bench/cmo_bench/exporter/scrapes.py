@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
 from cmo_bench.exporter.children import Child
-from cmo_bench.exporter.disturbance import ACCEPT, scrape
 from cmo_bench.exporter.figures import Rounds, Spread
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.ordinary import series
 from cmo_bench.exporter.report import Section, Target, Verdict, table
+from cmo_bench.exporter.scraping import ACCEPT, scrape
 
 if TYPE_CHECKING:
     from cmo_bench.exporter.laboratory import Laboratory
