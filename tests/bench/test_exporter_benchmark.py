@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cmo_bench.exporter import comparison, machine, ordinary, variants
@@ -22,6 +23,9 @@ from cmo_bench.exporter.laboratory import QUICK, Laboratory
 from cmo_bench.exporter.report import Section, Target, Verdict, failed, targets_table
 from cmo_bench.exporter.scraping import scrape
 from prometheus_client.exposition import generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 SPREAD = re.compile(r"(-?[\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)")
@@ -125,13 +129,14 @@ def test_ordinary_metrics_are_made_with_the_same_series() -> None:
     assert 'a_total{x="1"} 3.0' in made
 
 
-@pytest.fixture
-def laboratory() -> Laboratory:
-    return Laboratory(QUICK)
+@pytest.fixture(scope="module")
+def laboratory() -> Iterator[Laboratory]:
+    with Laboratory(QUICK) as prepared:
+        yield prepared
 
 
 def test_a_variant_that_did_not_record_what_it_was_sent_ends_the_run(laboratory: Laboratory) -> None:
-    with laboratory, laboratory.subject(variants.INSTRUMENTATOR) as subject:
+    with laboratory.subject(variants.INSTRUMENTATOR) as subject:
         subject.ask("requests", 3)
         comparison.check_recorded(variants.INSTRUMENTATOR, subject, 3)
         with pytest.raises(ChildError, match="was sent 4 requests and shows 3"):
@@ -157,7 +162,7 @@ def test_a_process_that_ends_says_its_last_words(tmp_path: Path) -> None:
 
 
 def test_a_scrape_that_brings_no_metrics_is_an_error(laboratory: Laboratory) -> None:
-    with laboratory, laboratory.subject(variants.OURS) as subject:
+    with laboratory.subject(variants.OURS) as subject:
         url = subject.ask("metrics_url")["url"]
         assert "cmo_queries_total" in scrape(url)
         with pytest.raises(ChildError, match="status 404"):

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from cmo_bench.exporter.service import QUERY_PATH, QUESTION
+from cmo_bench.exporter.question import QUERY_PATH, QUESTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,16 +6,15 @@ without it, and it is switched off in the same way for every variant; earlier ve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from cmo_bench.exporter.question import QUERY_PATH
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-QUERY_PATH: Final = "/query"
-QUESTION: Final = b'{"question":"Which metabolites rise in ketosis?"}'
 
 
 class Question(BaseModel):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.service import QUERY_PATH, QUESTION
+from cmo_bench.exporter.question import QUERY_PATH, QUESTION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

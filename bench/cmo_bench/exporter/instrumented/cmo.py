@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import Exporter, ExporterSettings, Price, instrument_fastapi
 
-from cmo_bench.exporter.service import QUERY_PATH, service
+from cmo_bench.exporter.question import QUERY_PATH
+from cmo_bench.exporter.service import service
 from cmo_bench.exporter.variants import Built, total
 
 if TYPE_CHECKING:
