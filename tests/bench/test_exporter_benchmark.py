@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from cmo_bench.exporter import comparison, machine, ordinary, variants
+from cmo_bench.exporter.__main__ import main
 from cmo_bench.exporter.children import Child, ChildError
 from cmo_bench.exporter.figures import Estimate, Rounds, Spread
 from cmo_bench.exporter.laboratory import QUICK, Laboratory
@@ -194,6 +196,12 @@ def test_a_failed_target_is_shown_and_fails_the_run() -> None:
         "| one | 0.50 (0.40 to 0.60); at most 0.50 | **holds** |",
         "| two | 0.51 (0.40 to 0.60); at most 0.50 | **FAILED** |",
     ]
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(main, ["--output", str(tmp_path / "nowhere" / "page.md")])
+    assert refused.exit_code == 2
+    assert f"There is no folder {tmp_path / 'nowhere'}" in refused.output
 
 
 def test_the_committed_page_is_of_a_whole_run_of_all_variants() -> None:

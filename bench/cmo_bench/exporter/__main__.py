@@ -47,6 +47,8 @@ def main(only: tuple[str, ...], quick: bool, output: Path | None) -> None:  # no
 
     Takes about three minutes. Exits with 1 when a target does not hold, with 5 when nothing could be said.
     """
+    if output is not None and not output.parent.is_dir():
+        raise click.BadParameter(f"There is no folder {output.parent}.", param_hint="--output")
     chosen = only or (*_WAYS, *_MEASUREMENTS)
     options = [*(f"--only {name}" for name in only), *(["--quick"] if quick else [])]
     try:
