@@ -48,10 +48,18 @@ class Run:
         return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One quick run of everything."""
-    page = tmp_path_factory.mktemp("bench") / "page.md"
+def test_a_quick_run_says_everything_and_contradicts_itself_nowhere(tmp_path: Path) -> None:
+    # One test, because a run takes long and tests of one module may be spread over processes.
+    run = _quick_run(tmp_path / "page.md")
+    _every_variant_is_in_the_table_with_what_it_adds(run)
+    _every_target_is_judged_by_the_number_beside_it(run)
+    _it_exits_with_1_exactly_when_it_says_that_a_target_failed(run)
+    _the_page_says_with_what_it_was_made_and_not_by_whom(run)
+    _nothing_that_it_started_is_left(run)
+    _the_series_of_the_comparison_are_as_many_as_ours(run)
+
+
+def _quick_run(page: Path) -> Run:
     search = os.pathsep.join((str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")))
     with subprocess.Popen(
         [sys.executable, "-m", "cmo_bench.exporter", "--quick", "--output", str(page)],
@@ -66,7 +74,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(process.returncode, printed, page.read_text(encoding="utf-8"), process.pid)
 
 
-def test_every_variant_is_in_the_table_with_what_it_adds(run: Run) -> None:
+def _every_variant_is_in_the_table_with_what_it_adds(run: Run) -> None:
     for way in ("In process", "Over sockets"):
         rows = {row[0]: row[1:] for row in run.rows(way)}
         assert list(rows) == list(variants.TITLES.values())
@@ -80,7 +88,7 @@ def test_every_variant_is_in_the_table_with_what_it_adds(run: Run) -> None:
                 )
 
 
-def test_every_target_is_judged_by_the_number_beside_it(run: Run) -> None:
+def _every_target_is_judged_by_the_number_beside_it(run: Run) -> None:
     targets = run.rows("Targets")
     assert len(targets) == 11
     for promise, found, verdict in targets:
@@ -93,12 +101,12 @@ def test_every_target_is_judged_by_the_number_beside_it(run: Run) -> None:
     assert all(" | ".join(row) in run.printed for row in targets), "what is printed is what is written"
 
 
-def test_it_exits_with_1_exactly_when_it_says_that_a_target_failed(run: Run) -> None:
+def _it_exits_with_1_exactly_when_it_says_that_a_target_failed(run: Run) -> None:
     assert (run.status == 1) == ("**FAILED**" in run.page) == ("**FAILED**" in run.printed)
     assert (run.status == 1) == ("FAILED: not every target holds." in run.page)
 
 
-def test_the_page_says_with_what_it_was_made_and_not_by_whom(run: Run) -> None:
+def _the_page_says_with_what_it_was_made_and_not_by_whom(run: Run) -> None:
     assert "    python -m cmo_bench.exporter --quick\n" in run.page
     assert platform.python_version() in run.page
     assert f"{os.cpu_count()} cores" in run.page
@@ -107,12 +115,12 @@ def test_the_page_says_with_what_it_was_made_and_not_by_whom(run: Run) -> None:
     assert not re.search(r"/(?:home|root|tmp|work|Users)\b", run.page)
 
 
-def test_nothing_that_it_started_is_left(run: Run) -> None:
+def _nothing_that_it_started_is_left(run: Run) -> None:
     with pytest.raises(ProcessLookupError):
         os.killpg(run.group, 0)
 
 
-def test_the_series_of_the_comparison_are_as_many_as_ours(run: Run) -> None:
+def _the_series_of_the_comparison_are_as_many_as_ours(run: Run) -> None:
     counts = [int(row[1]) for row in run.rows("Scrapes")]
     assert counts[::2] == counts[1::2]
     assert counts[0] > 1000
