@@ -135,6 +135,7 @@ class LoopWatch:
     def after_fork(self) -> None:
         """In a forked child: its loops, thread and lock are its own."""
         self._lock = threading.Lock()
+        self._stop = threading.Event()
         self._watched = []
         self._thread = None
         self.newest = None

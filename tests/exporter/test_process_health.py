@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import multiprocessing
+import os
 import re
 import resource
 import socket
@@ -453,6 +455,46 @@ def test_closing_leaves_no_callback_behind(settings: ExporterSettings) -> None:
     gc.callbacks.clear()  # somebody else tidies up
     exporter.close()
     gc.callbacks.extend(before)
+
+
+def test_a_forked_child_begins_anew(exporter: Exporter) -> None:
+    """It is forked while locks are held, and while a connection to its parent's port is open."""
+    here, there = multiprocessing.Pipe()
+    address = ("127.0.0.1", int(exporter.metrics_url.rpartition(":")[2].partition("/")[0]))
+
+    def child() -> None:
+        callbacks = len(gc.callbacks)
+        exporter._health.publish("0")
+        exporter._loops.watch(asyncio.new_event_loop())
+        highest = value(exporter, "cmo_memory_high_water_bytes", kind="rss")
+        exporter.start()
+        blocked(exporter)  # it has a port of its own
+        there.send((callbacks, len(gc.callbacks), highest))
+        there.recv()
+        os._exit(0)
+
+    exporter._health._highest["rss"] = 1e15
+    callbacks = len(gc.callbacks)
+    process = multiprocessing.get_context("fork").Process(target=child)
+    with socket.create_connection(address, WAIT) as connection:
+        server: Any = exporter._server
+        while not server._server.connections._open:
+            time.sleep(0.01)
+        with exporter._health._lock, exporter._loops._lock, server._server.connections._lock:
+            process.start()
+        try:
+            assert here.poll(WAIT), "the child hangs"
+            in_child, started, highest = here.recv()
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            while connection.recv(65536):
+                pass  # until the end, which comes only when the child has not kept the connection
+        finally:
+            with contextlib.suppress(OSError):
+                here.send("done")
+            process.join(WAIT)
+            process.kill()
+    assert (in_child, started) == (callbacks - 1, callbacks)
+    assert 0 < highest < 1e15
 
 
 def test_processor_time_is_that_of_the_process(exporter: Exporter, eventually: Eventually) -> None:
