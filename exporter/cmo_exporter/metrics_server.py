@@ -214,7 +214,7 @@ class _Connections:
     def forget(self) -> None:
         """In a forked child, which has copies of the parent's sockets but not its threads: close them."""
         for one in list(self._open):
-            one.socket.close()
+            socket.close(one.socket.detach())  # `close` would wait for the handler, which is not there
 
     def close(self) -> None:
         """Cut off who is waited for, and let the others finish, for a while."""
