@@ -23,6 +23,9 @@ from cmo_exporter.late import catch_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
     from cmo_exporter.catalogue import Metric
     from cmo_exporter.totals import Exemplar, Total, Totals
 
@@ -65,7 +68,7 @@ class Exposition:
             accept: what the scraper would like, as in the HTTP header; what cannot be understood is answered
                 as nothing at all.
         """
-        content_type = _content_type(accept)
+        _, content_type = _encoder(accept)
         is_open = content_type.startswith(_OPENMETRICS)
         families = self._open if is_open else self._plain
         with self._lock:
@@ -85,11 +88,21 @@ class Exposition:
         return self._totals.read(with_exemplars=with_exemplars)
 
 
-def _content_type(accept: str) -> str:
+def registry_renderer(registry: CollectorRegistry) -> Callable[[str], tuple[bytes, str]]:
+    """Render a prometheus-client registry, for whoever has one and serves it with our `MetricsServer`."""
+
+    def render(accept: str) -> tuple[bytes, str]:
+        encode, content_type = _encoder(accept)
+        return encode(registry), content_type
+
+    return render
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
     try:
-        return choose_encoder(accept)[1]
+        return choose_encoder(accept)
     except Exception:  # noqa: BLE001 - prometheus-client stumbles over versions that are no numbers
-        return choose_encoder("")[1]
+        return choose_encoder("")
 
 
 class _Family:

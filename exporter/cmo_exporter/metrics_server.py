@@ -24,11 +24,10 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter.errors import MetricsAddressError
+from cmo_exporter.metrics_access import MetricsAccess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cmo_exporter.metrics_access import MetricsAccess
 
     Renderer = Callable[[str], tuple[bytes, str]]
 
@@ -51,6 +50,10 @@ _SMALLEST_COMPRESSED_BYTES: Final = 4096
 _GZIP_WINDOW_BITS: Final = 31
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 class MetricsServer:
     """Serves what ``render`` returns at ``/metrics``.
 
@@ -60,7 +63,7 @@ class MetricsServer:
         port: its port; 0 takes a free one.
         beside_others: whether other workers of the service listen at the same port; the kernel then gives
             each connection to one of them.
-        access: what a reader must show.
+        access: what a reader must show; nothing, when it is not given.
         count: called with the result of every request, one of `catalogue.METRICS_REQUEST_RESULTS`.
         failed: called with what ``render`` raised.
 
@@ -74,12 +77,12 @@ class MetricsServer:
         host: str,
         port: int,
         *,
-        beside_others: bool,
-        access: MetricsAccess,
-        count: Callable[[str], None],
-        failed: Callable[[Exception], None],
+        beside_others: bool = False,
+        access: MetricsAccess | None = None,
+        count: Callable[[str], None] = _ignore,
+        failed: Callable[[Exception], None] = _ignore,
     ) -> None:
-        self._site = _Site(render, access, count, failed)
+        self._site = _Site(render, access or MetricsAccess(), count, failed)
         self._server = _listen(self._site, host, port, beside_others=beside_others)
         self.host = host
         self._address, self.port = self._server.server_address[:2]
