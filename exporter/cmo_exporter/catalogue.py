@@ -132,7 +132,7 @@ DURATION_BUCKETS_SECONDS: Final = (
 # statuses: few edges keep the series few.
 COMPONENT_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
 # Most collections take less than a millisecond; those that anybody notices take a tenth of a second.
-GC_PAUSE_BUCKETS_SECONDS: Final = (0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0)
+GC_PAUSE_BUCKETS_SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -412,7 +412,9 @@ NETWORK = _counter(
     direction=NETWORK_DIRECTIONS,
 )
 EVENT_LOOP_LAG = _histogram(
-    "cmo_event_loop_lag_seconds", "How late the event loop runs a callback that is due, seen from a thread."
+    "cmo_event_loop_lag_seconds",
+    "How late the event loop runs a callback that is due, seen from a thread.",
+    COMPONENT_BUCKETS_SECONDS,
 )
 EVENT_LOOP_BLOCKED = _gauge(
     "cmo_event_loop_blocked_seconds",
