@@ -83,6 +83,19 @@ TOKEN_TYPES: Final = ("input", "output")
 MEMORY_KINDS: Final = ("rss", "pss")
 QUERY_LOG_RESULTS: Final = ("written", "dropped")
 NETWORK_DIRECTIONS: Final = ("receive", "transmit")
+CPU_MODES: Final = ("user", "system")
+GC_GENERATIONS: Final = ("0", "1", "2")
+LOOPS: Final = ("0", "1", "2", "3")
+METRICS_REQUEST_RESULTS: Final = (
+    "ok",
+    "bad_request",
+    "unauthorized",
+    "not_found",
+    "wrong_method",
+    "failed",
+    "cut_off",
+    "refused",
+)
 
 PROBE_SCENARIO: Final = "probe"
 """The scenario that the prober asks a service to count its questions under."""
@@ -118,6 +131,8 @@ DURATION_BUCKETS_SECONDS: Final = (
 # Components come in scenarios times outcomes times components, HTTP requests in methods times routes times
 # statuses: few edges keep the series few.
 COMPONENT_BUCKETS_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
+# Most collections take less than a millisecond; those that anybody notices take a tenth of a second.
+GC_PAUSE_BUCKETS_SECONDS: Final = (0.001, 0.01, 0.1, 0.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -354,6 +369,34 @@ MEMORY_PEAK = _gauge(
     worker=None,
     scenario=None,
 )
+MEMORY_HIGH_WATER = _gauge(
+    "cmo_memory_high_water_bytes",
+    "Highest memory of a worker process since it started: rss as the kernel keeps it; pss the highest of the "
+    "readings, some seconds apart.",
+    "bytes",
+    worker=None,
+    kind=MEMORY_KINDS,
+)
+CPU_SECONDS = _counter(
+    "cmo_process_cpu_seconds_total",
+    "Processor time of a worker process since it started.",
+    "seconds",
+    worker=None,
+    mode=CPU_MODES,
+)
+OPEN_FILES = _gauge(
+    "cmo_process_open_files", "File descriptors that a worker process holds, sockets included.", worker=None
+)
+MAX_FILES = _gauge(
+    "cmo_process_max_files", "File descriptors that a worker process may hold (its soft limit).", worker=None
+)
+THREADS = _gauge("cmo_process_threads", "Threads of a worker process.", worker=None)
+GC_PAUSE = _histogram(
+    "cmo_gc_pause_seconds",
+    "Time for which Python's garbage collector stopped a process, by the generation it collected.",
+    GC_PAUSE_BUCKETS_SECONDS,
+    generation=GC_GENERATIONS,
+)
 WORKER_START_TIME = _gauge(
     "cmo_worker_start_time_seconds", "When a worker process started, in Unix time.", "seconds", worker=None
 )
@@ -369,7 +412,21 @@ NETWORK = _counter(
     direction=NETWORK_DIRECTIONS,
 )
 EVENT_LOOP_LAG = _histogram(
-    "cmo_event_loop_lag_seconds", "How late the event loop runs a callback that is due, seen from a thread."
+    "cmo_event_loop_lag_seconds",
+    "How late the event loop runs a callback that is due, seen from a thread.",
+    COMPONENT_BUCKETS_SECONDS,
+)
+EVENT_LOOP_BLOCKED = _gauge(
+    "cmo_event_loop_blocked_seconds",
+    "How long a worker's event loop has been blocked, while it is; 0 when it answers.",
+    "seconds",
+    worker=None,
+)
+ASYNCIO_TASKS = _gauge(
+    "cmo_asyncio_tasks",
+    "Tasks of a worker's event loops that have not finished; the first loop that was seen is 0.",
+    worker=None,
+    loop=LOOPS,
 )
 BUILD_INFO = _gauge(
     "cmo_build_info",
@@ -388,6 +445,12 @@ HTTP_SERVER_REQUEST_DURATION = Metric(
 )
 HTTP_SERVER_ACTIVE_REQUESTS = _gauge(
     "http_server_active_requests", "HTTP server requests in flight.", http_request_method=None
+)
+METRICS_REQUESTS = _counter(
+    "cmo_metrics_requests_total",
+    "Requests to the metrics port by what became of them; cut off: it kept the port waiting; refused: too "
+    "many at once.",
+    result=METRICS_REQUEST_RESULTS,
 )
 INSTRUMENTATION_ERRORS = _counter(
     "cmo_instrumentation_errors_total",

@@ -18,11 +18,17 @@ from prometheus_client import CollectorRegistry
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import BREAKER_STATES, LIVE, OTHER
 from cmo_exporter.decorators import component_decorator, query_decorator
-from cmo_exporter.exposition import Exposition, MetricsServer
+from cmo_exporter.exposition import Exposition
+from cmo_exporter.gc_pauses import GcPauses
 from cmo_exporter.guard import ErrorCounter, never_raises
+from cmo_exporter.heartbeat import Heartbeat
 from cmo_exporter.instruments import Instruments, closed
 from cmo_exporter.ledger import Ledger
+from cmo_exporter.loop_watch import LoopWatch
 from cmo_exporter.membership import Membership
+from cmo_exporter.metrics_access import MetricsAccess
+from cmo_exporter.metrics_server import MetricsServer
+from cmo_exporter.process_health import ProcessHealth
 from cmo_exporter.queries import NoQuery, Query, current_query
 from cmo_exporter.query_log import QueryLog
 from cmo_exporter.query_record import Watch, current_step
@@ -31,7 +37,6 @@ from cmo_exporter.totals import Totals
 from cmo_exporter.tracing import Tracing
 from cmo_exporter.user_session import UserSession
 from cmo_exporter.values import Values
-from cmo_exporter.watchers import LoopLagWatcher, MemorySampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +80,9 @@ class Exporter:
         if self.tracing.enabled or self._log is not None:
             watch = Watch(settings, self.tracing, self._log, self._breaker_states, errors)
         self.recorder = Recorder(instruments, ledger, errors, watch)
-        self._membership = Membership(settings, values, ledger)
+        self._loops = LoopWatch(settings, instruments, errors)
+        self._health = ProcessHealth(instruments, errors, ledger.proportional, GcPauses(), self._loops)
+        self._membership = Membership(settings, values, ledger, self._health)
         self._exposition = Exposition(
             Totals(ledger, values, self._membership.directory), self._membership.publish
         )
@@ -83,10 +90,9 @@ class Exporter:
         self._no_query = NoQuery(self.recorder, ledger.scenario(LIVE))
         self._breaker_lock = threading.Lock()
         self._prices = {model: settings.prices.get(model[2]) for model in settings.models}
+        self._access = MetricsAccess()
         self._server: MetricsServer | None = None
-        self._memory: MemorySampler | None = None
-        self._loop_lag: LoopLagWatcher | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heartbeat: Heartbeat | None = None
         self._forked_while_started = False
         _exporters.add(self)
 
@@ -101,30 +107,33 @@ class Exporter:
         return self._server.url if self._server else ""
 
     def start(self) -> None:
-        """Serve ``/metrics`` and start watching memory and event loop; again, once started, it does nothing.
+        """Serve ``/metrics`` and watch the process and its event loops; again, once started, it does nothing.
 
         Raises:
             MetricsAddressError: nothing can listen at the host and port of the settings.
+            SettingsError: the token, the certificate or its key cannot be used.
             SharedDirectoryError: the directory that workers share cannot be used.
         """
         if self._server is not None:
             return
+        self._access = MetricsAccess.of(self.settings)
         self.tracing.open()
         self._server = self._membership.join(self._listen)
-        self._memory = MemorySampler(
-            self.recorder, self.settings.memory_sample_interval_seconds, self._membership.heartbeat
+        self._server.warn_when_open_to_all()
+        self._health.start()
+        self._heartbeat = Heartbeat(
+            self.recorder, self.settings.memory_sample_interval_seconds, self._membership.publish
         )
-        self._loop_lag = LoopLagWatcher(self.recorder, self.settings.loop_lag_interval_seconds)
-        if self._loop is not None:
-            self._loop_lag.watch(self._loop)
 
     def close(self) -> None:
         """Stop the threads, free the port, send the last spans; what was counted stays counted."""
-        parts = (self._server, self._memory, self._loop_lag)
-        self._server, self._memory, self._loop_lag = None, None, None
-        for part in parts:
-            if part is not None:
-                part.close()
+        server, heartbeat = self._server, self._heartbeat
+        self._server, self._heartbeat = None, None
+        if server is not None:
+            server.close()
+        if heartbeat is not None:
+            heartbeat.close()
+        self._health.close()
         self._membership.leave()
         self.tracing.close()
         if self._log is not None:
@@ -143,13 +152,11 @@ class Exporter:
     def watch_running_loop(self) -> None:
         """Watch the event loop that this is called in; the middleware does it."""
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
+        if loop is not self._loops.newest:
+            self._loops.watch(loop)
             if self._forked_while_started:
                 self._forked_while_started = False
                 self.start()
-            if self._loop_lag is not None:
-                self._loop_lag.watch(loop)
 
     def query(
         self,
@@ -376,14 +383,23 @@ class Exporter:
             record.used(read, written, cost)
 
     def _listen(self, port: int, *, beside_others: bool) -> MetricsServer:
-        return MetricsServer(self._exposition.render, self.settings.host, port, beside_others=beside_others)
+        return MetricsServer(
+            self._exposition.render,
+            self.settings.host,
+            port,
+            beside_others=beside_others,
+            access=self._access,
+            count=lambda result: self.recorder.instruments.metrics_requests.child(result).inc(),
+            failed=lambda error: self.errors.report(catalogue.METRICS_REQUESTS, error),
+        )
 
     def _after_fork(self) -> None:
         """In a forked child: threads, port and place are the parent's. The first request starts it again."""
         self._forked_while_started = self._server is not None
         if self._server is not None:
             self._server.forget()
-        self._server, self._memory, self._loop_lag, self._loop = None, None, None, None
+        self._server, self._heartbeat = None, None
+        self._health.after_fork()
         self._breaker_lock = threading.Lock()
         self._exposition.after_fork()
         self._membership.after_fork()

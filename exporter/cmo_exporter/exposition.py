@@ -1,22 +1,16 @@
-"""The exposition: everything that is measured, as text for Prometheus, and the thread that serves it.
+"""The exposition: everything that is measured, as text for Prometheus.
 
 prometheus-client's renderer makes an object of every sample and takes 7 ms for a thousand series, in which
 the service stands still. Here the text of a series up to its number is made once. What comes out is the
 same, byte for byte, and the same metrics are there as a prometheus-client collector, for services that
 serve them with others.
-
-The server is small on purpose. prometheus-client's own compresses at the highest level for a scraper on
-the same machine, resolves host names when it starts, and answers on every path.
 """
 
 from __future__ import annotations
 
-import socket
-import socketserver
 import threading
-from http.server import BaseHTTPRequestHandler
 from itertools import accumulate
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Exposed
@@ -24,18 +18,17 @@ from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
 from cmo_exporter.catalogue import Kind
-from cmo_exporter.errors import MetricsAddressError
 from cmo_exporter.late import catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
+
     from cmo_exporter.catalogue import Metric
     from cmo_exporter.totals import Exemplar, Total, Totals
 
-_METRICS_PATH: Final = "/metrics"
-_REQUEST_TIMEOUT_SECONDS: Final = 10.0
-_SHUTDOWN_POLL_SECONDS: Final = 0.1
 _OPENMETRICS: Final = "application/openmetrics-text"
 _USUAL_NUMBERS: Final = {float(number): f"{number}.0" for number in range(1000)}
 
@@ -72,9 +65,10 @@ class Exposition:
         """The text of every metric, as of one instant, and its content type.
 
         Args:
-            accept: what the scraper would like, as in the HTTP header.
+            accept: what the scraper would like, as in the HTTP header; what cannot be understood is answered
+                as nothing at all.
         """
-        _, content_type = choose_encoder(accept)
+        _, content_type = _encoder(accept)
         is_open = content_type.startswith(_OPENMETRICS)
         families = self._open if is_open else self._plain
         with self._lock:
@@ -92,6 +86,23 @@ class Exposition:
         catch_up()
         self._publish()
         return self._totals.read(with_exemplars=with_exemplars)
+
+
+def registry_renderer(registry: CollectorRegistry) -> Callable[[str], tuple[bytes, str]]:
+    """Render a prometheus-client registry, for whoever has one and serves it with our `MetricsServer`."""
+
+    def render(accept: str) -> tuple[bytes, str]:
+        encode, content_type = _encoder(accept)
+        return encode(registry), content_type
+
+    return render
+
+
+def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+    try:
+        return choose_encoder(accept)
+    except Exception:  # noqa: BLE001 - prometheus-client stumbles over versions that are no numbers
+        return choose_encoder("")
 
 
 class _Family:
@@ -185,99 +196,3 @@ def _exposed(metric: Metric, totals: Iterable[Total]) -> Exposed:
                 exemplar=ClientExemplar(*known) if known else None,
             )
     return family
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers ``GET /metrics`` and nothing else, and writes no log."""
-
-    render: ClassVar[Callable[[str], tuple[bytes, str]]]
-    timeout = _REQUEST_TIMEOUT_SECONDS
-    server_version = "cmo-exporter"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        """Render the metrics in the format that the scraper asks for."""
-        if self.path.partition("?")[0] != _METRICS_PATH:
-            self._answer(404, "text/plain; charset=utf-8", b"The metrics are at /metrics.\n")
-            return
-        body, content_type = type(self).render(self.headers.get("Accept") or "")
-        self._answer(200, content_type, body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: a scrape each second is no news."""
-
-    def _answer(self, status: int, content_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 16
-
-    def handle_error(self, *_: object) -> None:
-        """A scraper that hangs up is no error of ours; any other failed scrape Prometheus reports itself."""
-
-
-class MetricsServer:
-    """Serves the metrics from its own thread, so that a blocked event loop cannot hide itself.
-
-    Args:
-        render: makes the text and its content type of the header Accept.
-        host: where to listen.
-        port: at which port; 0 takes a free one.
-        beside_others: whether other workers of the service listen at the same port; the kernel then gives
-            each connection to one of them.
-
-    Raises:
-        MetricsAddressError: nothing can listen at this host and port.
-    """
-
-    def __init__(
-        self, render: Callable[[str], tuple[bytes, str]], host: str, port: int, *, beside_others: bool = False
-    ) -> None:
-        self._server = _listen(render, host, port, beside_others=beside_others)
-        self.host = host
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_SHUTDOWN_POLL_SECONDS,), name="cmo-metrics", daemon=True
-        )
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Where Prometheus finds the metrics."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{_METRICS_PATH}"
-
-    def forget(self) -> None:
-        """In a forked child: the thread is the parent's; let go of the port, lest scrapes come here."""
-        self._server.socket.close()
-
-    def close(self) -> None:
-        """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _listen(
-    render: Callable[[str], tuple[bytes, str]], host: str, port: int, *, beside_others: bool
-) -> _Server:
-    handler = type("_BoundHandler", (_Handler,), {"render": staticmethod(render)})
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        server_type = type(
-            "_BoundServer", (_Server,), {"address_family": family, "allow_reuse_port": beside_others}
-        )
-        server: _Server = server_type(address[:2], handler)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise MetricsAddressError(
-            f"/metrics cannot be served at {host}, port {port}: {getattr(error, 'strerror', None) or error}. "
-            "Stop what listens there, or set another port (0 takes a free one) or another host."
-        ) from error
-    return server

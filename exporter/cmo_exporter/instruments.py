@@ -221,6 +221,7 @@ class Instruments:
         self._caches_and_breakers(settings)
         self._models(settings)
         self._service(settings)
+        self._process()
 
     def dropped(self, metric_name: str, count: int = 1) -> None:
         """Count label values that were replaced by ``_other``."""
@@ -276,6 +277,7 @@ class Instruments:
         self.worker_restarts = self._numbers(catalogue.WORKER_RESTARTS, ())
         self.query_log_lines = self._numbers(catalogue.QUERY_LOG_LINES)
         self.network = self._numbers(catalogue.NETWORK)
+        self.metrics_requests = self._numbers(catalogue.METRICS_REQUESTS)
         self.event_loop_lag = self._buckets(catalogue.EVENT_LOOP_LAG)
         self.build_info = self._numbers(catalogue.BUILD_INFO)
         self.http_active = self._numbers(
@@ -287,6 +289,16 @@ class Instruments:
             maximum=settings.maximum_http_series,
             overflow=(OTHER_HTTP_METHOD, OTHER, OTHER),
         )
+
+    def _process(self) -> None:
+        self.memory_high_water = self._numbers(catalogue.MEMORY_HIGH_WATER, ())
+        self.cpu_seconds = self._numbers(catalogue.CPU_SECONDS, ())
+        self.open_files = self._numbers(catalogue.OPEN_FILES, ())
+        self.max_files = self._numbers(catalogue.MAX_FILES, ())
+        self.threads = self._numbers(catalogue.THREADS, ())
+        self.gc_pause = self._buckets(catalogue.GC_PAUSE)
+        self.event_loop_blocked = self._numbers(catalogue.EVENT_LOOP_BLOCKED, ())
+        self.asyncio_tasks = self._numbers(catalogue.ASYNCIO_TASKS, ())
 
     def _numbers(
         self, metric: catalogue.Metric, combinations: Iterable[tuple[str, ...]] | None = None

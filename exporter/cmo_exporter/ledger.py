@@ -110,7 +110,7 @@ class Ledger:
         self._instruments = instruments
         self._values = values
         self._peaks = MemoryPeaks(settings.scenarios, LIVE)
-        self._proportional = ProportionalMemory()
+        self.proportional = ProportionalMemory()
         self._start_time = process_start_time()
         self._openings: dict[str, int] = {}
         self.known_scenarios = {name: ScenarioBook(name, instruments) for name in settings.all_scenarios}
@@ -279,7 +279,7 @@ class Ledger:
     def publish(self, worker: str) -> None:
         """Write down what only this process can know of itself: now and then, and before every scrape."""
         instruments = self._instruments
-        proportional = self._proportional.read(time.monotonic())
+        proportional = self.proportional.read(time.monotonic())
         with self._values.lock:
             resident = self._note_memory()
             for kind, value in (("rss", resident), ("pss", proportional)):

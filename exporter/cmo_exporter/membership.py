@@ -15,8 +15,9 @@ from cmo_exporter.sessions import FileLock, table_bytes
 from cmo_exporter.workers import SharedDirectory
 
 if TYPE_CHECKING:
-    from cmo_exporter.exposition import MetricsServer
     from cmo_exporter.ledger import Ledger
+    from cmo_exporter.metrics_server import MetricsServer
+    from cmo_exporter.process_health import ProcessHealth
     from cmo_exporter.settings import ExporterSettings
     from cmo_exporter.values import Series, Values
 
@@ -34,10 +35,13 @@ class Listen(Protocol):
 class Membership:
     """This process among the workers of its service; alone, unless the settings name a directory."""
 
-    def __init__(self, settings: ExporterSettings, values: Values, ledger: Ledger) -> None:
+    def __init__(
+        self, settings: ExporterSettings, values: Values, ledger: Ledger, health: ProcessHealth
+    ) -> None:
         self._settings = settings
         self._values = values
         self._ledger = ledger
+        self._health = health
         self._place: int | None = None
         path = settings.shared_directory
         self.directory = None if path is None else SharedDirectory(path, _version(settings))
@@ -45,14 +49,13 @@ class Membership:
     def publish(self) -> None:
         """Write down what only this process can know of itself; nothing while it has no place."""
         if self.directory is None:
-            self._ledger.publish(self._settings.worker)
+            worker = self._settings.worker
         elif self._place is not None:
-            self._ledger.publish(str(self._place))
-
-    def heartbeat(self) -> None:
-        """Publish for those who may be asked instead of us."""
-        if self._place is not None:
-            self.publish()
+            worker = str(self._place)
+        else:
+            return
+        self._ledger.publish(worker)
+        self._health.publish(worker)
 
     def join(self, listen: Listen) -> MetricsServer:
         """Become a worker of the service, if the settings say so, and serve its metrics.

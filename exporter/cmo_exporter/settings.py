@@ -56,9 +56,15 @@ class ExporterSettings:
             unknown price is not a price of 0.
         host: address that ``/metrics`` listens on.
         port: its port; 0 takes a free one, which ``Exporter.metrics_url`` then tells.
+        metrics_token_file: file with the bearer token that a scrape must show; read again for each. Without
+            it, the variable CMO_METRICS_TOKEN is the token; without both none is asked for.
+        metrics_tls_certificate: certificate chain (PEM) with which ``/metrics`` is served over TLS.
+        metrics_tls_key: its private key (PEM), unless that is in the same file.
+        metrics_tls_client_ca: authorities (PEM) one of which must have signed the scraper's certificate.
         session_idle_timeout_seconds: a session without a query for so long is closed.
         memory_sample_interval_seconds: how often resident memory is read for its peaks.
         loop_lag_interval_seconds: how often the event loop is asked to run a callback.
+        loop_blocked_after_seconds: an event loop that has not answered for so long is called blocked.
         version: version of the service, for ``cmo_build_info``.
         revision: its revision, for ``cmo_build_info``.
         worker: value of the label ``worker``. With a shared directory it is the worker's place in it instead.
@@ -84,9 +90,14 @@ class ExporterSettings:
     prices: Mapping[str, Price] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 0
+    metrics_token_file: str | None = None
+    metrics_tls_certificate: str | None = None
+    metrics_tls_key: str | None = None
+    metrics_tls_client_ca: str | None = None
     session_idle_timeout_seconds: float = 60.0
     memory_sample_interval_seconds: float = 0.1
     loop_lag_interval_seconds: float = 0.25
+    loop_blocked_after_seconds: float = 0.5
     version: str = "unknown"
     revision: str = "unknown"
     worker: str = "0"
@@ -108,6 +119,7 @@ class ExporterSettings:
         _check_names("scenarios", self.scenarios, reserved=(LIVE,))
         _check_names("components", self.components)
         self._check_models()
+        self._check_tls()
         if not 0 <= self.port <= _HIGHEST_PORT:
             raise SettingsError(f"port is {self.port}; it must be 0 (any free port) to {_HIGHEST_PORT}.")
         if self.request_spans not in _REQUEST_SPANS:
@@ -118,6 +130,7 @@ class ExporterSettings:
             "session_idle_timeout_seconds",
             "memory_sample_interval_seconds",
             "loop_lag_interval_seconds",
+            "loop_blocked_after_seconds",
             "maximum_sessions",
             "maximum_http_series",
         ):
@@ -132,6 +145,14 @@ class ExporterSettings:
     def all_scenarios(self) -> tuple[str, ...]:
         """``live`` and the scenarios of the list."""
         return (LIVE, *self.scenarios)
+
+    def _check_tls(self) -> None:
+        for name in ("metrics_tls_key", "metrics_tls_client_ca"):
+            if getattr(self, name) is not None and self.metrics_tls_certificate is None:
+                raise SettingsError(
+                    f"{name} is set without metrics_tls_certificate: /metrics would be served without TLS. "
+                    f"Set metrics_tls_certificate, or take {name} away."
+                )
 
     def _check_models(self) -> None:
         for component, _, model in self.models:

@@ -53,6 +53,14 @@ def block(seconds: float) -> dict[str, int]:
     return {"worker": os.getpid()}
 
 
+@app.post("/freeze")
+async def freeze(until: Path) -> dict[str, int]:
+    """Block the worker's event loop until a file is there, as a synchronous call inside a coroutine does."""
+    while not until.exists():  # noqa: ASYNC240 - the point of it
+        time.sleep(0.02)  # noqa: ASYNC251 - likewise
+    return {"worker": os.getpid()}
+
+
 @app.post("/die")
 async def die() -> None:
     """Be killed in the middle of a request."""

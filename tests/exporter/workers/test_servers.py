@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,6 +158,38 @@ def test_a_user_who_reaches_several_workers_is_one_user(service: Service) -> Non
     for number in range(3):
         service.ask(X_CMO_Session=f"user-{number}", X_CMO_Scenario="rush", X_CMO_Session_End="1")
     assert service.value("cmo_active_users", scenario="rush") == 0
+
+
+def test_a_blocked_worker_is_shown_whoever_is_scraped(
+    service: Service, eventually: Eventually, tmp_path: Path
+) -> None:
+    def by_worker(name: str) -> dict[str, float]:
+        return {
+            dict(labels)["worker"]: value
+            for (found, labels), value in service.samples().items()
+            if found == name
+        }
+
+    def blocked() -> dict[str, float]:
+        return {
+            worker: value for worker, value in by_worker("cmo_event_loop_blocked_seconds").items() if value
+        }
+
+    for name in ("cmo_event_loop_blocked_seconds", "cmo_process_open_files", "cmo_process_threads"):
+        assert len(by_worker(name)) == WORKERS, name
+    thaw = tmp_path / "thaw"
+    frozen = threading.Thread(target=exchange, args=(service.port, "POST", f"/freeze?until={thaw}"))
+    frozen.start()
+    try:
+        eventually(blocked)
+        (worker,) = before = blocked()
+        for _ in range(12):
+            assert set(blocked()) == {worker}
+        eventually(lambda: blocked()[worker] > before[worker] + 0.3)
+    finally:
+        thaw.touch()
+        frozen.join(60)
+    eventually(lambda: not blocked())
 
 
 def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(

@@ -1,0 +1,55 @@
+"""The thread that measures what would be lost between two scrapes.
+
+That is peaks of memory, and whatever only this process knows while another one is scraped.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+from cmo_exporter.late import catch_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cmo_exporter.recorder import Recorder
+
+_PUBLISH_SECONDS: Final = 0.1
+
+
+class Heartbeat:
+    """Reads resident memory as often as it is told to, and publishes ten times a second at most.
+
+    Args:
+        recorder: where memory is read into.
+        interval_seconds: how often.
+        publish: writes down what other workers have to know of this one.
+    """
+
+    def __init__(self, recorder: Recorder, interval_seconds: float, publish: Callable[[], None]) -> None:
+        self._recorder = recorder
+        self._publish = publish
+        self._interval = interval_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cmo-heartbeat", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        publish_at = 0.0
+        while not self._stop.wait(self._interval):
+            try:
+                catch_up()
+                self._recorder.ledger.sample_memory()
+                if time.monotonic() >= publish_at:
+                    publish_at = time.monotonic() + _PUBLISH_SECONDS
+                    self._publish()
+            except Exception as error:  # noqa: BLE001 - the next beat may succeed
+                self._recorder.errors.report(catalogue.MEMORY_PEAK, error)
