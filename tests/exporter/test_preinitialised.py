@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERIES_LIMIT = 3_000
-APPEARS_WHEN_NEEDED = {"http_server_request_duration_seconds", "cmo_fallbacks_total"}
+APPEARS_WHEN_NEEDED = {
+    "http_server_request_duration_seconds",
+    "http_server_time_to_first_byte_seconds",
+    "cmo_fallbacks_total",
+}
 
 
 def lines(exporter: Exporter, accept: str = "text/plain") -> list[str]:
