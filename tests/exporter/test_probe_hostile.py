@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cmo_exporter.catalogue import ProbeResult
 from cmo_probe.asking import Service, ask, trusted
-from cmo_probe.canaries import APOLOGIES, Canary, CanariesError, load_canaries
+from cmo_probe.canaries import APOLOGIES, Canary, load_canaries
+from cmo_probe.errors import CanariesError
 from cmo_probe.judging import judge
 from cmo_probe.metrics import ProbeMetrics
 
@@ -66,8 +68,6 @@ def _canary(*, streamed: bool = False, maximum_seconds: float = 60, sources: tup
 
 
 def _result(url: str, canary: Canary, timeout: float = 60) -> tuple[ProbeResult, str]:
-    import re
-
     exchange = ask(Service(url, TRUSTED, timeout), canary)
     return judge(canary, exchange, [re.compile(text, re.IGNORECASE) for text in APOLOGIES])
 
@@ -90,7 +90,7 @@ GOOD = _json("It is DHCR7.", outcome="success", source="lightrag")
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", "http_error"),
         (b"", "truncated"),
         (GOOD[:-5], "truncated"),
-        (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"ans", "truncated"),
+        (OK + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"ans', "truncated"),
         (OK + b"Content-Length: abc\r\n\r\n{}", "invalid"),
         (b"\x00\xff garbage\r\n\r\n" * 10, "invalid"),
         (OK + b"\r\n" + b"[" * 100_000, "invalid"),
@@ -201,7 +201,7 @@ def test_how_once_ends(sent: bytes | None, status: int) -> None:
             url = "http://127.0.0.1:1/query"
         done = subprocess.run([CMO, "probe", "--once", "--url", url], capture_output=True, text=True)
     assert done.returncode == status, done.stderr
-    assert "0 of 4 canaries succeeded." in done.stdout or status == 1
+    assert done.stdout.endswith("0 of 4 canaries succeeded.\n")
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_busy_metrics_port_is_wrong_usage() -> None:
     [
         ("canaries: []", "1 to 20"),
         ("canaries: [{name: a, question: q}]", "any answer would pass"),
-        ("canaries: [{name: a, question: is it X?, must_contain: [x]}]", "repeats the question"),
+        ("canaries: [{name: a, question: 'Is it X?', must_contain: [x]}]", "repeats the question"),
         ("canaries:\n- name: a\n  question: q\n  must_mach: x", "line 2.*must_mach is no field"),
         ("canaries: [{name: A b, question: q, must_match: x}]", "lower-case"),
         ("canaries: [{name: a, question: q, must_match: '('}]", "regular expression"),

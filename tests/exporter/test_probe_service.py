@@ -136,7 +136,17 @@ class _Prober:
         self.log = folder / "probe.log"
         self.process = ManagedProcess(
             "prober",
-            [str(CMO), "probe", "--url", url, "--metrics-port", str(self.port), "--interval", "0.05", *options],
+            [
+                str(CMO),
+                "probe",
+                "--url",
+                url,
+                "--metrics-port",
+                str(self.port),
+                "--interval",
+                "0.05",
+                *options,
+            ],
             log_path=self.log,
             ready=self._serves,
         )
