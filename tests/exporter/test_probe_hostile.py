@@ -197,9 +197,8 @@ def test_what_a_service_says_gets_into_no_log_and_no_label() -> None:
 @pytest.mark.parametrize(("sent", "status"), [(GOOD, 1), (None, 4)], ids=["wrong", "refused"])
 def test_how_once_ends(sent: bytes | None, status: int) -> None:
     with _server(lambda connection: connection.sendall(sent or b"")) as url:
-        if sent is None:
-            url = "http://127.0.0.1:1/query"
-        done = subprocess.run([CMO, "probe", "--once", "--url", url], capture_output=True, text=True)
+        target = url if sent else "http://127.0.0.1:1/query"
+        done = subprocess.run([CMO, "probe", "--once", "--url", target], capture_output=True, text=True)
     assert done.returncode == status, done.stderr
     assert done.stdout.endswith("0 of 4 canaries succeeded.\n")
 

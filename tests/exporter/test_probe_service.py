@@ -1,4 +1,4 @@
-"""The prober against the real reference service: what it sees, counts, and leaves the users' figures alone."""
+"""The prober against the real reference service: what it sees and counts; users' figures are left alone."""
 
 from __future__ import annotations
 
