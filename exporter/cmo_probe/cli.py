@@ -173,7 +173,7 @@ def _run(
 
     metrics = ProbeMetrics(canaries.names)
     try:
-        server = MetricsServer(metrics.registry, *address)
+        server = MetricsServer(metrics.render, *address)
     except MetricsAddressError as error:
         raise ProbeError(f"{error} Here that is --metrics-port and --metrics-host.") from error
     try:

@@ -49,7 +49,7 @@ def _server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                connection.recv(65_536)
+                _read_question(connection)
                 answer(connection)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -61,6 +61,17 @@ def _server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         listener.close()
         thread.join(30)
         assert not thread.is_alive()
+
+
+def _read_question(connection: socket.socket) -> None:
+    """Read all of it: closing with something unread would reset the connection."""
+    received = b""
+    while not received.startswith(b"\x16"):  # no HTTP: the client wants TLS
+        received += connection.recv(65_536)
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        if end and length and len(body) >= int(length[1]):
+            return
 
 
 def _canary(*, streamed: bool = False, maximum_seconds: float = 60, sources: tuple[str, ...] = ()) -> Canary:
