@@ -83,6 +83,7 @@ class RunningService:
         index: Path,
         changes: Sequence[str] = (),
         redis_url: str | None = None,
+        scenarios: Sequence[str] = ("academic_research",),
     ) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self.root = f"http://127.0.0.1:{self.port}"
@@ -99,11 +100,11 @@ class RunningService:
             "--index-directory": index,
             "--cache-directory": folder / "cache",
             "--timing-log": self.timing_log,
-            "--scenario": "academic_research",
         }
         if redis_url:
             options["--redis-url"] = redis_url
         words = [str(word) for option in options.items() for word in option]
+        words += [word for scenario in scenarios for word in ("--scenario", scenario)]
         words += [word for change in changes for word in ("--set", change)]
         self.process = ManagedProcess(
             "service",
