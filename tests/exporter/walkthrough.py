@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 _FENCE: Final = re.compile(r"^```(?P<language>\w+)(?: title=\"(?P<title>[\w./-]+)\")?$")
 _CHAT: Final = re.compile(
-    r'^Ask "(?P<question>[^"]+)" in the chat(: it answers|(?P<stop> and press Stop): so far it has answered) '
-    r'"(?P<answer>[^"]+)"'
+    r'^- Ask "(?P<question>[^"]+)" in the chat'
+    r'(: it answers|(?P<stop> and press Stop): so far it has answered) "(?P<answer>[^"]+)"'
 )
-_SPAN: Final = re.compile(r'^The collector gets the span "(?P<name>[^"]+)"')
+_SPAN: Final = re.compile(r'^- The collector gets the span "(?P<name>[^"]+)"')
 _COMMAND: Final = "$ "
 _LATE: Final = ("/metrics", "queries.log")
 _VARYING: Final = re.compile(
