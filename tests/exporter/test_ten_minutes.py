@@ -17,7 +17,7 @@ from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from .walkthrough import Block, Chat, Shown, Walk, alike, merged, rewritten, steps
+from .walkthrough import Block, Chat, Shown, Span, Walk, alike, merged, rewritten, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,7 +187,9 @@ def test_a_page_is_rewritten_where_it_is_wrong_alone() -> None:
     assert rewritten(page, [(block, [wrong, right])]) == page.replace("2\n", "1\n")
 
 
-def test_no_block_of_the_page_is_outside_the_sections_that_are_walked() -> None:
+def test_nothing_on_the_page_is_left_out_of_the_walk() -> None:
     text = PAGE.read_text()
     walked = [step for section in SECTIONS for step in steps(text, section=section)]
     assert sum(isinstance(step, Block) for step in walked) * 2 == text.count("\n```")
+    assert sum(isinstance(step, Chat) for step in walked) == text.count("in the chat")
+    assert sum(isinstance(step, Span) for step in walked) == text.count("gets the span")
