@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cmo_exporter.components import ComponentCall
+    from cmo_exporter.defaults import default_exporter
     from cmo_exporter.errors import ExporterError, MetricsAddressError, SettingsError, SharedDirectoryError
     from cmo_exporter.exporter import Exporter
     from cmo_exporter.middleware import instrument_asgi, instrument_fastapi
@@ -33,6 +34,7 @@ _HOMES: Final = {
     "SharedDirectoryError": "errors",
     "StreamEnd": "outcomes",
     "UserSession": "user_session",
+    "default_exporter": "defaults",
     "instrument_asgi": "middleware",
     "instrument_fastapi": "middleware",
     "returned_failures": "outcomes",
@@ -52,6 +54,7 @@ __all__ = [
     "SharedDirectoryError",
     "StreamEnd",
     "UserSession",
+    "default_exporter",
     "instrument_asgi",
     "instrument_fastapi",
     "returned_failures",

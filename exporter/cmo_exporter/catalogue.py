@@ -80,6 +80,8 @@ FALLBACK_SOURCES: Final = ("cache", "lightrag", "perplexity")
 FALLBACK_TARGETS: Final = ("lightrag", "perplexity", "stale", "default")
 FEEDBACK_RATINGS: Final = ("up", "down")
 TOKEN_TYPES: Final = ("input", "output")
+INCOMPLETE: Final = "incomplete"
+"""The ``error_type`` of an HTTP answer that failed after it had begun, whatever its status says."""
 MEMORY_KINDS: Final = ("rss", "pss")
 QUERY_LOG_RESULTS: Final = ("written", "dropped")
 NETWORK_DIRECTIONS: Final = ("receive", "transmit")
@@ -383,8 +385,19 @@ HTTP_SERVER_REQUEST_DURATION = Metric(
     Kind.HISTOGRAM,
     "Duration of HTTP server requests, to the last byte.",
     "seconds",
-    {"http_request_method": None, "http_route": None, "http_response_status_code": None},
+    {
+        "http_request_method": None,
+        "http_route": None,
+        "http_response_status_code": None,
+        "error_type": None,
+    },
     COMPONENT_BUCKETS_SECONDS,
+)
+HTTP_SERVER_TIME_TO_FIRST_BYTE = _histogram(
+    "http_server_time_to_first_byte_seconds",
+    "Time from a request's arrival to the first byte of its answer's body, or to its end when there is none.",
+    COMPONENT_BUCKETS_SECONDS,
+    http_route=None,
 )
 HTTP_SERVER_ACTIVE_REQUESTS = _gauge(
     "http_server_active_requests", "HTTP server requests in flight.", http_request_method=None

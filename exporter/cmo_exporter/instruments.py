@@ -181,12 +181,16 @@ class Family(Generic[Child]):
         except Exception:  # noqa: BLE001 - a value may be unhashable, or raise when it is compared
             return self._unusual_child(values)
 
+    def has(self, *values: str) -> bool:
+        """Whether these label values have a child of their own, and are not part of the overflow."""
+        return values in self._children
+
     def _unusual_child(self, values: tuple[object, ...]) -> Child:
         safe: list[str] = []
         replaced = 0
         for value, allowed in zip(values, self._allowed, strict=True):
             plain = _plain(value) if allowed is None else closed(value, allowed) or closed(value, (OTHER,))
-            safe.append(plain or OTHER)
+            safe.append(OTHER if plain is None else plain)
             replaced += plain is None
         key = tuple(safe)
         if key not in self._children and len(self._children) >= self._maximum:
@@ -203,7 +207,7 @@ class Instruments:
     """Every metric that is written; the exposition adds those that are made when they are read."""
 
     def __init__(self, settings: ExporterSettings, values: Values) -> None:
-        self._values = values
+        self.values = values
         self._vocabulary: Mapping[str, tuple[str, ...]] = {
             "scenario": settings.all_scenarios,
             "component": settings.components,
@@ -285,7 +289,10 @@ class Instruments:
             catalogue.HTTP_SERVER_REQUEST_DURATION,
             (),
             maximum=settings.maximum_http_series,
-            overflow=(OTHER_HTTP_METHOD, OTHER, OTHER),
+            overflow=(OTHER_HTTP_METHOD, OTHER, OTHER, OTHER),
+        )
+        self.http_first_byte = self._buckets(
+            catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE, (), maximum=settings.maximum_http_series
         )
 
     def _numbers(
@@ -293,7 +300,7 @@ class Instruments:
     ) -> Family[Number]:
         return self._family(
             metric,
-            lambda labels: Number(self._values, metric, labels),
+            lambda labels: Number(self.values, metric, labels),
             combinations,
             _MOST_UNUSUAL_SERIES,
             None,
@@ -308,7 +315,7 @@ class Instruments:
         overflow: tuple[str, ...] | None = None,
     ) -> Family[Buckets]:
         return self._family(
-            metric, lambda labels: Buckets(self._values, metric, labels), combinations, maximum, overflow
+            metric, lambda labels: Buckets(self.values, metric, labels), combinations, maximum, overflow
         )
 
     def _family(

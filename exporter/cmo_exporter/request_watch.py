@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmo_exporter import catalogue
 from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
 from cmo_exporter.query_record import enter_request, leave_request
-from cmo_exporter.routes import UNMATCHED, route_template
+from cmo_exporter.routes import UNMATCHED, RouteTemplates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -60,13 +60,13 @@ def watched(watch: Watch | None, owner: object, stack: App, wrap: Callable[[App]
 class WatchedRequest:
     """One HTTP request, as far as its span and the log lines of its queries tell it."""
 
-    __slots__ = ("_owner", "_receive", "_root_path", "_scope", "_send", "ended", "left", "method", "status")
+    __slots__ = ("_receive", "_root_path", "_routes", "_scope", "_send", "ended", "left", "method", "status")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, owner: object) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, routes: RouteTemplates) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._owner = owner
+        self._routes = routes
         self._root_path = str(scope.get("root_path", ""))
         method = scope.get("method")
         self.method = method if method in _METHODS else OTHER_HTTP_METHOD
@@ -77,7 +77,7 @@ class WatchedRequest:
     @property
     def route(self) -> str:
         """The template of the route, once the application has found it."""
-        return route_template(self._scope, self._owner, self._root_path)
+        return self._routes.of(self._scope, self._root_path)
 
     def attributes(self) -> dict[str, str | float]:
         """What its span may say of it, without its status."""
@@ -122,7 +122,7 @@ class RequestWatch:
     def __init__(self, app: App, watch: Watch, owner: object, *, makes_span: bool) -> None:
         self.app = app
         self._watch = watch
-        self._owner = owner
+        self._routes = RouteTemplates(owner)
         self._makes_span = makes_span
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +130,7 @@ class RequestWatch:
         if scope["type"] != "http" or _MARK in scope:
             await self.app(scope, receive, send)
             return
-        request = WatchedRequest(scope, receive, send, self._owner)
+        request = WatchedRequest(scope, receive, send, self._routes)
         scope[_MARK] = True
         span = self._span(scope, request)
         token = enter_request(request)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 UNMATCHED: Final = "unmatched"
 _PARAMETER: Final = re.compile(r"{[^{}:]+(?::([^{}]+))?}")
 _MOST_NESTED_MOUNTS: Final = 8
+_MOST_KNOWN_MOUNTS: Final = 64
+_MOST_WRAPPERS: Final = 32
 
 
 class RouteSet:
@@ -32,39 +34,69 @@ class RouteSet:
         return path in self._plain or any(pattern.fullmatch(path) for pattern in self._patterns)
 
 
-def path_in_app(scope: Scope) -> str:
-    """The path without what a proxy or a mount has put before it."""
-    path = str(scope.get("path", ""))
-    root = str(scope.get("root_path", ""))
-    return path[len(root) :] if root and path.startswith(root) else path
-
-
-def route_template(scope: Scope, app: object, root_path_at_arrival: str) -> str:
-    """The template of the route that the request matched, or ``unmatched``.
+class RouteTemplates:
+    """Finds the templates of the routes that requests to one application have matched.
 
     Args:
-        scope: the request's scope, after the application has had it.
         app: the outermost application, which holds the mounts.
-        root_path_at_arrival: the request's root path before the application had it.
     """
-    context = (scope.get("fastapi") or {}).get("effective_route_context")
-    route = scope.get("route")
-    path = getattr(context, "path", None) or (None if _is_mount(route) else getattr(route, "path", None))
-    grown = str(scope.get("root_path", ""))[len(root_path_at_arrival) :]
-    template = f"{_mounts(app, grown)}{path or ''}"
-    return template or UNMATCHED
+
+    def __init__(self, app: object) -> None:
+        self._app = app
+        # A mount with a parameter grows the root path in ever new ways, so that not all can be kept.
+        self._known_mounts: dict[str, str] = {}
+
+    def of(self, scope: Scope, root_path_at_arrival: str) -> str:
+        """The template of the route that the request matched, or ``unmatched``.
+
+        Args:
+            scope: the request's scope, after the application has had it.
+            root_path_at_arrival: the request's root path before the application had it.
+        """
+        fastapi = scope.get("fastapi")
+        context = fastapi.get("effective_route_context") if fastapi else None
+        route = scope.get("route")
+        path = getattr(context, "path", None)
+        if path is None and not _is_mount(route):
+            path = getattr(route, "path", None)
+        root_path = scope.get("root_path", "")
+        if root_path == root_path_at_arrival:
+            return path or UNMATCHED
+        # FastAPI's own root path is put in on the way to the router, and is no mount.
+        base = max(root_path_at_arrival, scope.get("app_root_path", ""), key=len)
+        return f"{self._mounts(root_path[len(base) :])}{path or ''}" or UNMATCHED
+
+    def _mounts(self, grown: str) -> str:
+        """The templates of the mounts that made a root path grow.
+
+        The growth itself is no label value: a mount may have a parameter. Where no mount fits, it is left
+        out.
+        """
+        known = self._known_mounts.get(grown)
+        if known is None:
+            known = _search_mounts(self._app, grown)
+            if known and len(self._known_mounts) < _MOST_KNOWN_MOUNTS:
+                self._known_mounts[grown] = known
+        return known
 
 
-def _mounts(app: object, grown: str) -> str:
-    """The templates of the mounts that made a root path grow.
+def path_in_app(scope: Scope) -> str:
+    """The path without what a proxy or a mount has put before it."""
+    path: str = scope.get("path", "")
+    root: str = scope.get("root_path", "")
+    if not root or not path.startswith(root):
+        return path
+    inner = path[len(root) :]
+    # A root path of /api says nothing about a path of /apiary.
+    return inner if inner.startswith("/") or not inner or root.endswith("/") else path
 
-    The growth itself is no label value: a mount may have a parameter. Where no mount fits, it is left out.
-    """
+
+def _search_mounts(app: object, grown: str) -> str:
     templates = ""
     for _ in range(_MOST_NESTED_MOUNTS):
         if not grown:
             break
-        for route in getattr(app, "routes", ()):
+        for route in _routes(app):
             match = _mount_match(route, grown)
             if match is not None:
                 templates += str(route.path)
@@ -74,6 +106,16 @@ def _mounts(app: object, grown: str) -> str:
         else:
             break
     return templates
+
+
+def _routes(app: object) -> Iterable[Any]:
+    """The routes of an application, whatever middleware it is wrapped in."""
+    for _ in range(_MOST_WRAPPERS):
+        routes: Iterable[Any] | None = getattr(app, "routes", None)
+        if routes:
+            return routes
+        app = getattr(app, "app", None)
+    return ()
 
 
 def _is_mount(route: object) -> bool:

@@ -36,7 +36,7 @@ def fill(exporter: Exporter) -> None:
     instruments = exporter.recorder.instruments
     for seconds in (0.0, 0.01, 1.999, 2.0, 2.0001, 59.0, 61.0, 1e9):
         instruments.duration.child("live", "success").observe(seconds)
-        instruments.http_duration.child("GET", '/odd/{"quoted"}\\back\nline', "200").observe(seconds)
+        instruments.http_duration.child("GET", '/odd/{"quoted"}\\back\nline', "200", "").observe(seconds)
     instruments.network.child("receive").inc(1e15 + 0.5)
     instruments.duration.child("rush", "failure").observe(2.5, TRACE)
 

@@ -69,6 +69,7 @@ _CLOSED_BY_SETTINGS: Final = {
     "canary": ("popular",),
     "http_route": ("/query",),
     "http_response_status_code": ("200",),
+    "error_type": ("",),
 }
 
 

@@ -186,5 +186,6 @@ def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(
     assert not lost
     assert sum(value for (name, _), value in after.items() if name == "cmo_worker_restarts_total") == 1
     route = {"http_request_method": "POST", "http_route": "/die", "http_response_status_code": "500"}
-    assert service.value("http_server_request_duration_seconds_count", **route) is None
+    died = service.value("http_server_request_duration_seconds_count", error_type="500", **route)
+    assert died is None
     assert service.value("http_server_active_requests", http_request_method="POST") == 0, "gauges die"

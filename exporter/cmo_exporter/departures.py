@@ -1,0 +1,129 @@
+"""Listens whether the user leaves, for those requests that take long.
+
+An application that works and does not look cannot tell that its user has left; something has to call
+``receive`` for it. That takes a task, which costs more than all the rest of the instrumentation together. So
+requests wait here for a moment first, and one timer looks after all of them: an answer that comes at once,
+as most do, never pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from cmo_exporter import catalogue
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from cmo_exporter.guard import ErrorCounter
+
+    Message = MutableMapping[str, Any]
+
+PATIENCE_SECONDS: Final = 0.025
+"""After so long without an answer a request is listened to; twice as long at most."""
+
+
+class Overdue(Protocol):
+    """What can take long."""
+
+    def overdue(self) -> None:
+        """It takes long."""
+        ...
+
+
+class DepartureWatch:
+    """The young requests of one event loop; called in that loop alone."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, errors: ErrorCounter) -> None:
+        self.loop = loop
+        self._errors = errors
+        self.young: dict[Overdue, float] = {}
+        """With the time since which each waits, the oldest first. Whoever is answered takes itself out."""
+        self._ticking = False
+
+    def add(self, request: Overdue, now: float) -> None:
+        """Tell this request when it takes long."""
+        self.young[request] = now
+        if not self._ticking:
+            self._ticking = True
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        # In a context of its own: what is started from the timer belongs to no request in particular.
+        self.loop.call_later(PATIENCE_SECONDS, self._tick, context=Context())
+
+    def _tick(self) -> None:
+        try:
+            self._call_overdue(time.monotonic() - PATIENCE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the event loop is not ours
+            self._errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
+        if self.young:
+            self._tick_later()
+        else:
+            self._ticking = False
+
+    def _call_overdue(self, since: float) -> None:
+        for request, waits_since in list(self.young.items()):
+            if waits_since > since:
+                break
+            del self.young[request]
+            request.overdue()
+
+
+class Listener:
+    """Receives in the application's place, and keeps for it what was not the departure.
+
+    One message is asked for at a time. Before the end of the body no more than that one is taken, so that a
+    client that sends faster than the application reads is still held back.
+
+    Args:
+        receive: the server's.
+        received: told each message.
+        loop: the event loop of the request.
+    """
+
+    def __init__(
+        self,
+        receive: Callable[[], Awaitable[Message]],
+        received: Callable[[Message], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._receive = receive
+        self._received = received
+        self._loop = loop
+        self._heard: list[asyncio.Task[Message]] = []
+
+    def listen(self) -> None:
+        """Ask for the next message."""
+        self._heard.append(self._loop.create_task(self._hear()))
+
+    @property
+    def listens(self) -> bool:
+        """Whether a message has been asked for that the application has not had."""
+        return bool(self._heard)
+
+    async def next(self) -> Message:
+        """The next message, for the application."""
+        task = self._heard[0]
+        message = await asyncio.shield(task)
+        if message["type"] != "http.disconnect" and task in self._heard:
+            self._heard.remove(task)
+        return message
+
+    def stop(self) -> None:
+        """Listen no more."""
+        for task in self._heard:
+            if not task.done():
+                task.cancel()
+            elif not task.cancelled():
+                task.exception()  # seen, so that asyncio does not complain of it
+
+    async def _hear(self) -> Message:
+        message = await self._receive()
+        self._received(message)
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            self.listen()  # after the body only the departure can come
+        return message

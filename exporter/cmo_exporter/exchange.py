@@ -1,0 +1,326 @@
+"""One HTTP request and its response, watched from outside of the application.
+
+It ends with its last byte, not when the application returns, which is after its background tasks. What each
+message costs is paid by every request of the service, so errors are caught in place instead of by a
+decorator, and nothing is looked up twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from cmo_exporter import catalogue
+from cmo_exporter.catalogue import (
+    INCOMPLETE,
+    LIVE,
+    SCENARIO_HEADER,
+    SESSION_END_HEADER,
+    SESSION_HEADER,
+)
+from cmo_exporter.departures import DepartureWatch, Listener
+from cmo_exporter.http_tallies import status_code
+from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    from cmo_exporter.exporter import Exporter
+    from cmo_exporter.http_tallies import HttpTallies
+    from cmo_exporter.instruments import Number
+    from cmo_exporter.queries import Query
+    from cmo_exporter.routes import RouteTemplates
+
+    Scope = MutableMapping[str, Any]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+    App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MARK: Final = "cmo_exporter"
+"""Under this key a scope holds its exchange: an application in an instrumented one is not counted again."""
+
+_SCENARIO: Final = SCENARIO_HEADER.lower().encode()
+_SESSION: Final = SESSION_HEADER.lower().encode()
+_SESSION_END: Final = SESSION_END_HEADER.lower().encode()
+_METHODS: Final = frozenset(KNOWN_HTTP_METHODS)
+
+_SERVER_ERROR: Final = 500
+_CLIENT_CLOSED_REQUEST: Final = 499
+_LOWEST_FAILURE: Final = 400
+_NO_STATUS: Final = -1
+_TIMEOUT_STATUSES: Final = frozenset({408, 504})
+_REFUSED_STATUSES: Final = frozenset({503})
+
+
+class Site:
+    """What all exchanges of one application in one event loop have in common."""
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        routes: RouteTemplates,
+        tallies: HttpTallies,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.exporter = exporter
+        self.instruments = exporter.recorder.instruments
+        self.errors = exporter.recorder.errors
+        self.tracing = exporter.tracing
+        self.routes = routes
+        self.tallies = tallies
+        self.loop = loop
+        self.watch = DepartureWatch(loop, self.errors)
+
+
+class Exchange:
+    """Counts one request; see the module."""
+
+    __slots__ = (
+        "_active",
+        "_arrived",
+        "_body_read",
+        "_ending",
+        "_first_byte_at",
+        "_inner_receive",
+        "_inner_send",
+        "_left_at",
+        "_listened",
+        "_listener",
+        "_method",
+        "_query",
+        "_received_bytes",
+        "_receiving",
+        "_root_path",
+        "_scope",
+        "_sent_bytes",
+        "_status",
+        "complete",
+        "site",
+    )
+
+    def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
+        self._arrived = time.monotonic()
+        self.site = site
+        self._scope = scope
+        self._inner_receive = receive
+        self._inner_send = send
+        self._root_path: str = scope.get("root_path", "")
+        self._method = OTHER_HTTP_METHOD
+        self._active: Number | None = None
+        self._query: Query | None = None
+        self._status = 0
+        self._first_byte_at: float | None = None
+        self._left_at: float | None = None
+        self.complete = False
+        # What follows is about listening whether the user leaves.
+        self._receiving = self._body_read = self._listened = False
+        self._listener: Listener | None = None
+
+    def begin(self) -> None:
+        """The request has arrived; call `end` whatever comes of it."""
+        try:
+            method = self._scope.get("method")
+            instruments = self.site.instruments
+            if method in _METHODS:
+                self._method = method
+            else:
+                instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
+            active = instruments.http_active.child(self._method)
+            active.inc()
+            self._active = active
+            self.site.watch.add(self, self._arrived)
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            self.site.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+
+    def begin_query(self) -> None:
+        """The request is a query."""
+        if self._query is not None:
+            return
+        try:
+            exporter = self.site.exporter
+            headers = dict(self._scope.get("headers") or ())
+            scenario, session, ends = LIVE, headers.get(_SESSION), False
+            if _SCENARIO in headers and exporter.settings.honour_scenario_header:
+                scenario = headers[_SCENARIO].decode("latin-1")
+            if session is not None:
+                session = session.decode("latin-1")
+            if _SESSION_END in headers:
+                ends = headers[_SESSION_END].strip() in (b"1", b"true")
+            query = exporter.query(scenario, session, end_session=ends, began=self._arrived)
+            query.begin()
+            self._received_bytes = self._sent_bytes = 0
+            self._query = query
+        except Exception as error:  # noqa: BLE001 - as above
+            self.site.errors.report(catalogue.QUERIES_STARTED, error)
+
+    async def receive(self) -> Message:
+        """What the application calls to receive; also notices that the user has left."""
+        if self._listener is not None and self._listener.listens:
+            message = await self._listener.next()
+            if not self._listener.listens:
+                self.site.watch.add(self, time.monotonic())
+            return message
+        self._receiving = True
+        try:
+            message = await self._inner_receive()
+        except asyncio.CancelledError:
+            self._listened = self._body_read
+            raise
+        finally:
+            self._receiving = False
+        self._received(message)
+        if self._listener is not None:
+            self.site.watch.add(self, time.monotonic())
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the application calls to send; the request ends when its last byte has been sent."""
+        if self._listener is not None:
+            self._ending = _is_last(message)
+        try:
+            await self._inner_send(message)
+        except OSError:  # how servers of ASGI 2.4 and later say that the user has left
+            self._ending = False
+            self._leave()
+            raise
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                body = message.get("body")
+                is_last = not message.get("more_body", False)
+                if self._first_byte_at is None and self._left_at is None and (body or is_last):
+                    self._first_byte_at = time.monotonic()
+                if body and self._query is not None:
+                    self._sent_bytes += len(body)
+                if is_last:
+                    self._finish(None)
+            elif kind == "http.response.start":
+                status = message["status"]
+                self._status = status if isinstance(status, int) and 100 <= status < 600 else _NO_STATUS
+            elif kind == "http.response.pathsend":
+                self._first_byte_at = time.monotonic()
+                self._finish(None)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.site.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
+
+    def end(self, error: BaseException | None) -> None:
+        """The application has returned or raised; if its last byte is out, all has been said."""
+        try:
+            self._scope.pop(MARK, None)
+            # A user who was listened for and not heard to leave is still there: it is the server that stops.
+            stopping = isinstance(error, asyncio.CancelledError) and self._could_hear()
+            if self._listener is not None:
+                self._ending = False
+                self._listener.stop()
+            if self.complete:
+                return
+            if isinstance(error, asyncio.CancelledError) and not stopping:
+                self._leave()
+            elif self._left_at is None and (error is None or stopping):
+                error = RuntimeError("The application ended without completing its response.")
+            self._finish(error)
+        except Exception as problem:  # noqa: BLE001 - as above
+            self.site.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, problem)
+
+    def overdue(self) -> None:
+        """The answer takes long: listen whether the user leaves, unless the application does so itself."""
+        if self.complete or self._left_at is not None:
+            return
+        if self._listener is None:
+            self._ending = False
+            self._listener = Listener(self._inner_receive, self._received, self.site.loop)
+        # To ask for a body is to say "100 Continue" to the client, which is for the application to decide.
+        if not self._receiving and not self._listener.listens and (self._body_read or not self._is_asked()):
+            self._listener.listen()
+
+    def _is_asked(self) -> bool:
+        return any(name == b"expect" for name, _ in self._scope.get("headers") or ())
+
+    def _could_hear(self) -> bool:
+        return self._listened or (self._listener is not None and self._listener.listens)
+
+    def _received(self, message: Message) -> None:
+        try:
+            kind = message["type"]
+            if kind == "http.request":
+                if self._query is not None:
+                    self._received_bytes += len(message.get("body") or b"")
+                self._body_read = not message.get("more_body", False)
+            elif kind == "http.disconnect":
+                self._leave()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.site.errors.report(catalogue.NETWORK, error)
+
+    def _leave(self) -> None:
+        # Once the last byte is out, or on its way, a disconnect is how servers say that all is done.
+        if self.complete or self._left_at is not None or (self._listener is not None and self._ending):
+            return
+        self._left_at = time.monotonic()
+        if self._query is not None:
+            self._query.client_left()
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self.complete:
+            return
+        self.complete = True
+        site = self.site
+        site.watch.young.pop(self, None)
+        active, self._active = self._active, None
+        try:
+            status, error_type, ended = self._verdict(error)
+            try:
+                # Before the query ends: when none is in progress any more, all has been counted.
+                route = site.routes.of(self._scope, self._root_path)
+                tally = site.tallies.of(self._method, route, status, error_type)
+                first_byte, arrived = self._first_byte_at, self._arrived
+                if self._query is not None:
+                    tally.count_bytes(self._received_bytes, self._sent_bytes)
+                tally.count(
+                    ended - arrived,
+                    None if first_byte is None else first_byte - arrived,
+                    active,
+                    site.tracing.exemplar(),
+                )
+                active = None
+            finally:
+                if self._query is not None:
+                    self._settle_query(self._query, status, error)
+        finally:
+            if active is not None:
+                active.dec()
+
+    def _verdict(self, error: BaseException | None) -> tuple[int, str, float]:
+        """Status, error type, and when it ended."""
+        if self._left_at is not None:
+            return _CLIENT_CLOSED_REQUEST, "", self._left_at
+        status, now = self._status, time.monotonic()
+        if error is None:
+            return status, "" if status < _SERVER_ERROR else status_code(status), now
+        if status:
+            return status, INCOMPLETE, now
+        # With nothing sent, it is the server that answers, in the application's place.
+        return _SERVER_ERROR, status_code(_SERVER_ERROR), now
+
+    def _settle_query(self, query: Query, status: int, error: BaseException | None) -> None:
+        """Let the status speak where the service did not, and never against a failure that it named."""
+        if error is None and self._left_at is None and status >= _LOWEST_FAILURE:
+            if status in _TIMEOUT_STATUSES:
+                query.timed_out()
+            elif status == _CLIENT_CLOSED_REQUEST:
+                query.cancelled()
+            elif status in _REFUSED_STATUSES or status < _SERVER_ERROR:
+                query.rejected()
+            query.undelivered()
+        query.finish(error)
+
+
+def _is_last(message: Message) -> bool:
+    try:
+        kind = message["type"]
+        return kind == "http.response.pathsend" or (
+            kind == "http.response.body" and not message.get("more_body", False)
+        )
+    except Exception:  # noqa: BLE001 - the server will refuse it
+        return False

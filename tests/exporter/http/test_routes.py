@@ -1,0 +1,136 @@
+"""Routes are whole templates, wherever an application keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi
+from cmo_exporter.routes import path_in_app
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route, Router
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Serve = Callable[..., AbstractContextManager[int]]
+Counted = Callable[[], dict[tuple[str, ...], float]]
+Outcomes = Callable[[], dict[str, float]]
+
+
+async def ask() -> str:
+    """An endpoint of FastAPI."""
+    return "yes"
+
+
+async def show(_request: Any) -> PlainTextResponse:
+    """An endpoint of Starlette."""
+    return PlainTextResponse("yes")
+
+
+def fetch(port: int, *paths: str) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for path in paths:
+            client.get(path)
+
+
+def test_fastapi_with_routers_in_routers_and_mounts_in_mounts(
+    exporter: Exporter, serve: Serve, counted: Counted, tmp_path: Path
+) -> None:
+    (tmp_path / "logo.txt").write_text("logo")
+    app, tenant, deep = FastAPI(), FastAPI(), FastAPI()
+    outer, inner = APIRouter(prefix="/v1"), APIRouter(prefix="/chats")
+    inner.get("/{chat}/query")(ask)
+    outer.include_router(inner, prefix="/rooms/{room}")
+    app.include_router(outer, prefix="/api")
+    deep.get("/ask/{number}")(ask)
+    nested = APIRouter(prefix="/n")
+    nested.get("/{x}")(ask)
+    tenant.include_router(nested)
+    tenant.mount("/deep/{level}", GZipMiddleware(deep))
+    app.mount("/tenants/{tenant}", tenant)
+    app.mount("/static", StaticFiles(directory=tmp_path))
+    instrument_fastapi(app, exporter)
+    with serve(app) as port:
+        for number in range(3):
+            fetch(
+                port,
+                f"/api/v1/rooms/{number}/chats/{number}/query",
+                f"/tenants/{number}/deep/{number}/ask/{number}",
+                f"/tenants/{number}/n/{number}",
+                f"/tenants/{number}/nowhere/{number}",
+                f"/nowhere/{number}",
+                "/static/logo.txt",
+            )
+    assert counted() == {
+        ("GET", "/api/v1/rooms/{room}/chats/{chat}/query", "200"): 3,
+        ("GET", "/tenants/{tenant}/deep/{level}/ask/{number}", "200"): 3,
+        ("GET", "/tenants/{tenant}/n/{x}", "200"): 3,
+        ("GET", "/tenants/{tenant}", "404"): 3,
+        ("GET", "unmatched", "404"): 3,
+        ("GET", "/static", "200"): 3,
+    }
+
+
+def test_starlette_alone(exporter: Exporter, serve: Serve, counted: Counted) -> None:
+    app = Starlette(
+        routes=[
+            Route("/items/{item:int}", show),
+            Mount("/shop", routes=[Route("/{thing}", show), Mount("/back", app=Router([Route("/x", show)]))]),
+        ]
+    )
+    with serve(instrument_asgi(app, exporter)) as port:
+        fetch(port, "/items/1", "/items/2", "/items/x", "/shop/1", "/shop/back/x")
+    assert counted() == {
+        ("GET", "/items/{item:int}", "200"): 2,
+        ("GET", "unmatched", "404"): 1,
+        ("GET", "/shop/{thing}", "200"): 1,
+        ("GET", "/shop/back/x", "200"): 1,
+    }
+
+
+@pytest.mark.parametrize("where", ["server", "application"])
+def test_a_proxy_s_prefix_is_no_part_of_a_route(
+    exporter: Exporter, serve: Serve, counted: Counted, outcomes: Outcomes, where: str
+) -> None:
+    app = FastAPI()
+    if where == "application":
+        app.root_path = "/proxy"  # as its constructor, which is deprecated, does
+    inner = FastAPI()
+    app.post("/query")(ask)
+    inner.get("/{x}")(ask)
+    app.mount("/inner", inner)
+    served = instrument_asgi(app, exporter)
+    with serve(served, **({"root_path": "/proxy"} if where == "server" else {})) as port:
+        httpx.post(f"http://127.0.0.1:{port}/query")
+        fetch(port, "/inner/1" if where == "server" else "/proxy/inner/1")
+    assert counted() == {("POST", "/query", "200"): 1, ("GET", "/inner/{x}", "200"): 1}
+    assert outcomes() == {"error": 1}, "an answer that nobody has named is an error, and a query"
+
+
+def test_a_prefix_ends_where_a_name_ends() -> None:
+    assert path_in_app({"root_path": "/api", "path": "/api/query"}) == "/query"
+    assert path_in_app({"root_path": "/api", "path": "/apiary"}) == "/apiary"
+    assert path_in_app({"root_path": "", "path": "/query"}) == "/query"
+
+
+def test_an_application_inside_an_instrumented_one_is_counted_once(
+    exporter: Exporter, serve: Serve, counted: Counted, outcomes: Outcomes
+) -> None:
+    app, inner = FastAPI(), FastAPI()
+    inner.post("/ask/{chat}")(ask)
+    app.mount("/inner", inner)
+    instrument_fastapi(inner, exporter, query_routes=("/ask/{chat}",))
+    instrument_fastapi(app, exporter)
+    instrument_fastapi(app, exporter)
+    with serve(instrument_asgi(instrument_asgi(app, exporter), exporter)) as port:
+        httpx.post(f"http://127.0.0.1:{port}/inner/ask/1")
+    assert counted() == {("POST", "/inner/ask/{chat}", "200"): 1}
+    assert outcomes() == {"error": 1}, "what the inner application calls a query is one"
