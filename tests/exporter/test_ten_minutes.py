@@ -47,8 +47,10 @@ sys.addaudithook(watch)
 """
 
 
-def test_the_fastapi_service_of_the_page_shows_what_the_page_shows(tmp_path: Path) -> None:
-    _walk(tmp_path, SECTIONS[0], Path(sys.executable).parent, chat=_no_chat)
+def test_the_fastapi_service_of_the_page_shows_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _walk(monkeypatch, tmp_path, SECTIONS[0], Path(sys.executable).parent, chat=_no_chat)
 
 
 def test_the_chainlit_app_of_the_page_shows_what_the_page_shows(
@@ -70,7 +72,7 @@ def test_the_chainlit_app_of_the_page_shows_what_the_page_shows(
 
         return asked
 
-    _walk(tmp_path, SECTIONS[1], chainlit_python.parent, chat=ask)
+    _walk(monkeypatch, tmp_path, SECTIONS[1], chainlit_python.parent, chat=ask)
     assert not strangers.exists(), strangers.read_text()
 
 
@@ -81,8 +83,16 @@ def _no_chat(_: str) -> Callable[[Chat], str]:
     return asked
 
 
-def _walk(folder: Path, section: str, programs: Path, chat: Callable[[str], Callable[[Chat], str]]) -> None:
+def _walk(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    section: str,
+    programs: Path,
+    chat: Callable[[str], Callable[[Chat], str]],
+) -> None:
     ports = {port: str(free_port()) for port in (SERVICE_PORT, METRICS_PORT, COLLECTOR_PORT)}
+    # The page leaves the metrics' port to its default, which may be taken on the machine of a test.
+    monkeypatch.setenv("CMO_EXPORTER_PORT", ports[METRICS_PORT])
     (folder / "curl").symlink_to(HERE / "plain_curl.py")
     url = f"http://127.0.0.1:{ports[SERVICE_PORT]}"
     different: list[Shown] = []
