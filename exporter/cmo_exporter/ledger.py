@@ -280,7 +280,7 @@ class Ledger:
         """Write down what only this process can know of itself: now and then, and before every scrape."""
         instruments = self._instruments
         proportional = self.proportional.read(time.monotonic())
-        with self._values.lock:
+        with self._values.change():
             resident = self._note_memory()
             for kind, value in (("rss", resident), ("pss", proportional)):
                 if value is not None:

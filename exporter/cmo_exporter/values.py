@@ -14,6 +14,7 @@ counted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from array import array
@@ -21,7 +22,7 @@ from time import sleep as pause
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from mmap import mmap
 
 NUMBERS: Final = 1 << 16
@@ -89,6 +90,16 @@ class Values:
             self._next = base + width
             self.series.append(series)
             return base
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Change what belongs together. Where microseconds count, its steps are written out instead."""
+        with self.lock:
+            self.numbers[SEQUENCE] += 1.0
+            try:
+                yield
+            finally:
+                self.numbers[SEQUENCE] += 1.0
 
     def copy(self) -> array[float]:
         """All numbers at one instant."""

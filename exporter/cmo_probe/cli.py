@@ -166,6 +166,7 @@ def _run(
     service: Service, canaries: Canaries, interval: float, address: tuple[str, int], *, quiet: bool
 ) -> None:
     from cmo_exporter.errors import MetricsAddressError  # noqa: PLC0415 - as above
+    from cmo_exporter.exposition import registry_renderer  # noqa: PLC0415 - as above
     from cmo_exporter.metrics_server import MetricsServer  # noqa: PLC0415 - as above
 
     from cmo_probe.metrics import ProbeMetrics  # noqa: PLC0415 - as above
@@ -173,7 +174,7 @@ def _run(
 
     metrics = ProbeMetrics(canaries.names)
     try:
-        server = MetricsServer(metrics.render, *address)
+        server = MetricsServer(registry_renderer(metrics.registry), *address)
     except MetricsAddressError as error:
         raise ProbeError(f"{error} Here that is --metrics-port and --metrics-host.") from error
     try:

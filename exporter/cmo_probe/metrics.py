@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import PROBE_OUTCOMES, PROBE_STEPS, ProbeResult
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _RESULTS: Final = tuple(ProbeResult)
 
 
 class ProbeMetrics:
-    """What the questions came to. ``registry`` holds them, ``render`` is what is served."""
+    """What the questions came to. ``registry`` holds them."""
 
     def __init__(self, canaries: Sequence[str]) -> None:
         self.registry = CollectorRegistry()
@@ -68,11 +67,6 @@ class ProbeMetrics:
             self._last_asked.labels(canary).set(now)
             if succeeded:
                 self._last_success.labels(canary).set(now)
-
-    def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition in the format that a scraper accepts, and its content type."""
-        encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
 
     def describe(self) -> list[Exposed]:
         """Nothing: this collector is alone in its registry, so names cannot clash."""

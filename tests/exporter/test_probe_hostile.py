@@ -38,7 +38,7 @@ def _json(answer: object, **trail: object) -> bytes:
 
 
 @contextlib.contextmanager
-def _server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+def _server(answer: Callable[[socket.socket], object]) -> Iterator[str]:
     """Accepts connections one after another, reads the question and lets ``answer`` do the rest."""
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -171,7 +171,7 @@ def test_a_byte_now_and_then_is_too_late_all_the_same(head: bytes) -> None:
 
 def test_silence_is_a_time_out() -> None:
     over = threading.Event()
-    with _server(lambda _: over.wait(30) and None) as url:
+    with _server(lambda _: over.wait(30)) as url:
         assert _result(url, _canary(), timeout=0.2)[0] == "timeout"
         over.set()
 

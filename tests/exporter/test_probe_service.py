@@ -226,7 +226,7 @@ class _prometheus:  # noqa: N801 - used as a function
 
 
 def _value(api: str, query: str) -> float | None:
-    answer = requests.get(api, params={"query": query, "time": time.time()}, timeout=60).json()
+    answer = requests.get(api, params={"query": query, "time": str(time.time())}, timeout=60).json()
     assert answer["status"] == "success", answer
     found = answer["data"]["result"]
     return float(found[0]["value"][1]) if found else None

@@ -559,7 +559,7 @@ def test_what_only_the_process_knows_is_written_without_a_scrape(
 
     def written(family: Any) -> float:
         """The largest number that the family has in the block that other workers read."""
-        numbers, series = instruments._values.copy(), instruments._values.series
+        numbers, series = instruments.values.copy(), instruments.values.series
         mine = [one for one in series if one.metric == family.metric.name]
         return max((max(numbers[one.base : one.base + one.width]) for one in mine), default=0.0)
 
