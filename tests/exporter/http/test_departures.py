@@ -76,6 +76,7 @@ def test_an_application_that_never_looks(
         with connect(port) as client:
             client.sendall(request_bytes)
             assert held.began.wait(60)
+            eventually(lambda: not instrumented._site.watch.young)  # it is listened to
         assert departed.wait(60), "nobody has listened for the departure"
         held.release.set()
         eventually(counted)
