@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS: Final = 0.025
 """After so long without an answer a request is listened to; twice as long at most."""
 
+_MOST_MESSAGES_KEPT: Final = 8
+
 
 class Overdue(Protocol):
     """What can take long."""
@@ -76,8 +78,8 @@ class DepartureWatch:
 class Listener:
     """Receives in the application's place, and keeps for it what was not the departure.
 
-    One message is asked for at a time. Before the end of the body no more than that one is taken, so that a
-    client that sends faster than the application reads is still held back.
+    Of a body that the application does not read, a few pieces are taken and no more, so that a client that
+    sends fast is still held back.
 
     Args:
         receive: the server's.
@@ -124,6 +126,8 @@ class Listener:
     async def _hear(self) -> Message:
         message = await self._receive()
         self._received(message)
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            self.listen()  # after the body only the departure can come
+        if message["type"] == "http.request" and (
+            not message.get("more_body", False) or len(self._heard) < _MOST_MESSAGES_KEPT
+        ):
+            self.listen()
         return message
