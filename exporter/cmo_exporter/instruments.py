@@ -9,7 +9,6 @@ the closed lists become ``_other`` and are counted, so that no input can make se
 from __future__ import annotations
 
 import itertools
-import struct
 import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -18,7 +17,7 @@ from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cmo_exporter.settings import ExporterSettings
     from cmo_exporter.values import Values
@@ -31,10 +30,9 @@ OTHER_HTTP_METHOD: Final = "_OTHER"
 
 EXEMPLARS: Final = "#exemplars"
 """Added to a histogram's name for the block that holds its exemplars."""
-EXEMPLAR_WIDTH: Final = 5
-"""Floats an exemplar takes: value, Unix time, and the three that hold the bytes of the two ids."""
+EXEMPLAR_WIDTH: Final = 8
+"""Floats an exemplar takes: value, Unix time, and the ids of trace and span in parts of 32 bits."""
 
-_EXEMPLAR: Final = struct.Struct("=dd16s8s")
 _MOST_UNUSUAL_SERIES: Final = 50
 
 # Who hands a question on to whom. Other pairs may be recorded too; they are only not there beforehand,
@@ -118,22 +116,24 @@ class Buckets:
 
     def remember(self, bucket: int, value: float, exemplar: Mapping[str, str]) -> None:
         """Keep an exemplar as the latest of its bucket."""
-        data = _EXEMPLAR.pack(
-            value, time.time(), bytes.fromhex(exemplar["trace_id"]), bytes.fromhex(exemplar["span_id"])
-        )
+        ids = f"{exemplar['trace_id']:0>32}{exemplar['span_id']:0>16}"
+        parts = (int(ids[start : start + 8], 16) for start in range(0, len(ids), 8))
+        data = (value, time.time(), *map(float, parts))
         values = self._values
         with values.lock:
             if self._exemplars is None:
                 width = EXEMPLAR_WIDTH * (len(self.edges) + 1)
                 self._exemplars = values.allocate(self._metric.name + EXEMPLARS, self._labels, width)
             start = self._exemplars + bucket * EXEMPLAR_WIDTH
-            values.numbers[start : start + EXEMPLAR_WIDTH] = memoryview(data).cast("d")
+            for offset, number in enumerate(data):
+                values.numbers[start + offset] = number
 
 
-def read_exemplar(numbers: bytes) -> tuple[dict[str, str], float, float] | None:
+def read_exemplar(numbers: Sequence[float]) -> tuple[dict[str, str], float, float] | None:
     """Ids, value and Unix time of an exemplar; None where none has been kept."""
-    value, at, trace, span = _EXEMPLAR.unpack(numbers)
-    return ({"trace_id": trace.hex(), "span_id": span.hex()}, value, at) if at else None
+    value, at, *parts = numbers
+    ids = "".join(f"{int(part):08x}" for part in parts)
+    return ({"trace_id": ids[:32], "span_id": ids[32:]}, value, at) if at else None
 
 
 Child = TypeVar("Child", Number, Buckets)

@@ -113,7 +113,8 @@ class Query:
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
             self._recorder.dropped(catalogue.ANSWERS)
             known, outcome = OTHER, "error"
-        self._claim(outcome, known)
+        if self._outcome is None:
+            self._claim(outcome, known)
 
     def failed(self) -> None:
         """The query has failed, without even an apology."""
@@ -210,22 +211,23 @@ class Query:
         if self.record is not None:
             self.record.asked(text)
 
-    @never_raises(catalogue.QUERIES_STARTED)
     def begin(self) -> None:
         """Count the query as begun. `with` does this; a transport that cannot use it calls it itself."""
-        if self._token is not None:
-            return
-        if self._began is None:
-            self._began = time.monotonic()
-        self._finished = False
-        self._token = _current.set(self)
-        entered = self._recorder.ledger.begin(id(self), self._book, self._session, self._began)
-        if self._session is not None and not entered:
-            self._session = None
-            self._recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
-        watch = self._recorder.watch
-        if watch is not None:
-            self.record = watch.query(self.scenario, self._began)
+        try:
+            if self._token is not None:
+                return
+            began, recorder, session = self._began, self._recorder, self._session
+            if began is None:
+                began = self._began = time.monotonic()
+            self._finished = False
+            self._token = _current.set(self)
+            if not recorder.ledger.begin(id(self), self._book, session, began) and session is not None:
+                self._session = None
+                recorder.dropped(catalogue.ACTIVE_USERS)
+            if recorder.watch is not None:
+                self.record = recorder.watch.query(self.scenario, began)
+        except Exception as error:  # noqa: BLE001 - the guard, written out
+            self.errors.report(catalogue.QUERIES_STARTED, error)
 
     def client_left(self) -> None:
         """The transport saw the user leave before the last byte; their waiting ends now."""
@@ -237,13 +239,18 @@ class Query:
         if self._outcome == "success":
             self._outcome, self._source = "error", None
 
-    @never_raises(catalogue.QUERIES)
     def finish(self, error: BaseException | None = None) -> None:
         """Count the query as finished; later calls change nothing.
 
         Args:
             error: what ended it, when it did not end well.
         """
+        try:
+            self._finish(error)
+        except Exception as problem:  # noqa: BLE001 - the guard, written out
+            self.errors.report(catalogue.QUERIES, problem)
+
+    def _finish(self, error: BaseException | None) -> None:
         if self._finished or self._began is None:
             return
         if error is not None and put_aside(error, lambda: self.finish(error)):
@@ -255,10 +262,12 @@ class Query:
                 _current.reset(self._token)
             except ValueError:
                 pass
-        outcome, source = self._settled(error)
+        if error is None and self._left_at is None:
+            outcome, source, ended = self._outcome or "error", self._source, time.monotonic()
+        else:
+            outcome, source, ended = self._settled(error)
         if outcome == "cancelled" and self._first_token_seen:
             self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
-        ended = time.monotonic() if self._left_at is None else self._left_at
         record, cache_result = self.record, self._cache_result or "bypass"
         self._recorder.ledger.finish(
             id(self),
@@ -297,15 +306,13 @@ class Query:
             self._outcome = outcome
             self._source = source
 
-    def _settled(self, error: BaseException | None) -> tuple[str, str | None]:
-        outcome, source = self._outcome or "error", self._source
-        if error is None and self._left_at is None:
-            return outcome, source
+    def _settled(self, error: BaseException | None) -> tuple[str, None, float]:
         # Not delivered: no answer, and no success. A failure that was known before stays what it is.
+        outcome = self._outcome or "error"
         if self._outcome in (None, "success"):
             left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
             outcome = "cancelled" if left else "timeout" if isinstance(error, TimeoutError) else "error"
-        return outcome, None
+        return outcome, None, time.monotonic() if self._left_at is None else self._left_at
 
 
 class NoQuery(Query):

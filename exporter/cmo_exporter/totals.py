@@ -16,7 +16,6 @@ from cmo_exporter.catalogue import BY_NAME, OTHER, Kind, OverWorkers
 from cmo_exporter.instruments import EXEMPLAR_WIDTH, EXEMPLARS, read_exemplar
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Callable, Iterator, Sequence
 
     from cmo_exporter.catalogue import Metric
@@ -48,7 +47,6 @@ class _Source:
     series: list[Series]
     count: int
     alive: bool
-    copy: array[float]
     numbers: list[float]
 
 
@@ -104,14 +102,13 @@ class Totals:
 
     def _own(self) -> _Source:
         series = self._values.series
-        copy = self._values.copy()
-        return _Source(None, series, len(series), alive=True, copy=copy, numbers=copy.tolist())
+        return _Source(None, series, len(series), alive=True, numbers=self._values.copy().tolist())
 
     @staticmethod
     def _workers(directory: SharedDirectory) -> Iterator[_Source]:
         for place, block, alive in directory.blocks():
-            copy = block.read()
-            yield _Source(place, block.series, len(block.series), alive, copy, copy.tolist())
+            numbers = block.read().tolist()  # which also learns of new series
+            yield _Source(place, block.series, len(block.series), alive, numbers)
 
 
 def _by_scenario(
@@ -174,7 +171,7 @@ def _total(metric: Metric, one: _Sum, sources: list[_Source], now: float, *, wit
 def _latest(one: _Sum, sources: list[_Source], bucket: int) -> Exemplar | None:
     offset = bucket * EXEMPLAR_WIDTH
     found = (
-        read_exemplar(sources[source].copy[base + offset : base + offset + EXEMPLAR_WIDTH].tobytes())
+        read_exemplar(sources[source].numbers[base + offset : base + offset + EXEMPLAR_WIDTH])
         for source, base in one.exemplars
     )
     return max((exemplar for exemplar in found if exemplar), key=lambda exemplar: exemplar[2], default=None)

@@ -19,7 +19,7 @@ import json
 import threading
 from array import array
 from time import sleep as pause
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +43,10 @@ _READ_ATTEMPTS: Final = 100
 _READ_PAUSE_SECONDS: Final = 0.001
 
 
+Numbers: TypeAlias = "list[float] | memoryview[float]"
+"""A list while nobody else is to see them: it is twice as fast."""
+
+
 class Series(NamedTuple):
     """A series and where its numbers are: ``width`` floats from ``base``."""
 
@@ -64,7 +68,7 @@ class Values:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.numbers: memoryview[float] = memoryview(bytearray(NUMBERS * 8)).cast("d")
+        self.numbers: Numbers = [0.0] * _FIRST_FREE
         self.series: list[Series] = []
         self._next = _FIRST_FREE
         self._shared: mmap | None = None
@@ -85,7 +89,9 @@ class Values:
             if base + width > NUMBERS:
                 raise FullError
             series = Series(metric, labels, base, width)
-            if self._shared is not None:
+            if isinstance(self.numbers, list):
+                self.numbers.extend([0.0] * width)
+            elif self._shared is not None:
                 _append(self._shared, self.numbers, [series])
             self._next = base + width
             self.series.append(series)
@@ -104,7 +110,7 @@ class Values:
     def copy(self) -> array[float]:
         """All numbers at one instant."""
         with self.lock:
-            return array("d", bytes(self.numbers[: self._next]))
+            return array("d", list(self.numbers[: self._next]))
 
     def move_into(self, shared: mmap, inherited: Iterable[tuple[Series, Sequence[float]]]) -> None:
         """Go on in memory that other processes see, from what the block holds now.
@@ -118,7 +124,7 @@ class Values:
         """
         with self.lock:
             numbers = memoryview(shared)[: NUMBERS * 8].cast("d")
-            numbers[_FIRST_FREE:] = self.numbers[_FIRST_FREE:]
+            numbers[_FIRST_FREE : self._next] = self.copy()[_FIRST_FREE:]
             _append(shared, numbers, self.series)
             self._shared, self.numbers = shared, numbers
             here = {(series.metric, series.labels): series for series in self.series}
@@ -132,7 +138,7 @@ class Values:
         """Go on in memory of our own, from 0: what was counted stays where other processes see it."""
         with self.lock:
             self._shared = None
-            self.numbers = memoryview(bytearray(NUMBERS * 8)).cast("d")
+            self.numbers = [0.0] * self._next
 
     def after_fork(self) -> None:
         """In a forked child: the parent's block is the parent's, and its lock may be held for ever."""
