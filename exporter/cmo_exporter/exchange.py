@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from cmo_exporter.exporter import Exporter
     from cmo_exporter.http_tallies import HttpTallies
-    from cmo_exporter.instruments import Number
     from cmo_exporter.queries import Query
     from cmo_exporter.routes import RouteTemplates
 
@@ -44,7 +43,6 @@ MARK: Final = "cmo_exporter"
 _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
 _SESSION_END: Final = SESSION_END_HEADER.lower().encode()
-_METHODS: Final = frozenset(KNOWN_HTTP_METHODS)
 
 _SERVER_ERROR: Final = 500
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -67,7 +65,14 @@ class Site:
         self.exporter = exporter
         self.instruments = exporter.recorder.instruments
         self.errors = exporter.recorder.errors
-        self.tracing = exporter.tracing
+        self.active: dict[str, int] = {}
+        try:
+            for method in KNOWN_HTTP_METHODS:
+                self.active[method] = self.instruments.http_active.child(method).slot
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            self.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+        # Without traces nothing is asked for: every request would pay.
+        self.exemplar = exporter.tracing.exemplar if exporter.tracing.enabled else None
         self.routes = routes
         self.tallies = tallies
         self.loop = loop
@@ -108,7 +113,7 @@ class Exchange:
         self._inner_send = send
         self._root_path: str = scope.get("root_path", "")
         self._method = OTHER_HTTP_METHOD
-        self._active: Number | None = None
+        self._active: int | None = None  # where it is counted as active, while it is
         self._query: Query | None = None
         self._status = 0
         self._first_byte_at: float | None = None
@@ -121,16 +126,19 @@ class Exchange:
     def begin(self) -> None:
         """The request has arrived; call `end` whatever comes of it."""
         try:
-            method = self._scope.get("method")
-            instruments = self.site.instruments
-            if method in _METHODS:
-                self._method = method
-            else:
-                instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
-            active = instruments.http_active.child(self._method)
-            active.inc()
+            site = self.site
+            method: str = self._scope["method"]
+            active = site.active.get(method)
+            if active is None:
+                method = OTHER_HTTP_METHOD
+                site.instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
+                active = site.instruments.http_active.child(method).slot
+            self._method = method
+            values = site.instruments.values
+            with values.lock:
+                values.numbers[active] += 1.0
             self._active = active
-            self.site.watch.add(self, self._arrived)
+            site.watch.add(self, self._arrived)
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
             self.site.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
 
@@ -265,55 +273,56 @@ class Exchange:
         if self.complete:
             return
         self.complete = True
-        site = self.site
+        site, query = self.site, self._query
         site.watch.young.pop(self, None)
         active, self._active = self._active, None
+        status, ended, error_type = self._status, time.monotonic(), ""
+        if error is not None or self._left_at is not None or status >= _SERVER_ERROR:
+            status, ended, error_type = self._verdict(error, ended)
         try:
-            status, error_type, ended = self._verdict(error)
-            try:
-                # Before the query ends: when none is in progress any more, all has been counted.
-                route = site.routes.of(self._scope, self._root_path)
+            # Before the query ends: when none is in progress any more, all has been counted.
+            route = site.routes.of(self._scope, self._root_path)
+            tally = site.tallies.known.get((self._method, route, status, error_type))
+            if tally is None:
                 tally = site.tallies.of(self._method, route, status, error_type)
-                first_byte, arrived = self._first_byte_at, self._arrived
-                if self._query is not None:
-                    tally.count_bytes(self._received_bytes, self._sent_bytes)
-                tally.count(
-                    ended - arrived,
-                    None if first_byte is None else first_byte - arrived,
-                    active,
-                    site.tracing.exemplar(),
-                )
-                active = None
-            finally:
-                if self._query is not None:
-                    self._settle_query(self._query, status, error)
+            tally.count(
+                self._arrived,
+                self._first_byte_at,
+                ended,
+                active,
+                None if query is None else (self._received_bytes, self._sent_bytes),
+                None if site.exemplar is None else site.exemplar(),
+            )
+            active = None
         finally:
             if active is not None:
-                active.dec()
+                site.instruments.http_active.child(self._method).dec()
+            if query is not None:
+                if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
+                    _let_status_speak(query, status)
+                query.finish(error)
 
-    def _verdict(self, error: BaseException | None) -> tuple[int, str, float]:
-        """Status, error type, and when it ended."""
+    def _verdict(self, error: BaseException | None, ended: float) -> tuple[int, float, str]:
+        """Status, when it ended, and the error type, where not everything went well."""
         if self._left_at is not None:
-            return _CLIENT_CLOSED_REQUEST, "", self._left_at
-        status, now = self._status, time.monotonic()
+            return _CLIENT_CLOSED_REQUEST, self._left_at, ""
         if error is None:
-            return status, "" if status < _SERVER_ERROR else status_code(status), now
-        if status:
-            return status, INCOMPLETE, now
+            return self._status, ended, status_code(self._status)
+        if self._status:
+            return self._status, ended, INCOMPLETE
         # With nothing sent, it is the server that answers, in the application's place.
-        return _SERVER_ERROR, status_code(_SERVER_ERROR), now
+        return _SERVER_ERROR, ended, status_code(_SERVER_ERROR)
 
-    def _settle_query(self, query: Query, status: int, error: BaseException | None) -> None:
-        """Let the status speak where the service did not, and never against a failure that it named."""
-        if error is None and self._left_at is None and status >= _LOWEST_FAILURE:
-            if status in _TIMEOUT_STATUSES:
-                query.timed_out()
-            elif status == _CLIENT_CLOSED_REQUEST:
-                query.cancelled()
-            elif status in _REFUSED_STATUSES or status < _SERVER_ERROR:
-                query.rejected()
-            query.undelivered()
-        query.finish(error)
+
+def _let_status_speak(query: Query, status: int) -> None:
+    """Let the status speak where the service did not, and never against a failure that it named."""
+    if status in _TIMEOUT_STATUSES:
+        query.timed_out()
+    elif status == _CLIENT_CLOSED_REQUEST:
+        query.cancelled()
+    elif status in _REFUSED_STATUSES or status < _SERVER_ERROR:
+        query.rejected()
+    query.undelivered()
 
 
 def _is_last(message: Message) -> bool:

@@ -10,7 +10,7 @@ from cmo_exporter.catalogue import OTHER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmo_exporter.instruments import Buckets, Instruments, Number
+    from cmo_exporter.instruments import Buckets, Instruments
 
 _STATUS_CODES: Final = {status: str(status) for status in range(100, 600)}
 
@@ -29,47 +29,46 @@ class HttpTally:
         self._values = instruments.values
         self._duration = duration
         self._first_byte = first_byte
-        self._received = instruments.network.child("receive")
-        self._sent = instruments.network.child("transmit")
-
-    def count_bytes(self, received: int, sent: int) -> None:
-        """Count the bytes of the bodies of a query and its answer."""
-        values = self._values
-        with values.lock:
-            values.numbers[self._received.slot] += received
-            values.numbers[self._sent.slot] += sent
+        self._received = instruments.network.child("receive").slot
+        self._sent = instruments.network.child("transmit").slot
 
     def count(
         self,
-        seconds: float,
-        first_byte_seconds: float | None,
-        active: Number | None,
-        exemplar: Mapping[str, str] | None = None,
+        arrived: float,
+        first_byte_at: float | None,
+        ended: float,
+        active: int | None,
+        body_bytes: tuple[int, int] | None,
+        exemplar: Mapping[str, str] | None,
     ) -> None:
         """Count a request that has finished, and take it off those that are active.
 
         Args:
-            seconds: how long it took.
-            first_byte_seconds: how long until its first byte; None when there was none.
+            arrived: monotonic seconds at which it came, and so are the next two.
+            first_byte_at: when its first byte was sent; None when there was none.
+            ended: when it was over.
             active: where it was counted as active, if it was.
+            body_bytes: of a query, how long its body was and that of its answer.
             exemplar: ``trace_id`` and ``span_id`` of a trace that shows it.
         """
-        duration, first_byte, values = self._duration, self._first_byte, self._values
-        edges = duration.edges
+        seconds = ended - arrived
+        duration, edges, values = self._duration.slot, self._duration.edges, self._values
         bucket = bisect_left(edges, seconds)
         with values.lock:
             numbers = values.numbers
-            slot = duration.slot
-            numbers[slot + bucket] += 1.0
-            numbers[slot + len(edges) + 1] += seconds
-            if first_byte_seconds is not None:
-                slot = first_byte.slot
-                numbers[slot + bisect_left(first_byte.edges, first_byte_seconds)] += 1.0
-                numbers[slot + len(first_byte.edges) + 1] += first_byte_seconds
+            numbers[duration + bucket] += 1.0
+            numbers[duration + len(edges) + 1] += seconds
+            if first_byte_at is not None:
+                slot, edges, waited = self._first_byte.slot, self._first_byte.edges, first_byte_at - arrived
+                numbers[slot + bisect_left(edges, waited)] += 1.0
+                numbers[slot + len(edges) + 1] += waited
             if active is not None:
-                numbers[active.slot] -= 1.0
+                numbers[active] -= 1.0
+            if body_bytes is not None:
+                numbers[self._received] += body_bytes[0]
+                numbers[self._sent] += body_bytes[1]
         if exemplar is not None:
-            duration.remember(bucket, seconds, exemplar)
+            self._duration.remember(bucket, seconds, exemplar)
 
 
 class HttpTallies:
@@ -77,13 +76,10 @@ class HttpTallies:
 
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
-        self._known: dict[tuple[str, str, int, str], HttpTally] = {}
+        self.known: dict[tuple[str, str, int, str], HttpTally] = {}
 
     def of(self, method: str, route: str, status: int, error_type: str) -> HttpTally:
-        """The tally of these label values, or of all that are beyond the maximum of series."""
-        found = self._known.get((method, route, status, error_type))
-        if found is not None:
-            return found
+        """The tally of labels that are not among the ``known``, or of all that are beyond the maximum."""
         instruments = self._instruments
         labels = (method, route, status_code(status), error_type)
         tally = HttpTally(
@@ -93,5 +89,5 @@ class HttpTallies:
         )
         # What goes to the overflow is asked for again each time, for there it is counted as dropped.
         if instruments.http_duration.has(*labels) and instruments.http_first_byte.has(route):
-            self._known[method, route, status, error_type] = tally
+            self.known[method, route, status, error_type] = tally
         return tally

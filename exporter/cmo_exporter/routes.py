@@ -27,11 +27,11 @@ class RouteSet:
 
     def __init__(self, templates: Iterable[str]) -> None:
         templates = tuple(templates)
-        self._plain = frozenset(template for template in templates if "{" not in template)
+        self.plain = frozenset(template for template in templates if "{" not in template)
         self._patterns = tuple(_pattern(template) for template in templates if "{" in template)
 
     def __contains__(self, path: str) -> bool:
-        return path in self._plain or any(pattern.fullmatch(path) for pattern in self._patterns)
+        return path in self.plain or any(pattern.fullmatch(path) for pattern in self._patterns)
 
 
 class RouteTemplates:
