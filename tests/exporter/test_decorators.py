@@ -1118,9 +1118,9 @@ def test_what_the_collector_ends_is_not_counted_in_the_middle_of_a_change(
         cycle.append(cycle)
         del stream, cycle
         with values.lock:
-            before = bytes(values.numbers)
+            before = list(values.numbers)
             gc.collect()
-            unchanged.append(bytes(values.numbers) == before)
+            unchanged.append(list(values.numbers) == before)
 
     thread = threading.Thread(target=collect_inside, daemon=True)
     thread.start()

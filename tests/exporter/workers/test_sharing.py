@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
 from cmo_exporter.sessions import FileLock, Sessions, table_bytes
-from cmo_exporter.values import SEQUENCE, FullError, Values
+from cmo_exporter.values import SEQUENCE, FullError, Numbers, Values
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -283,7 +283,7 @@ def test_a_full_block_counts_errors_and_goes_on(tmp_path: Path) -> None:
 class WatchedNumbers:
     """Numbers that may be changed only while a reader can see that they are being changed."""
 
-    def __init__(self, numbers: memoryview[float]) -> None:
+    def __init__(self, numbers: Numbers) -> None:
         self.numbers = numbers
         self.changed: set[int] = set()
 
