@@ -29,7 +29,7 @@ from cmo_exporter.membership import Membership
 from cmo_exporter.metrics_access import MetricsAccess
 from cmo_exporter.metrics_server import MetricsServer
 from cmo_exporter.process_health import ProcessHealth
-from cmo_exporter.queries import NoQuery, Query, current_query
+from cmo_exporter.queries import CURRENT, NoQuery, Query
 from cmo_exporter.query_log import QueryLog
 from cmo_exporter.query_record import Watch, current_step
 from cmo_exporter.recorder import Recorder
@@ -188,7 +188,8 @@ class Exporter:
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
-        return current_query() or self._no_query
+        query = CURRENT.get()
+        return self._no_query if query is None or not query.in_progress else query
 
     @overload
     def observe_query(self, function: Function, /) -> Function: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import LIVE, OTHER
@@ -63,32 +63,46 @@ class _Durations(dict[str, "Buckets"]):
         return found
 
 
+class _Ending(NamedTuple):
+    """Where a query that ends in a certain way is counted."""
+
+    outcome: int
+    cache_result: int
+    answer: int | None
+    buckets: Buckets
+    durations: int
+    edges: tuple[float, ...]
+
+
 class ScenarioBook:
     """Where the queries of one scenario are counted."""
 
-    __slots__ = (
-        "answers",
-        "cache_results",
-        "durations",
-        "in_progress",
-        "name",
-        "oldest",
-        "outcomes",
-        "started",
-        "under_way",
-    )
+    __slots__ = ("_instruments", "endings", "in_progress", "name", "oldest", "started", "under_way")
 
     def __init__(self, scenario: str, instruments: Instruments) -> None:
         self.name = scenario
         self.started = instruments.started.child(scenario).slot
         self.in_progress = instruments.in_progress.child(scenario).slot
         self.oldest = instruments.oldest_query.child(scenario)
-        self.outcomes = _Slots(instruments.queries, scenario)
-        self.durations = _Durations(instruments.duration, scenario)
-        self.cache_results = _Slots(instruments.cache_results, scenario)
-        self.answers = _Slots(instruments.answers, scenario)
+        self._instruments = instruments
+        # By outcome, cache result and source.
+        self.endings: dict[tuple[str, str, str | None], _Ending] = {}
         # Beginnings of the queries in progress, in order: the first is the oldest.
         self.under_way: dict[int, float] = {}
+
+    def ending(self, outcome: str, cache_result: str, source: str | None) -> _Ending:
+        """Where a query that ends so is counted, when that is needed for the first time."""
+        instruments, scenario = self._instruments, self.name
+        buckets = instruments.duration.child(scenario, duration_outcome(outcome))
+        found = self.endings[outcome, cache_result, source] = _Ending(
+            instruments.queries.child(scenario, outcome).slot,
+            instruments.cache_results.child(scenario, cache_result).slot,
+            None if source is None else instruments.answers.child(scenario, source).slot,
+            buckets,
+            buckets.slot,
+            buckets.edges,
+        )
+        return found
 
 
 class ComponentBook:
@@ -207,19 +221,20 @@ class Ledger:
         with values.lock:
             if book.under_way.pop(query, None) is None:
                 return
-            # Looked up before the change begins: what is needed for the first time is put into the block.
-            counted = book.outcomes[outcome], book.cache_results[cache_result]
-            answer = None if source is None else book.answers[source]
-            buckets = book.durations[outcome]
-            bucket = bisect_left(buckets.edges, seconds)
+            # Before the change begins: what is needed for the first time is put into the block.
+            ending = book.endings.get((outcome, cache_result, source)) or book.ending(
+                outcome, cache_result, source
+            )
+            counted, cached, answer, buckets, durations, edges = ending
+            bucket = bisect_left(edges, seconds)
             numbers = values.numbers
             numbers[SEQUENCE] += 1.0
-            numbers[counted[0]] += 1.0
-            numbers[counted[1]] += 1.0
+            numbers[counted] += 1.0
+            numbers[cached] += 1.0
             if answer is not None:
                 numbers[answer] += 1.0
-            numbers[buckets.slot + bucket] += 1.0
-            numbers[buckets.slot + len(buckets.edges) + 1] += seconds
+            numbers[durations + bucket] += 1.0
+            numbers[durations + len(edges) + 1] += seconds
             numbers[book.in_progress] -= 1.0
             numbers[SEQUENCE] += 1.0
             if session is not None:

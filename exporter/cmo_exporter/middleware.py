@@ -115,7 +115,8 @@ class Middleware:
         self.app = app  # FastAPI follows this name to see whether OpenTelemetry is among its middlewares
         self._exporter = exporter
         self._query_routes = routes
-        self._plain_query_paths = routes.plain
+        # Where no template has a parameter, the paths themselves tell.
+        self._query_paths = routes.plain if routes.all_plain else None
         self._query_methods = methods
         self._templates = RouteTemplates(owner)
         self._lifetime = lifetime(exporter)
@@ -147,8 +148,9 @@ class Middleware:
             if site is None or site.loop is not loop:
                 site = self._enter(loop)
             is_query = scope["method"] in self._query_methods and (
-                (scope["path"] in self._plain_query_paths and not scope.get("root_path"))
-                or path_in_app(scope) in self._query_routes
+                scope["path"] in self._query_paths
+                if self._query_paths is not None and not scope.get("root_path")
+                else path_in_app(scope) in self._query_routes
             )
             outer: Exchange | None = scope.get(MARK)
             if outer is not None and outer.site.exporter is self._exporter:

@@ -36,13 +36,13 @@ _OUTCOMES_OF_SOURCES: Final = {
 }
 _CACHE_RESULTS: Final = {result: result for result in QUERY_CACHE_RESULTS}
 
-_current: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
+CURRENT: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
 
 
 def current_query() -> Query | None:
     """The query that this code works for, unless it has finished."""
-    query = _current.get()
-    return query if query is not None and query.in_progress else None
+    query = CURRENT.get()
+    return None if query is None or query._finished else query  # noqa: SLF001 - of this module; asked often
 
 
 class Query:
@@ -113,8 +113,8 @@ class Query:
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
             self._recorder.dropped(catalogue.ANSWERS)
             known, outcome = OTHER, "error"
-        if self._outcome is None:
-            self._claim(outcome, known)
+        if self._outcome is None and self._left_at is None:  # as `_claim`
+            self._outcome, self._source = outcome, known
 
     def failed(self) -> None:
         """The query has failed, without even an apology."""
@@ -220,7 +220,7 @@ class Query:
             if began is None:
                 began = self._began = time.monotonic()
             self._finished = False
-            self._token = _current.set(self)
+            self._token = CURRENT.set(self)
             if not recorder.ledger.begin(id(self), self._book, session, began) and session is not None:
                 self._session = None
                 recorder.dropped(catalogue.ACTIVE_USERS)
@@ -246,42 +246,39 @@ class Query:
             error: what ended it, when it did not end well.
         """
         try:
-            self._finish(error)
+            if self._finished or self._began is None:
+                return
+            if error is not None and put_aside(error, lambda: self.finish(error)):
+                return
+            self._finished = True
+            if self._token is not None:
+                # An asynchronous generator may be closed in another context than it was opened in.
+                try:  # noqa: SIM105 - `suppress` takes as long as all of the counting
+                    CURRENT.reset(self._token)
+                except ValueError:
+                    pass
+            if error is None and self._left_at is None:
+                outcome, source, ended = self._outcome or "error", self._source, time.monotonic()
+            else:
+                outcome, source, ended = self._settled(error)
+            if outcome == "cancelled" and self._first_token_seen:
+                self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
+            record, cache_result = self.record, self._cache_result or "bypass"
+            self._recorder.ledger.finish(
+                id(self),
+                self._book,
+                self._session,
+                ends_session=self._ends_session,
+                outcome=outcome,
+                source=source,
+                cache_result=cache_result,
+                seconds=ended - self._began,
+                exemplar=None if record is None else record.exemplar,
+            )
+            if record is not None:
+                record.finish(outcome=outcome, source=source, cache=cache_result, seconds=ended - self._began)
         except Exception as problem:  # noqa: BLE001 - the guard, written out
             self.errors.report(catalogue.QUERIES, problem)
-
-    def _finish(self, error: BaseException | None) -> None:
-        if self._finished or self._began is None:
-            return
-        if error is not None and put_aside(error, lambda: self.finish(error)):
-            return
-        self._finished = True
-        if self._token is not None:
-            # An asynchronous generator may be closed in another context than it was opened in.
-            try:  # noqa: SIM105 - `suppress` takes as long as all of the counting
-                _current.reset(self._token)
-            except ValueError:
-                pass
-        if error is None and self._left_at is None:
-            outcome, source, ended = self._outcome or "error", self._source, time.monotonic()
-        else:
-            outcome, source, ended = self._settled(error)
-        if outcome == "cancelled" and self._first_token_seen:
-            self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
-        record, cache_result = self.record, self._cache_result or "bypass"
-        self._recorder.ledger.finish(
-            id(self),
-            self._book,
-            self._session,
-            ends_session=self._ends_session,
-            outcome=outcome,
-            source=source,
-            cache_result=cache_result,
-            seconds=ended - self._began,
-            exemplar=None if record is None else record.exemplar,
-        )
-        if record is not None:
-            record.finish(outcome=outcome, source=source, cache=cache_result, seconds=ended - self._began)
 
     def __enter__(self) -> Self:
         self.begin()
@@ -322,6 +319,9 @@ class NoQuery(Query):
 
     def begin(self) -> None:
         """Nothing begins."""
+
+    def answered(self, source: str) -> None:
+        """Counts nothing: there is no query that it could answer."""
 
     def cache_result(self, result: str) -> None:
         """Counts nothing: there is no query whose result it could be."""

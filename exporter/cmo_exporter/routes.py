@@ -30,6 +30,11 @@ class RouteSet:
         self.plain = frozenset(template for template in templates if "{" not in template)
         self._patterns = tuple(_pattern(template) for template in templates if "{" in template)
 
+    @property
+    def all_plain(self) -> bool:
+        """Whether no template has a parameter."""
+        return not self._patterns
+
     def __contains__(self, path: str) -> bool:
         return path in self.plain or any(pattern.fullmatch(path) for pattern in self._patterns)
 
