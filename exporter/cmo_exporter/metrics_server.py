@@ -434,6 +434,5 @@ def _listen(site: _Site, host: str, port: int, *, beside_others: bool) -> _Serve
     except (OSError, OverflowError, UnicodeError) as error:
         raise MetricsAddressError(
             f"/metrics cannot be served at {host}, port {port}: {getattr(error, 'strerror', None) or error}. "
-            "Stop what listens there, or set another port (0 takes a free one) or another host. "
-            "If another worker of the same service has it, give all of them one shared_directory."
+            "Stop what listens there, or set another port (0 takes a free one) or another host."
         ) from error

@@ -206,6 +206,13 @@ def test_a_page_is_rewritten_where_it_is_wrong_alone() -> None:
     assert rewritten(page, [(block, [wrong, right])]) == page.replace("2\n", "1\n")
 
 
+def test_every_page_can_be_found_from_the_first_one() -> None:
+    first = (ROOT / "README.md").read_text()
+    pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
+    assert pages
+    assert not [page for page in pages if f"[{page}]({page})" not in first]
+
+
 def test_nothing_on_the_page_is_left_out_of_the_walk() -> None:
     text = PAGE.read_text()
     walked = [step for section in SECTIONS for step in steps(text, section=section)]

@@ -269,7 +269,9 @@ def merged(file: str, change: str) -> str:
     first = next((name for name, text in merged_body.items() if _is_a_definition(text)), None)
     names = list(merged_body)
     above = names[: names.index(first)] if first else names
-    assigned = [name for name in names if name not in {*kept, *above} and _is_an_assignment(merged_body[name])]
+    assigned = [
+        name for name in names if name not in {*kept, *above} and _is_an_assignment(merged_body[name])
+    ]
     rest = [name for name in names if name not in {*above, *assigned}]
     return "\n".join([*imports.values(), *(merged_body[name] for name in (*above, *assigned, *rest))]) + "\n"
 
