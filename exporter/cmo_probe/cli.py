@@ -162,8 +162,8 @@ def _once(service: Service, canaries: Canaries, report_format: str, *, quiet: bo
     status = _status(asked)
     if status == _UNREACHED and not quiet:
         _tell(
-            f"Nothing could be reached at {service.url}. Start the service (`cmo stack up` starts the reference "
-            "service), or name another with --url."
+            f"Nothing could be reached at {service.url}. Start the service (`cmo stack up` starts the "
+            "reference service), or name another with --url."
         )
     return status
 
