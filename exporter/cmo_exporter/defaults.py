@@ -25,6 +25,8 @@ PREFIX: Final = "CMO_EXPORTER_"
 DEFAULT_PORT: Final = 9464
 """Where the default exporter serves ``/metrics``, for Prometheus has to know it beforehand."""
 
+_ADDRESS_VARIABLES: Final = f"{PREFIX}PORT, {PREFIX}HOST and {PREFIX}SHARED_DIRECTORY"
+
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
 
@@ -74,7 +76,7 @@ class Lifetime:
             try:
                 self.exporter.start()
             except ExporterError as error:
-                _log.error("%s The variables are %sPORT and %sHOST.", error, PREFIX, PREFIX)
+                _log.error("%s The variables are %s.", error, _ADDRESS_VARIABLES)
             except Exception as error:  # noqa: BLE001 - the service goes before its metrics
                 _log.error("The exporter did not start: %s.", type(error).__name__)
 

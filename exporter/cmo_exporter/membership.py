@@ -7,10 +7,12 @@ unobserved.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cmo_exporter.catalogue import BY_NAME, CATALOGUE, Kind, OverWorkers
+from cmo_exporter.errors import MetricsAddressError
 from cmo_exporter.sessions import FileLock, table_bytes
 from cmo_exporter.workers import SharedDirectory
 
@@ -68,7 +70,7 @@ class Membership:
             SharedDirectoryError: the directory cannot be used.
         """
         if self.directory is None:
-            return listen(self._settings.port, beside_others=False)
+            return _listen_alone(listen, self._settings.port)
         with self.directory.locked():
             is_first = self.directory.begin_anew_if_empty()
             server = self._listen(listen, self.directory, self._settings.port, is_first=is_first)
@@ -112,6 +114,18 @@ class Membership:
         alone.close()
         note.write_text(str(alone.port), encoding="ascii")
         return listen(alone.port, beside_others=True)
+
+
+def _listen_alone(listen: Listen, port: int) -> MetricsServer:
+    try:
+        return listen(port, beside_others=False)
+    except MetricsAddressError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+            raise
+        # The commonest reason by far, and another port for each worker would not help.
+        raise MetricsAddressError(
+            f"{error} If another worker of the same service has it, give all of them one shared_directory."
+        ) from error.__cause__
 
 
 def _outlives_its_worker(series: Series) -> bool:

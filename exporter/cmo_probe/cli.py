@@ -159,7 +159,13 @@ def _once(service: Service, canaries: Canaries, report_format: str, *, quiet: bo
         if not quiet and sys.stderr is not None and sys.stderr.isatty():
             _tell(f"{len(asked)} of {len(canaries.names)}: {one.canary.name}: {one.result}")
     click.echo(as_json(asked, service.url) if report_format == "json" else as_table(asked))
-    return _status(asked)
+    status = _status(asked)
+    if status == _UNREACHED and not quiet:
+        _tell(
+            f"Nothing could be reached at {service.url}. Start the service (`cmo stack up` starts the "
+            "reference service), or name another with --url."
+        )
+    return status
 
 
 def _run(

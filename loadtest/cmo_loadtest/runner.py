@@ -83,7 +83,8 @@ def run_scenarios(scenarios: Sequence[Scenario], options: RunOptions) -> Path:
     """
     if importlib.util.find_spec("locust") is None:
         raise LocustMissingError(
-            "Locust is missing. Install it with: pip install 'cmo-observability[loadtest]'"
+            "Locust is missing. Install it, from the folder that holds the checkout, with: "
+            "pip install './cmo-observability[loadtest]'"
         )
     check_ready(options.target)
     scaled = [scenario.scaled(options.time_scale) for scenario in scenarios]

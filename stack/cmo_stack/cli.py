@@ -69,9 +69,10 @@ class LazyCommand:
         """What to tell a user whose installation lacks a package; None when the module should be there."""
         if not self.extras or error.name is None or error.name.partition(".")[0].startswith("cmo_"):
             return None
-        line = f"pip install '{DISTRIBUTION}[{','.join(self.extras)}]'"
+        line = f"pip install './{DISTRIBUTION}[{','.join(self.extras)}]'"
         return ExtraMissingError(
-            f"`cmo {self.name}` needs {error.name}, which is not installed. Install it with:\n\n    {line}\n"
+            f"`cmo {self.name}` needs {error.name}, which is not installed. Install it, from the folder "
+            f"that holds the checkout, with:\n\n    {line}\n"
         )
 
 

@@ -212,6 +212,7 @@ def test_how_once_ends(sent: bytes | None, status: int) -> None:
         done = subprocess.run([CMO, "probe", "--once", "--url", target], capture_output=True, text=True)
     assert done.returncode == status, done.stderr
     assert done.stdout.endswith("0 of 4 canaries succeeded.\n")
+    assert (f"Nothing could be reached at {target}. Start" in done.stderr) is (status == 4)
 
 
 @pytest.mark.parametrize(

@@ -47,15 +47,16 @@ def test_closing_stops_the_threads_and_frees_the_port(settings: ExporterSettings
         listener.bind(("127.0.0.1", port))
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "no.such.host.invalid"])
-def test_an_address_that_cannot_be_used_is_a_clear_error(host: str) -> None:
+@pytest.mark.parametrize(("host", "is_taken"), [("127.0.0.1", True), ("no.such.host.invalid", False)])
+def test_an_address_that_cannot_be_used_is_a_clear_error(host: str, *, is_taken: bool) -> None:
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         port = busy.getsockname()[1]
         exporter = Exporter(ExporterSettings(host=host, port=port))
-        with pytest.raises(MetricsAddressError, match=rf"{host}, port {port}.*another port"):
+        with pytest.raises(MetricsAddressError, match=rf"{host}, port {port}.*another port") as raised:
             exporter.start()
+        assert ("another worker of the same service" in str(raised.value)) is is_taken
     assert exporter.metrics_url == ""
 
 

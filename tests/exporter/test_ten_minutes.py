@@ -17,7 +17,7 @@ from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from .walkthrough import Block, Chat, Shown, Span, Walk, alike, merged, rewritten, steps
+from .walkthrough import Block, Chat, Shown, Span, Walk, alike, merged, rewritten, said_of, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -178,6 +178,15 @@ def test_a_change_takes_the_place_of_what_it_changes() -> None:
         *("import sys", "import os", "A = 2", "def one() -> int:", "    return 1", "one()"),
         "def two() -> None: ...",
     ]
+    assert merged(after, "B = A\none()\n") == after.replace("A = 2\n", "A = 2\nB = A\n")
+
+
+def test_what_gunicorn_begins_its_lines_with_differs_from_run_to_run() -> None:
+    wanted = "[2026-11-25 07:00:03 +0000] [7703] [INFO] Application startup complete."
+    log = "[2031-01-01 00:00:00 +0100] [9] [INFO] Application startup complete.\n"
+    assert said_of([wanted], log) == [wanted]
+    assert said_of([wanted, wanted], log) == []
+    assert said_of([wanted.replace("complete", "begun")], log) == []
 
 
 def test_outputs_differ_in_what_is_said_and_not_in_what_varies() -> None:
@@ -195,6 +204,13 @@ def test_a_page_is_rewritten_where_it_is_wrong_alone() -> None:
     wrong = Shown(block.line, "echo 1", "2\n", "1\n")
     right = Shown(block.line, "echo 3", "3\n", "3\n")
     assert rewritten(page, [(block, [wrong, right])]) == page.replace("2\n", "1\n")
+
+
+def test_every_page_can_be_found_from_the_first_one() -> None:
+    first = (ROOT / "README.md").read_text()
+    pages = [f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")]
+    assert pages
+    assert not [page for page in pages if f"[{page}]({page})" not in first]
 
 
 def test_nothing_on_the_page_is_left_out_of_the_walk() -> None:

@@ -1,8 +1,9 @@
 """Does what a page of documentation says, step by step, as its reader would.
 
 A page is read from top to bottom. A ``python`` block with a ``title`` is a file: the first time it is
-written, later its definitions take the place of those of the same name, and what is new goes to the end,
-which is what a reader makes of "change this function". In a ``console`` block, what follows a ``$`` is run by
+written, later its definitions take the place of those of the same name, new names that are assigned go below
+the others, above the functions that use them, and what else is new goes to the end, which is what a reader
+makes of "change this function". In a ``console`` block, what follows a ``$`` is run by
 a shell, and the lines below are what it prints. A command that serves goes on while the page goes on. A line
 that says "Ask ... in the chat" is a message of a user, and one that says "The collector gets the span ..." is
 held against what an OpenTelemetry collector has got.
@@ -40,6 +41,7 @@ _VARYING: Final = re.compile(
     r"\b(\d+\.\d{3,}|\d(\.\d+)?e[+-]\d+|[0-9a-f]{16,32})\b"
     r'|(?<="time": )"[^"]+"|(?<="process": )\d+|(?<=_seconds": )[\d.e-]+'
 )
+_STAMP: Final = re.compile(r"^\[[\d: +-]+\] \[\d+\] ")
 _METRIC: Final = re.compile(r"\w+\{.*\} \S+$")
 _POLL_SECONDS: Final = 0.1
 _SETTLING_SECONDS: Final = 1.0
@@ -226,8 +228,7 @@ class Walk:
         wanted = expected.splitlines()
 
         def said() -> list[str]:
-            lines = Counter(log.read_text().splitlines())
-            return [line for line in wanted if lines[line] >= wanted.count(line)]
+            return said_of(wanted, log.read_text())
 
         self._server = ManagedProcess(
             command,
@@ -264,7 +265,23 @@ def merged(file: str, change: str) -> str:
     kept, changes = _statements(file), _statements(change)
     imports = {name: text for name, text in changes.items() if text.startswith(("import ", "from "))}
     body = {name: text for name, text in changes.items() if name not in imports}
-    return "\n".join([*{**imports, **kept, **body}.values()]) + "\n"
+    merged_body = {**kept, **body}
+    first = next((name for name, text in merged_body.items() if _is_a_definition(text)), None)
+    names = list(merged_body)
+    above = names[: names.index(first)] if first else names
+    assigned = [
+        name for name in names if name not in {*kept, *above} and _is_an_assignment(merged_body[name])
+    ]
+    rest = [name for name in names if name not in {*above, *assigned}]
+    return "\n".join([*imports.values(), *(merged_body[name] for name in (*above, *assigned, *rest))]) + "\n"
+
+
+def _is_a_definition(text: str) -> bool:
+    return isinstance(ast.parse(text).body[0], (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+
+
+def _is_an_assignment(text: str) -> bool:
+    return isinstance(ast.parse(text).body[0], (ast.Assign, ast.AnnAssign))
 
 
 def _statements(source: str) -> dict[str, str]:
@@ -292,6 +309,18 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
 def _replacing_the_shell(command: str) -> str:
     """The command with ``exec`` before the program, so that signals reach the server itself."""
     return re.sub(r"^((?:\w+=\S+ )*)", r"\1exec ", command)
+
+
+def said_of(wanted: list[str], log: str) -> list[str]:
+    """Those of the lines that are in a server's log as often as they are wanted."""
+    lines = Counter(_unstamped(line) for line in log.splitlines())
+    asked = Counter(_unstamped(line) for line in wanted)
+    return [line for line in wanted if lines[_unstamped(line)] >= asked[_unstamped(line)]]
+
+
+def _unstamped(line: str) -> str:
+    """A line of a server's log without what gunicorn begins it with: the time and the process."""
+    return _STAMP.sub("", line)
 
 
 def alike(expected: str, actual: str) -> bool:

@@ -140,7 +140,7 @@ def test_a_missing_extra_is_one_line_to_copy(
     for name in [name for name in sys.modules if name.startswith("cmo_slo")]:
         monkeypatch.delitem(sys.modules, name)
     assert cli.run(["check"]) == ExitStatus.USAGE
-    assert "pip install 'cmo-observability[slo]'" in capsys.readouterr().err
+    assert "pip install './cmo-observability[slo]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
@@ -152,7 +152,7 @@ def test_so_is_one_that_is_missed_only_when_the_command_runs(
         monkeypatch.delitem(sys.modules, name)
     assert cli.run(["loadtest", command, "--help"]) == ExitStatus.COMPLIANT
     assert cli.run(["loadtest", command]) == ExitStatus.USAGE
-    assert "pip install 'cmo-observability[loadtest]'" in capsys.readouterr().err
+    assert "pip install './cmo-observability[loadtest]'" in capsys.readouterr().err
 
 
 def test_a_demo_whose_port_is_busy_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
