@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Self, TypeGuard, overload
 from weakref import WeakSet
 
@@ -176,6 +177,8 @@ class Exporter:
         """
         recorder = self.recorder
         ledger = recorder.ledger
+        if began is not None:
+            began = self._instant(began)
         try:
             book = ledger.known_scenarios[scenario]
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
@@ -412,6 +415,16 @@ class Exporter:
         if known is None:
             self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
         return known or OTHER
+
+    def _instant(self, began: float) -> float | None:
+        """When a query began, if that was before now: a time by another clock would spoil sums for good."""
+        try:
+            if 0.0 <= began <= time.monotonic():
+                return began
+            raise ValueError("a query begins before now, by the monotonic clock")
+        except Exception as error:  # noqa: BLE001 - it may not even be a number
+            self.errors.report(catalogue.QUERIES_STARTED, error)
+            return None
 
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)

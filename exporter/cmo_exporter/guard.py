@@ -6,6 +6,7 @@ the message of an error may hold what a user has asked.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
@@ -68,7 +69,10 @@ def never_raises(
             try:
                 method(self, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the point of it
-                self.errors.report(metric, error)
+                with contextlib.suppress(
+                    Exception
+                ):  # a filter of the log may raise; so may what has raised here
+                    self.errors.report(metric, error)
 
         return guarded
 

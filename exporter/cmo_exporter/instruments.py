@@ -34,6 +34,7 @@ EXEMPLAR_WIDTH: Final = 8
 """Floats an exemplar takes: value, Unix time, and the ids of trace and span in parts of 32 bits."""
 
 _MOST_UNUSUAL_SERIES: Final = 50
+_LONGEST_LABEL: Final = 500
 
 # Who hands a question on to whom. Other pairs may be recorded too; they are only not there beforehand,
 # because every pair is 9 reasons times every scenario.
@@ -54,7 +55,12 @@ def closed(value: object, allowed: Iterable[str]) -> str | None:
 
 
 def _plain(value: object) -> str | None:
-    return str.__str__(value) if issubclass(type(value), str) else None
+    """The value as a plain string when it can be a label of some series, else None; never raises."""
+    if not issubclass(type(value), str):
+        return None
+    plain = str.__str__(value)
+    # A lone surrogate would make every scrape fail.
+    return plain if len(plain) <= _LONGEST_LABEL and plain.isprintable() else None
 
 
 class Number:

@@ -21,11 +21,10 @@ from cmo_exporter.values import RESTARTS, SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractContextManager
     from mmap import mmap
 
     from cmo_exporter.instruments import Buckets, Family, Instruments, Number
-    from cmo_exporter.sessions import SessionKey
+    from cmo_exporter.sessions import FileLock, SessionKey
     from cmo_exporter.settings import ExporterSettings
     from cmo_exporter.values import Values
 
@@ -136,11 +135,16 @@ class Ledger:
         }
         self._components = dict(self.known_components)
         self.sessions: Sessions
+        self._sessions_lock: FileLock | None = None
         self.share_sessions(None, None)
 
-    def share_sessions(self, memory: mmap | None, lock: AbstractContextManager[None] | None) -> None:
+    def share_sessions(self, memory: mmap | None, lock: FileLock | None) -> None:
         """Follow sessions in this memory, from now on; in memory of our own if there is none."""
         with self._values.lock:
+            if self._sessions_lock is not None:
+                # A forked child has it too, and would go on holding it for a parent that is killed.
+                self._sessions_lock.close()
+            self._sessions_lock = lock
             self.sessions = Sessions(
                 (*self._settings.all_scenarios, OTHER),
                 idle_timeout_seconds=self._settings.session_idle_timeout_seconds,
@@ -154,6 +158,7 @@ class Ledger:
         """In a forked child: what is under way is under way in the parent."""
         for book in self._scenarios.values():
             book.under_way.clear()
+        self.share_sessions(None, None)
         self._start_time = process_start_time()
 
     def scenario(self, name: str) -> ScenarioBook:

@@ -7,12 +7,13 @@ unobserved.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from cmo_exporter.catalogue import BY_NAME, CATALOGUE, Kind, OverWorkers
-from cmo_exporter.errors import MetricsAddressError
+from cmo_exporter.errors import MetricsAddressError, SharedDirectoryError
 from cmo_exporter.sessions import FileLock, table_bytes
 from cmo_exporter.workers import SharedDirectory
 
@@ -86,8 +87,11 @@ class Membership:
         """Be no worker any more; what was counted stays with the service."""
         if self.directory is not None and self._place is not None:
             self._place = None
-            with self.directory.locked():
-                self.directory.leave(self._values)
+            # A directory that has been taken away cannot be held, and nobody else is in it.
+            with contextlib.suppress(SharedDirectoryError), self.directory.locked():
+                self.directory.leave(self._values, _is_gauge)
+            if self._values.is_shared:
+                self.directory.leave(self._values, _is_gauge)
             self._ledger.share_sessions(None, None)
 
     def after_fork(self) -> None:
@@ -135,8 +139,22 @@ def _outlives_its_worker(series: Series) -> bool:
     )
 
 
+def _is_gauge(series: Series) -> bool:
+    """What is in progress is still so when the worker leaves, and ends in its own memory."""
+    metric = BY_NAME.get(series.metric)
+    return metric is not None and metric.kind is Kind.GAUGE
+
+
 def _version(settings: ExporterSettings) -> str:
     """Workers whose metrics or closed lists differ cannot be added up."""
-    lists = (settings.all_scenarios, settings.components, settings.models, sorted(settings.prices))
+    # Workers of one service are told one address; two services with one directory by mistake are not.
+    lists = (
+        settings.host,
+        settings.port,
+        settings.all_scenarios,
+        settings.components,
+        settings.models,
+        sorted(settings.prices),
+    )
     told = repr((CATALOGUE, lists, settings.maximum_sessions))
     return hashlib.sha256(told.encode()).hexdigest()[:_VERSION_CHARACTERS]

@@ -7,12 +7,14 @@ worker has come or gone.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import BY_NAME, OTHER, Kind, OverWorkers
+from cmo_exporter.errors import SharedDirectoryError
 from cmo_exporter.instruments import EXEMPLAR_WIDTH, EXEMPLARS, read_exemplar
 
 if TYPE_CHECKING:
@@ -104,9 +106,15 @@ class Totals:
         series = self._values.series
         return _Source(None, series, len(series), alive=True, numbers=self._values.copy().tolist())
 
-    @staticmethod
-    def _workers(directory: SharedDirectory) -> Iterator[_Source]:
-        for place, block, alive in directory.blocks():
+    def _workers(self, directory: SharedDirectory) -> Iterator[_Source]:
+        blocks = directory.blocks()
+        if self._values.is_shared and os.getpid() not in [block.process[0] for _, block, _ in blocks]:
+            # Sums without this worker would look like counters that began again.
+            raise SharedDirectoryError(
+                f"shared_directory {directory.path} has been emptied or taken away while the service runs. "
+                "Start the service's workers again, and keep others from cleaning up there."
+            )
+        for place, block, alive in blocks:
             numbers = block.read().tolist()  # which also learns of new series
             yield _Source(place, block.series, len(block.series), alive, numbers)
 

@@ -21,8 +21,10 @@ from array import array
 from time import sleep as pause
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from cmo_exporter.errors import ExporterError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from mmap import mmap
 
 NUMBERS: Final = 1 << 16
@@ -56,8 +58,13 @@ class Series(NamedTuple):
     width: int
 
 
-class FullError(Exception):
+class FullError(ExporterError):
     """No room for another series; the guard around every recording call counts it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no room for so many series. Most come of scenarios times components: name fewer of them."
+        )
 
 
 class Values:
@@ -134,11 +141,18 @@ class Values:
                 for offset, number in enumerate(added):
                     numbers[base + offset] += number
 
-    def move_out(self) -> None:
-        """Go on in memory of our own, from 0: what was counted stays where other processes see it."""
+    def move_out(self, keep: Callable[[Series], bool] = lambda _: False) -> None:
+        """Go on in memory of our own, from 0: what was counted stays where other processes see it.
+
+        Args:
+            keep: whether a series goes on from where it is.
+        """
         with self.lock:
-            self._shared = None
-            self.numbers = [0.0] * self._next
+            numbers = [0.0] * self._next
+            for series in filter(keep, self.series):
+                here = slice(series.base, series.base + series.width)
+                numbers[here] = self.numbers[here]
+            self._shared, self.numbers = None, numbers
 
     def after_fork(self) -> None:
         """In a forked child: the parent's block is the parent's, and its lock may be held for ever."""
@@ -188,9 +202,11 @@ class Block:
             return
         start = NUMBERS * 8 + self._index_read
         added = bytes(memoryview(self._shared)[start : NUMBERS * 8 + length])
-        for line in added.splitlines():
-            metric, labels, base, width = json.loads(line)
-            self.series.append(Series(metric, tuple(labels), base, width))
+        # All of it or nothing: after an error the next reader begins here again.
+        self.series += [
+            Series(metric, tuple(labels), base, width)
+            for metric, labels, base, width in map(json.loads, added.splitlines())
+        ]
         self._index_read = length
 
 

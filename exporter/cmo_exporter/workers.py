@@ -75,11 +75,20 @@ class SharedDirectory:
             lock_file.touch(mode=0o600)
             with lock_file.open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
+                try:
+                    yield
+                finally:
+                    # Closing would not do: a process forked meanwhile has the file, and with it the lock.
+                    fcntl.flock(lock, fcntl.LOCK_UN)
         except OSError as error:
             raise SharedDirectoryError(
                 f"shared_directory {self.path} cannot be used: {error.strerror}. "
                 "Name a directory that the service may write in, with room for a few megabytes."
+            ) from error
+        except (ValueError, TypeError, OverflowError) as error:  # what reading a damaged file comes to
+            raise SharedDirectoryError(
+                f"shared_directory {self.path} holds a damaged file ({type(error).__name__}). "
+                "Stop the service's workers, empty the directory and start them again."
             ) from error
 
     def begin_anew_if_empty(self) -> bool:
@@ -117,10 +126,10 @@ class SharedDirectory:
             "Give another service its own."
         )
 
-    def leave(self, values: Values) -> None:
-        """Give the place back; what was counted stays."""
+    def leave(self, values: Values, keep: Callable[[Series], bool]) -> None:
+        """Give the place back; what was counted stays, but for the series that are to be kept."""
         values.numbers[PROCESS_ID] = 0.0
-        values.move_out()
+        values.move_out(keep)
 
     def blocks(self) -> list[tuple[str, Block, bool]]:
         """Every worker's place, its block, and whether the worker is alive."""

@@ -1,0 +1,153 @@
+"""The shared directory is taken away or damaged, workers fork and are killed, or stop and start again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from cmo_exporter import Exporter, ExporterSettings, SharedDirectoryError
+from cmo_exporter.values import BLOCK_BYTES, INDEX_LENGTH
+from cmo_stack.free_ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+
+def make(directory: Path, **settings: object) -> Exporter:
+    return Exporter(
+        ExporterSettings(components=("llm",), shared_directory=directory, **settings)  # type: ignore[arg-type]  # each test its own
+    )
+
+
+def value(exporter: Exporter, name: str, **labels: str) -> float | None:
+    return exporter.registry.get_sample_value(name, labels)
+
+
+def does_not_wait(enter: Callable[[], AbstractContextManager[object]]) -> None:
+    def run() -> None:
+        with enter():
+            pass
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_a_directory_that_is_taken_away_fails_scrapes_and_nothing_else(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    with make(directory) as exporter:
+        shutil.rmtree(directory)
+        with exporter.query(session="somebody") as query:
+            query.answered("cache")
+        answer = httpx.get(exporter.metrics_url, timeout=60)
+        assert answer.status_code == 500, "sums without this worker would look like a restart"
+        assert "SharedDirectoryError" in answer.text
+    with make(directory) as exporter:
+        assert httpx.get(exporter.metrics_url, timeout=60).status_code == 200
+
+
+def test_a_damaged_file_is_an_error_that_says_so(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    with make(directory):
+        (file,) = directory.glob("0.*.values")
+    file.write_bytes(b"\xff" * BLOCK_BYTES)
+    with pytest.raises(SharedDirectoryError, match="damaged file"):
+        make(directory).start()
+
+
+def test_an_index_that_was_read_too_early_is_read_again_as_a_whole(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as exporter, make(tmp_path / "shared") as other:
+        with exporter.query() as query:
+            query.answered("cache")
+        numbers = exporter.recorder.ledger._values.numbers
+        length = numbers[INDEX_LENGTH]
+        numbers[INDEX_LENGTH] = length - 2
+        with pytest.raises(ValueError, match="Unterminated|Expecting|delimiter"):
+            value(other, "cmo_queries_total", scenario="live", outcome="success")
+        numbers[INDEX_LENGTH] = length
+        assert value(other, "cmo_queries_total", scenario="live", outcome="success") == 1
+
+
+def test_what_is_in_progress_when_a_worker_leaves_never_falls_below_nothing(tmp_path: Path) -> None:
+    exporter = make(tmp_path / "shared")
+    with make(tmp_path / "shared"):
+        exporter.start()
+        query = exporter.query()
+        query.begin()
+        call = query.component("llm")
+        call.__enter__()
+        exporter.close()
+        call.__exit__(None, None, None)
+        query.finish()
+        with exporter:
+            assert value(exporter, "cmo_queries_in_progress", scenario="live") == 0
+            assert value(exporter, "cmo_component_in_progress", component="llm") == 0
+
+
+def test_a_child_of_a_worker_does_not_touch_the_sessions_of_the_service(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as exporter:
+        child = os.fork()
+        if not child:
+            exporter.query(session="somebody").begin()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert value(exporter, "cmo_active_users", scenario="live") == 0
+
+
+def test_a_child_of_a_worker_does_not_go_on_holding_what_its_parent_held(tmp_path: Path) -> None:
+    exporter = make(tmp_path / "shared")
+    directory = exporter._membership.directory
+    assert directory is not None
+    with directory.locked():
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        does_not_wait(directory.locked)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_child_does_not_hold_the_sessions_for_a_parent_that_was_killed(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as survivor:
+        here, there = os.pipe()
+        parent = os.fork()
+        if not parent:
+            exporter = make(tmp_path / "shared")
+            exporter.start()
+            exporter.recorder.ledger.sessions._lock.__enter__()
+            child = os.fork()
+            if not child:
+                os.write(there, b"%d" % os.getpid())
+                time.sleep(60)
+            time.sleep(60)
+            os._exit(0)
+        child = int(os.read(here, 20))
+        try:
+            os.kill(parent, signal.SIGKILL)
+            os.waitpid(parent, 0)
+            does_not_wait(lambda: survivor.query(session="somebody"))
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.close(here)
+            os.close(there)
+
+
+def test_two_services_with_one_directory_by_mistake_are_not_added_up(tmp_path: Path) -> None:
+    first, second = (make(tmp_path / "shared", port=free_port()) for _ in range(2))
+    with first, second:
+        assert first.metrics_url != second.metrics_url
+        with first.query() as query:
+            query.answered("cache")
+        assert value(second, "cmo_queries_total", scenario="live", outcome="success") == 0
