@@ -148,13 +148,7 @@ def _is_gauge(series: Series) -> bool:
 def _version(settings: ExporterSettings) -> str:
     """Workers whose metrics or closed lists differ cannot be added up."""
     # Workers of one service are told one address; two services with one directory by mistake are not.
-    lists = (
-        settings.host,
-        settings.port,
-        settings.all_scenarios,
-        settings.components,
-        settings.models,
-        sorted(settings.prices),
-    )
-    told = repr((CATALOGUE, lists, settings.maximum_sessions))
+    address = (settings.host, settings.port)
+    lists = (settings.all_scenarios, settings.components, settings.models, sorted(settings.prices))
+    told = repr((CATALOGUE, address, lists, settings.maximum_sessions))
     return hashlib.sha256(told.encode()).hexdigest()[:_VERSION_CHARACTERS]

@@ -157,6 +157,11 @@ class _Connection:
         self.waiting = True
         self.thread: threading.Thread | None = None
 
+    def waits_for_reader(self) -> None:
+        """The answer is there; a reader that does not take it keeps a place from others."""
+        self.since = time.monotonic()
+        self.waiting = True
+
     def cut(self) -> None:
         """End it, also while its thread waits in it."""
         self.waiting = False
@@ -379,6 +384,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("Connection", "close")
         self.end_headers()
+        self._connection.waits_for_reader()
         if self.command != "HEAD":
             self.wfile.write(body)
         self._discard_the_rest()

@@ -58,20 +58,35 @@ class FileLock:
 
 
 class _Mending:
-    """A lock whose holder mends the table if the one before was killed while it changed it."""
+    """A lock whose holder mends the table if the one before was stopped while it changed it.
+
+    A holder is killed, or an exception stops it, or a signal's handler changes the table in the midst of it.
+    """
 
     def __init__(self, lock: AbstractContextManager[None], sessions: Sessions) -> None:
         self._lock = lock
         self._sessions = sessions
+        self._depth = 0
+        self._disturbed = False
 
     def __enter__(self) -> None:
-        self._lock.__enter__()
-        if self._sessions.header[2]:
+        self._depth += 1
+        try:
+            self._lock.__enter__()
+        except BaseException:
+            self._depth -= 1
+            raise
+        if self._sessions.header[2] and self._depth == 1:
             self._sessions.mend(time.monotonic())
         self._sessions.header[2] = 1.0
 
-    def __exit__(self, *_: object) -> None:
-        self._sessions.header[2] = 0.0
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._depth -= 1
+        self._disturbed = self._depth > 0 or self._disturbed or kind is not None
+        if self._depth:
+            return
+        self._sessions.header[2] = float(self._disturbed)
+        self._disturbed = False
         self._lock.__exit__(None, None, None)
 
 

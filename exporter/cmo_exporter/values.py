@@ -63,7 +63,7 @@ class FullError(ExporterError):
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no room for so many series. Most come of scenarios times components: name fewer of them."
+            "There is no room for so many series. Most are scenarios times components: name fewer of them."
         )
 
 

@@ -164,6 +164,23 @@ def test_silent_connections_hold_up_nobody(exporter: Exporter, eventually: Event
     assert result(exporter, "refused") == 0
 
 
+def test_readers_that_do_not_read_hold_up_nobody() -> None:
+    """As many as there is room for ask, and leave the answer where it is."""
+    most = metrics_server._MOST_CONNECTIONS
+    with Exporter(ExporterSettings()) as exporter, contextlib.ExitStack() as stack:
+        server: Any = exporter._server
+        # The kernel would take the whole of the answer into its buffer, as it does not on a real network.
+        server._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        for _ in range(most):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            connection.connect(address(exporter))
+            connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert connection.recv(1, socket.MSG_PEEK), "the answer has begun"
+        assert len(server._server.connections._open) == most
+        assert httpx.get(exporter.metrics_url, timeout=WAIT).status_code == 200
+
+
 @pytest.mark.parametrize("protected", ["plain", "tls"])
 def test_a_request_that_drips_is_cut_off(
     protected: str,

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, SharedDirectoryError
+from cmo_exporter.sessions import FileLock, Sessions, table_bytes
 from cmo_exporter.values import BLOCK_BYTES, INDEX_LENGTH
 from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_an_index_that_was_read_too_early_is_read_again_as_a_whole(tmp_path: Pat
         numbers = exporter.recorder.ledger._values.numbers
         length = numbers[INDEX_LENGTH]
         numbers[INDEX_LENGTH] = length - 2
-        with pytest.raises(ValueError, match="Unterminated|Expecting|delimiter"):
+        with pytest.raises(ValueError, match=r"Unterminated|Expecting|delimiter"):
             value(other, "cmo_queries_total", scenario="live", outcome="success")
         numbers[INDEX_LENGTH] = length
         assert value(other, "cmo_queries_total", scenario="live", outcome="success") == 1
@@ -151,3 +152,52 @@ def test_two_services_with_one_directory_by_mistake_are_not_added_up(tmp_path: P
         with first.query() as query:
             query.answered("cache")
         assert value(second, "cmo_queries_total", scenario="live", outcome="success") == 0
+
+
+class Interrupted(Sessions):
+    """A table in one of whose methods something happens once, as a signal's handler might do it."""
+
+    def interrupt(self, method: str, happens: Callable[[], object]) -> None:
+        inner = getattr(self, method)
+
+        def interrupted(*args: object) -> object:
+            found = inner(*args)
+            if method in self.__dict__:
+                delattr(self, method)
+                happens()
+            return found
+
+        setattr(self, method, interrupted)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[Interrupted]:
+    lock = FileLock(tmp_path / "lock")
+    memory = bytearray(table_bytes(1, 8))
+    yield Interrupted(("live",), idle_timeout_seconds=1e9, maximum=8, now=1.0, memory=memory, lock=lock)
+    lock.close()
+
+
+def test_a_handler_that_records_in_the_midst_of_a_change_leaves_the_users_right(table: Interrupted) -> None:
+    one, behind_it = (0, 5), (0, 5 + (1 << 20))
+    for session in (one, behind_it):
+        assert table.enter(session, 2.0)
+        table.leave(session, 2.0, end=False)
+    table.interrupt("_find_open", lambda: table.end(one, 3.0))
+    assert table.enter(behind_it, 3.0)
+    table.leave(behind_it, 4.0, end=True)
+    assert table.read(5.0)["live"][0] == 0
+
+
+def test_a_change_that_an_exception_stops_is_mended(table: Interrupted) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    session = (0, 5)
+    assert table.enter(session, 2.0)
+    table.interrupt("_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        table.leave(session, 3.0, end=True)
+    table.end(session, 4.0)
+    table.leave(session, 4.0, end=True)
+    assert table.read(5.0)["live"][0] == 0
