@@ -122,9 +122,10 @@ def _plain_function(function: Callable[..., Any], opening: Opening) -> Callable[
         except BaseException as error:
             observation.raised(error)
             raise
-        if isinstance(result, (asyncio.Future, concurrent.futures.Future)):
+        kind = type(result)  # `isinstance` asks the object too, and a proxy of nothing raises then
+        if issubclass(kind, (asyncio.Future, concurrent.futures.Future)):
             return _follow_future(result, observation, entry)
-        if inspect.iscoroutine(result) or _is_awaitable_generator(result):
+        if issubclass(kind, types.CoroutineType) or _is_awaitable_generator(result):
             return _follow_coroutine(result, observation, entry)
         return _follow(result, observation, entry)
 
@@ -259,7 +260,9 @@ def _makes_coroutines(function: Any) -> bool:
 
 
 def _is_awaitable_generator(result: Any) -> bool:
-    return inspect.isgenerator(result) and bool(result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    if type(result) is not types.GeneratorType:
+        return False
+    return bool(result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _warn_unless_known(kind: str, name: object, known: tuple[str, ...]) -> None:

@@ -419,12 +419,13 @@ class Exporter:
     def _instant(self, began: float) -> float | None:
         """When a query began, if that was before now: a time by another clock would spoil sums for good."""
         try:
-            if 0.0 <= began <= time.monotonic():
-                return began
-            raise ValueError("a query begins before now, by the monotonic clock")
-        except Exception as error:  # noqa: BLE001 - it may not even be a number
-            self.errors.report(catalogue.QUERIES_STARTED, error)
-            return None
+            is_past = 0.0 <= began <= time.monotonic()
+        except Exception:  # noqa: BLE001 - it may not even be a number
+            is_past = False
+        if is_past:
+            return began
+        self.errors.report(catalogue.QUERIES_STARTED, ValueError("not a past time of the monotonic clock"))
+        return None
 
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)

@@ -30,7 +30,11 @@ class ErrorCounter:
         self._logged: set[str] = set()
 
     def report(self, metric: Metric, error: BaseException) -> None:
-        """Count an error; log the first of each metric."""
+        """Count an error; log the first of each metric. Never raises."""
+        with contextlib.suppress(Exception):  # the log's filters and handlers are the service's
+            self._report(metric, error)
+
+    def _report(self, metric: Metric, error: BaseException) -> None:
         self._instruments.instrumentation_errors.child(metric.name).inc()
         if metric.name not in self._logged:
             self._logged.add(metric.name)
@@ -69,10 +73,7 @@ def never_raises(
             try:
                 method(self, *args, **kwargs)
             except Exception as error:  # noqa: BLE001 - the point of it
-                with contextlib.suppress(
-                    Exception
-                ):  # a filter of the log may raise; so may what has raised here
-                    self.errors.report(metric, error)
+                self.errors.report(metric, error)
 
         return guarded
 

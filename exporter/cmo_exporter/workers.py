@@ -169,7 +169,8 @@ class SharedDirectory:
             values.numbers[PROCESS_ID] = float(os.getpid())
             unfinished.replace(file)
         except BaseException:
-            values.move_out()
+            if values.is_shared:
+                values.move_out()
             unfinished.unlink(missing_ok=True)
             raise
 

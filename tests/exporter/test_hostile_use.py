@@ -110,3 +110,21 @@ def test_a_fork_while_another_thread_looks_at_the_sessions_leaves_the_child_free
     may_go.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
+
+
+class Unbound:
+    """What a proxy is of which there is nothing behind it."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("working outside of a request")
+
+    @__class__.setter
+    def __class__(self, _: Any) -> None: ...
+
+
+def test_a_function_may_return_a_proxy_of_nothing() -> None:
+    exporter = Exporter(ExporterSettings())
+    returned = Unbound()
+    assert exporter.observe_query(lambda: returned)() is returned
+    assert value(exporter, "cmo_queries_in_progress", scenario="live") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -63,6 +64,23 @@ def test_a_damaged_file_is_an_error_that_says_so(tmp_path: Path) -> None:
     file.write_bytes(b"\xff" * BLOCK_BYTES)
     with pytest.raises(SharedDirectoryError, match="damaged file"):
         make(directory).start()
+
+
+def test_a_worker_for_which_there_is_no_room_says_so_and_keeps_what_it_counted(tmp_path: Path) -> None:
+    with make(tmp_path / "shared"):
+        exporter = make(tmp_path / "shared")
+        query = exporter.query()
+        query.begin()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (BLOCK_BYTES - 1, before[1]))
+        try:
+            with pytest.raises(SharedDirectoryError, match="room for a few megabytes"):
+                exporter.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        with exporter:
+            assert value(exporter, "cmo_queries_in_progress", scenario="live") == 1
+            query.finish()
 
 
 def test_an_index_that_was_read_too_early_is_read_again_as_a_whole(tmp_path: Path) -> None:
