@@ -23,6 +23,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from mmap import mmap
     from pathlib import Path
@@ -254,10 +255,22 @@ class Sessions:
         """How often the scenario's first session has opened."""
         return int(self._levels[self._scenarios[scenario] * _LEVEL_FLOATS + 3])
 
-    def read(self, now: float) -> dict[str, tuple[int, float]]:
-        """Open sessions and user-seconds by scenario, at one instant."""
-        if self._shared:
-            self._expire_those_of_others(now)
+    def overdue(self, now: float) -> list[int]:
+        """Sessions that seem to have had their time, for `read`; needs no lock, and may take a while."""
+        if not self._shared or not self.header[1]:
+            return []
+        latest = now - self._idle_timeout
+        late = [place for place, touched in enumerate(self._touched.tolist()) if 0 < touched <= latest]
+        return [self._keys[place] for place in late]
+
+    def read(self, now: float, overdue: Sequence[int] | None = None) -> dict[str, tuple[int, float]]:
+        """Open sessions and user-seconds by scenario, at one instant.
+
+        Args:
+            now: the instant.
+            overdue: what `overdue` has said of this instant; without it, it is asked.
+        """
+        self._expire_those_of_others(self.overdue(now) if overdue is None else overdue, now)
         with self._lock:
             if now >= self._next_deadline:
                 self._expire(now)
@@ -305,14 +318,10 @@ class Sessions:
             if self._keys[place] and self._flying[place] == 0 and self._touched[place] == since:
                 self._close(place, deadline)
 
-    def _expire_those_of_others(self, now: float) -> None:
+    def _expire_those_of_others(self, overdue: Sequence[int], now: float) -> None:
         """Close what other workers are about to, lest the integral be read too high and fall."""
-        if not self.header[1]:
-            return
         latest = now - self._idle_timeout
-        # Without the lock: a look through the whole table must not keep a query waiting.
-        late = [place for place, touched in enumerate(self._touched.tolist()) if 0 < touched <= latest]
-        for session in [self._keys[place] for place in late]:
+        for session in overdue:
             with self._lock:
                 place = self._find(session)
                 touched = self._touched[place]

@@ -74,9 +74,12 @@ class Totals:
 
     def read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
         """Every metric of the catalogue with its series, in the order of the catalogue, as of now."""
+        # A look through the whole table of sessions must not keep a query waiting.
+        sessions = self._ledger.sessions
+        now = time.monotonic()
+        overdue = sessions.overdue(now)
         with self._values.lock:
-            now = time.monotonic()
-            users = self._ledger.sessions.read(now)
+            users = sessions.read(now, overdue)
             sources = [] if self._values.is_shared else [self._own()]
         if self._directory is not None:
             sources += self._workers(self._directory)
@@ -115,7 +118,7 @@ class Totals:
                 "Start the service's workers again, and keep others from cleaning up there."
             )
         for place, block, alive in blocks:
-            numbers = block.read().tolist()  # which also learns of new series
+            numbers = block.read(is_written=alive).tolist()  # which also learns of new series
             yield _Source(place, block.series, len(block.series), alive, numbers)
 
 

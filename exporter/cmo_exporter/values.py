@@ -179,12 +179,14 @@ class Block:
         """How many workers have written here before this one."""
         return int(self._numbers[RESTARTS])
 
-    def read(self) -> array[float]:
+    def read(self, *, is_written: bool = False) -> array[float]:
         """All numbers at one instant; `series` then says what they are.
 
-        A writer that died in the middle of a change is waited for in vain, and what it left is taken.
+        Args:
+            is_written: whether the writer lives, so that a change which is under way is worth waiting for.
+                What a writer leaves that died in the middle of one is taken as it is.
         """
-        for _ in range(_READ_ATTEMPTS):
+        for _ in range(_READ_ATTEMPTS if is_written else 0):
             before = self._numbers[SEQUENCE]
             copy = self._copy()
             if before % 2 == 0 and self._numbers[SEQUENCE] == before:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from cmo_exporter import Exporter, ExporterSettings, catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prometheus_client.metrics_core import Metric
 
 WORKERS = 4
@@ -78,11 +80,13 @@ def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings
     read = ledger.sessions.read
     asking = threading.Thread(target=ask, args=(exporter, "live"))
 
-    def read_while_somebody_asks(now: float) -> dict[str, tuple[int, float]]:
+    def read_while_somebody_asks(
+        now: float, overdue: Sequence[int] | None = None
+    ) -> dict[str, tuple[int, float]]:
         # Users are read first: whoever can be counted between them and the queries upsets the balance.
         asking.start()
         asking.join(0.3)
-        return read(now)
+        return read(now, overdue)
 
     ledger.sessions.read = read_while_somebody_asks  # type: ignore[method-assign]  # between two reads
     families = list(exporter.registry.collect())
