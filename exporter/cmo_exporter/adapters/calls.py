@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ class OpenCall:
     """A call of a component that ends when it is told so; the first word counts.
 
     Thrown away before that, it ends as cancelled: nobody waits for it any more.
+
+    Attributes:
+        context: where the call and its query are the current ones, whoever reads its stream and whatever
+            else has begun meanwhile.
     """
 
     def __init__(self, call: ComponentCall) -> None:
         self._call = call
         self._ended = False
         call.__enter__()
+        self.context = copy_context()
 
     def end(self, outcome: str) -> None:
         """The call is over."""
