@@ -252,16 +252,22 @@ def _measure_roles(rag: Any, line: _Line) -> None:
 
     @functools.wraps(wrap)
     def measured(role: str, raw: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        model = rag._role_llm_states[role].metadata.get("model") or rag.llm_model_name  # noqa: SLF001
-        return _queued(wrap(role, _called(raw, model), *args, **kwargs), line)
+        return _queued(wrap(role, _called(raw, _model_of(rag, role)), *args, **kwargs), line)
 
     rag._wrap_llm_role_func = measured  # noqa: SLF001
     rag._rebuild_role_llm_funcs()  # noqa: SLF001
 
 
+def _model_of(rag: Any, role: str) -> str:
+    """The name of the role's own model, or of the one for all; no such name is worth an error."""
+    state = getattr(rag, "_role_llm_states", {}).get(role)
+    own = getattr(state, "metadata", {}).get("model")
+    return str(own or getattr(rag, "llm_model_name", ""))
+
+
 def _measure_single_queue(rag: Any, line: _Line) -> None:
     """1.4: one queue, and the function behind it cannot be exchanged, so the queue is made anew."""
-    behind = _called(rag.llm_model_func.__wrapped__, rag.llm_model_name)
+    behind = _called(rag.llm_model_func.__wrapped__, _model_of(rag, ""))
     limit = import_module("lightrag.utils").priority_limit_async_func_call
     options: dict[str, Any] = {}
     if "llm_timeout" in inspect.signature(limit).parameters:  # the later of 1.4

@@ -266,9 +266,11 @@ async def crowd(rag: Any, exporter: Exporter, model: Model, seen: Seen) -> dict[
 
 
 async def traced(directory: str, endpoint: str) -> None:
-    """Two questions, one after the other; LightRAG's worker begins in the context of the first."""
+    """Questions one after the other; LightRAG's worker begins in the context of the first."""
     settings = ExporterSettings(
-        components=("lightrag", "llm"), models=(("llm", "openai", "gpt-test"),), otlp_endpoint=endpoint
+        components=("lightrag", "llm"),
+        models=(("llm", "openai", "gpt-test"), ("llm", "openai", "gpt-other")),
+        otlp_endpoint=endpoint,
     )
     with Exporter(settings) as exporter:
 
@@ -277,10 +279,18 @@ async def traced(directory: str, endpoint: str) -> None:
                 exporter.tokens("llm", "openai", "gpt-test", input_tokens=70, output_tokens=4)
                 return await super().answer(prompt, system_prompt, **options)
 
-        rag = await make(directory, exporter, Counting(exporter), "traced")
+        model = Counting(exporter)
+        rag = await make(directory, exporter, model, "traced")
         await rag.ainsert(PASSAGE)
         for words in ("Tell me about", "Tell me more about"):
             await ask(rag, exporter, words)
+        if hasattr(rag, "aupdate_llm_role_config"):
+
+            async def another(*args: Any, **options: Any) -> Any:
+                return await model.answer(*args, **options)
+
+            await rag.aupdate_llm_role_config("query", model="gpt-other", model_func=another)
+            await ask(rag, exporter, "Let another tell me about")
 
 
 async def run(directory: str) -> dict[str, Any]:
