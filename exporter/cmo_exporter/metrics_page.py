@@ -27,7 +27,8 @@ values are declared in `exporter/cmo_exporter/catalogue.py`, from which this pag
 - Label values come from closed lists. Anything else is recorded as `{OTHER}` (HTTP methods: `_OTHER`) and
   counted in `cmo_series_dropped_total`.
 - Label sets of the configured scenarios, components, tiers and models are there from the start, at 0. Those
-  of `{OTHER}`, of HTTP routes and of unusual fallbacks appear when they are first needed.
+  of `{OTHER}`, of HTTP routes, of unusual fallbacks and of the durations of cancelled component calls appear
+  when they are first needed.
 - `scenario` is `{LIVE}`, or one of the scenarios in the settings, which a load test names in a header.
 - Query metrics of one scrape are read at one instant: started is finished plus in progress, and in progress
   is 0 only when everything has been counted.
@@ -42,7 +43,7 @@ _LISTS_FROM_THE_SERVICE: Final = {
     "worker": "the worker of the settings",
     "version": "the version of the service",
     "revision": "the revision of the service",
-    "metric": "the metrics on this page",
+    "metric": "the metrics on this page, those of `cmo probe` apart",
     "canary": "the names in the file of canaries",
     "http_request_method": "the methods of HTTP",
     "http_route": "the templates of the service's routes, `unmatched`",

@@ -17,16 +17,11 @@ from cmo_exporter.query_record import enter_request, leave_request
 from cmo_exporter.routes import UNMATCHED, RouteTemplates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Callable
 
+    from cmo_exporter.exchange import App, Message, Receive, Scope, Send
     from cmo_exporter.query_record import Watch
     from cmo_exporter.spans import OpenSpan
-
-    Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
-    App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MARK: Final = "cmo_exporter.request"
 _METHODS: Final = frozenset(KNOWN_HTTP_METHODS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
-from cmo_exporter.errors import ExporterError
+from cmo_exporter import ExporterError
 
 from cmo_oracle.corpus import CorpusError
 from cmo_oracle.logs import writing_logs

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
 from cmo_exporter import Exporter, ExporterSettings, Price
+
+from .uvicorn_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,19 +61,7 @@ def serve(
 ) -> Callable[[Any], AbstractContextManager[int]]:
     """Serve an ASGI application with uvicorn on a free port, which is the value."""
 
-    @contextlib.contextmanager
-    def serving(app: Any) -> Iterator[int]:
-        server = uvicorn.Server(
-            uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=5)
-        )
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            eventually(lambda: server.started)
-            yield int(server.servers[0].sockets[0].getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join(DEADLINE_SECONDS)
-            assert not thread.is_alive()
+    def serve_with_uvicorn(app: Any) -> AbstractContextManager[int]:
+        return serving(app, eventually)
 
-    return serving
+    return serve_with_uvicorn

@@ -46,7 +46,7 @@ class Effort:
     processes: int = 5
 
 
-QUICK = Effort(rounds=3, requests=40, warm_up=80, slices=2, slice_seconds=1.0, scrapes=3, processes=2)
+QUICK = Effort(rounds=2, requests=40, warm_up=80, slices=2, slice_seconds=0.5, scrapes=2, processes=2)
 
 
 class Laboratory:

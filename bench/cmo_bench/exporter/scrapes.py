@@ -77,9 +77,12 @@ def _started(laboratory: Laboratory, stack: contextlib.ExitStack, variant: str, 
     """Start workers that have served requests of every kind; returns where one of them is scraped."""
     directory = laboratory.directory / f"scraped-{variant}"
     directory.mkdir()
+    subjects = [
+        stack.enter_context(laboratory.subject(variant, directory=directory, worker=str(worker)))
+        for worker in range(workers)
+    ]
     urls = []
-    for worker in range(workers):
-        subject = stack.enter_context(laboratory.subject(variant, directory=directory, worker=str(worker)))
+    for subject in subjects:
         subject.ask("requests", laboratory.effort.warm_up)
         subject.ask("odd_requests")
         laboratory.settle(subject)

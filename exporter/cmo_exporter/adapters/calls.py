@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ class OpenCall:
     """A call of a component that ends when it is told so; the first word counts.
 
     Thrown away before that, it ends as cancelled: nobody waits for it any more.
+
+    Attributes:
+        context: where the call and its query are the current ones, whoever reads its stream and whatever
+            else has begun meanwhile.
     """
 
     def __init__(self, call: ComponentCall) -> None:
         self._call = call
         self._ended = False
         call.__enter__()
+        self.context = copy_context()
 
     def end(self, outcome: str) -> None:
         """The call is over."""
@@ -68,17 +74,29 @@ class Listener:
         """The stream is over; by ``error`` when it did not end well. It may be told more than once."""
 
 
-class WatchedStream(AsyncGenerator[Any, Any]):
-    """An asynchronous iterator whose pieces and end are heard; what else it can do, it still can."""
+class _Watched:
+    """What is common to streams that are read with ``await`` and without."""
 
     def __init__(self, source: Any, listener: Listener) -> None:
         self._source = source
-        self._iterator = aiter(source)
         self._listener = listener
         self._reading = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+    def closed_from_outside(self) -> None:
+        """What the stream reads from was closed; unless its end did that, nobody wants the rest."""
+        if not self._reading:
+            self._listener.end(GeneratorExit())
+
+
+class WatchedStream(_Watched, AsyncGenerator[Any, Any]):
+    """An asynchronous iterator whose pieces and end are heard; what else it can do, it still can."""
+
+    def __init__(self, source: Any, listener: Listener) -> None:
+        super().__init__(source, listener)
+        self._iterator = aiter(source)
 
     def __aiter__(self) -> WatchedStream:
         return self
@@ -101,11 +119,6 @@ class WatchedStream(AsyncGenerator[Any, Any]):
         if close is not None:
             await close()
 
-    def closed_from_outside(self) -> None:
-        """What the stream reads from was closed; unless its end did that, nobody wants the rest."""
-        if not self._reading:
-            self._listener.end(GeneratorExit())
-
     async def _heard(self, step: Callable[..., Any], *arguments: Any) -> Any:
         self._reading = True
         try:
@@ -122,16 +135,8 @@ class WatchedStream(AsyncGenerator[Any, Any]):
         return piece
 
 
-class WatchedIterator(Iterator[Any]):
+class WatchedIterator(_Watched, Iterator[Any]):
     """The same for an iterator that is read without ``await``."""
-
-    def __init__(self, source: Iterator[Any], listener: Listener) -> None:
-        self._source = source
-        self._listener = listener
-        self._reading = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def __next__(self) -> Any:
         self._reading = True
@@ -147,8 +152,3 @@ class WatchedIterator(Iterator[Any]):
             self._reading = False
         self._listener.piece(piece)
         return piece
-
-    def closed_from_outside(self) -> None:
-        """What the stream reads from was closed; unless its end did that, nobody wants the rest."""
-        if not self._reading:
-            self._listener.end(GeneratorExit())

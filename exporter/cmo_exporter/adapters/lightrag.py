@@ -26,6 +26,7 @@ from cmo_exporter.adapters.instrumented import Quietly, mark
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cmo_exporter.components import ComponentCall
     from cmo_exporter.exporter import Exporter
     from cmo_exporter.queries import Query
 
@@ -43,6 +44,7 @@ def instrument_lightrag(
     component: str = "lightrag",
     model_component: str = "llm",
     cache_tier: str = "lightrag",
+    provider: str | None = None,
 ) -> Rag:
     """Make a ``LightRAG`` report its questions, its model calls, their waits, and its cache.
 
@@ -54,11 +56,14 @@ def instrument_lightrag(
         component: what a question asked of it counts as.
         model_component: what a call of its model function counts as, and a wait for one.
         cache_tier: what its own cache of answers counts as.
+        provider: who is behind the model function, as in the settings' ``models``; then a call's span tells
+            its model, by the name that LightRAG has for it. Leave it out where the function itself calls
+            an instrumented client, which knows better.
     """
     with Quietly(exporter, catalogue.COMPONENT_CALLS):
         if mark(rag):
             _measure_questions(rag, exporter, component)
-            _measure_model(rag, exporter, model_component)
+            _measure_model(rag, exporter, model_component, provider)
             _measure_cache(rag, exporter, cache_tier)
     return rag
 
@@ -184,9 +189,16 @@ _waiting: WeakKeyDictionary[Exporter, Counter[str]] = WeakKeyDictionary()
 class _Line:
     """Where the model calls of one LightRAG wait for their turn."""
 
-    def __init__(self, exporter: Exporter, component: str) -> None:
+    def __init__(self, exporter: Exporter, component: str, provider: str | None) -> None:
         self.exporter = exporter
         self.component = component
+        self.provider = provider
+
+    def call(self, query: Query, model: str) -> ComponentCall:
+        """A call of the model for a query."""
+        if self.provider is None:
+            return query.component(self.component)
+        return query.model_call(self.component, self.provider, model)
 
     def changed(self, by: int) -> None:
         """One more, or one fewer, waits."""
@@ -206,11 +218,17 @@ class _Ticket:
         self._waiting = True
         line.changed(1)
 
-    def start(self) -> OpenCall:
-        """The call's turn has come."""
+    def start(self, model: str) -> OpenCall:
+        """The call's turn has come; it belongs to its question also where a task of another one makes it."""
         if self.leave():
             self._line.exporter.queue_wait(self._line.component, time.monotonic() - self._since)
-        return OpenCall(self.question.query.component(self._line.component))
+        call = self._line.call(self.question.query, model)
+        return OpenCall(call) if self.is_here else self.context.run(OpenCall, call)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this code runs in the context of the question."""
+        return _asked.get() is self.question
 
     def leave(self) -> bool:
         """The call waits no longer; whether it did until now."""
@@ -220,8 +238,8 @@ class _Ticket:
         return waited
 
 
-def _measure_model(rag: Any, exporter: Exporter, component: str) -> None:
-    line = _Line(exporter, component)
+def _measure_model(rag: Any, exporter: Exporter, component: str, provider: str | None) -> None:
+    line = _Line(exporter, component, provider)
     if hasattr(rag, "_wrap_llm_role_func"):
         _measure_roles(rag, line)
     else:
@@ -234,15 +252,22 @@ def _measure_roles(rag: Any, line: _Line) -> None:
 
     @functools.wraps(wrap)
     def measured(role: str, raw: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        return _queued(wrap(role, _called(raw), *args, **kwargs), line)
+        return _queued(wrap(role, _called(raw, _model_of(rag, role)), *args, **kwargs), line)
 
     rag._wrap_llm_role_func = measured  # noqa: SLF001
     rag._rebuild_role_llm_funcs()  # noqa: SLF001
 
 
+def _model_of(rag: Any, role: str) -> str:
+    """The name of the role's own model, or of the one for all; no such name is worth an error."""
+    state = getattr(rag, "_role_llm_states", {}).get(role)
+    own = getattr(state, "metadata", {}).get("model")
+    return str(own or getattr(rag, "llm_model_name", ""))
+
+
 def _measure_single_queue(rag: Any, line: _Line) -> None:
     """1.4: one queue, and the function behind it cannot be exchanged, so the queue is made anew."""
-    behind = _called(rag.llm_model_func.__wrapped__)
+    behind = _called(rag.llm_model_func.__wrapped__, _model_of(rag, ""))
     limit = import_module("lightrag.utils").priority_limit_async_func_call
     options: dict[str, Any] = {}
     if "llm_timeout" in inspect.signature(limit).parameters:  # the later of 1.4
@@ -273,7 +298,7 @@ def _queued(queue: Callable[..., Awaitable[Any]], line: _Line) -> Callable[..., 
     return with_ticket
 
 
-def _called(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+def _called(raw: Callable[..., Any], model: str) -> Callable[..., Awaitable[Any]]:
     """What the queue calls: the model function, timed."""
 
     @functools.wraps(raw)
@@ -281,7 +306,7 @@ def _called(raw: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         ticket: _Ticket | None = kwargs.pop(_TICKET, None)
         if ticket is None:
             return await raw(*args, **kwargs)
-        call = ticket.start()
+        call = ticket.start(model)
         try:
             result = await _in_context_of(ticket, raw(*args, **kwargs))
         except BaseException as error:
@@ -302,7 +327,7 @@ async def _in_context_of(ticket: _Ticket, answer: Any) -> Any:
     Before 1.5.7 it runs in the context of whoever asked the very first question, whose query would get all
     that is recorded inside.
     """
-    if _asked.get() is ticket.question or not asyncio.iscoroutine(answer):
+    if ticket.is_here or not asyncio.iscoroutine(answer):
         return await answer
     return await asyncio.get_running_loop().create_task(answer, context=ticket.context)
 

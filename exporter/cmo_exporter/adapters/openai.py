@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Client = TypeVar("Client")
 
 _RETRY_HEADER: Final = "x-stainless-retry-count"
+# What a path asks for, in the words of OpenTelemetry's conventions; chats and responses are chats.
+_OPERATIONS: Final = {"/completions": "text_completion", "/embeddings": "embeddings"}
 _FAILED_EVENTS: Final = frozenset({"error", "response.failed"})
 _LAST_EVENTS: Final = frozenset({"response.completed", "response.incomplete"})
 _FIRST_WORDS: Final = ("content", "reasoning_content", "refusal", "tool_calls", "function_call")
@@ -151,19 +153,21 @@ def _begun(caller: _Caller, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _M
         body = getattr(options, "json_data", None)
         model = body.get("model") if isinstance(body, dict) else None
         if isinstance(model, str):
-            return _ModelCall(caller, model, streamed=bool(kwargs.get("stream")))
+            operation = _OPERATIONS.get(options.url, "chat")
+            return _ModelCall(caller, model, operation, streamed=bool(kwargs.get("stream")))
     return None
 
 
 class _ModelCall(Listener):
     """One model call, its attempts and its stream included."""
 
-    def __init__(self, caller: _Caller, model: str, *, streamed: bool) -> None:
+    def __init__(self, caller: _Caller, model: str, operation: str, *, streamed: bool) -> None:
         self._streamed = streamed
         self._caller = caller
         self._model = model
         self._began = time.monotonic()
-        self._call = OpenCall(caller.exporter.current_query().component(caller.component))
+        query = caller.exporter.current_query()
+        self._call = OpenCall(query.model_call(caller.component, caller.provider, model, operation))
         self._usage: Any = None
         self._counted = False
         self._first_token_seen = False
@@ -194,8 +198,8 @@ class _ModelCall(Listener):
         """The call is over. A stream that stops before the model has said that it is done broke off."""
         broke_off = self._streamed and not self._said_done
         failed = error is None and (self._failed or broke_off)
+        self._count_tokens()  # first, for what has ended takes nothing more
         self._call.end("error" if failed else outcome_of(error))
-        self._count_tokens()
 
     def _watch(self, stream: Any) -> None:
         source = stream._iterator  # noqa: SLF001 - exchanging it leaves the stream's own type and identity
@@ -250,7 +254,8 @@ class _ModelCall(Listener):
         self._counted = True
         caller = self._caller
         with Quietly(caller.exporter, catalogue.LLM_TOKENS):
-            caller.exporter.tokens(
+            self._call.context.run(
+                caller.exporter.tokens,
                 caller.tokens_component,
                 caller.provider,
                 self._model,

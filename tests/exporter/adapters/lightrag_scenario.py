@@ -1,7 +1,7 @@
 """A program: asks a real LightRAG everything that can go well or wrong, and prints what the exporter saw.
 
 It runs as it is on every version of LightRAG, each in an interpreter of its own, so it imports nothing
-that comes with this project but the exporter. Usage: python lightrag_scenario.py WORKING_DIRECTORY
+that comes with this project but the exporter. Usage: python lightrag_scenario.py DIRECTORY OTLP_ENDPOINT
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -132,12 +133,13 @@ class Seen:
         }
 
 
-async def make(directory: str, exporter: Exporter, model: Model) -> Any:
+async def make(directory: str, exporter: Exporter, model: Model, workspace: str = "") -> Any:
     async def ask(*args: Any, **options: Any) -> Any:
         return await model.answer(*args, **options)
 
     rag = LightRAG(
         working_dir=directory,
+        workspace=workspace,  # what has the same one shares its storage, wherever it is
         tokenizer=Tokenizer("letters", Letters()),
         embedding_func=EmbeddingFunc(embedding_dim=DIMENSION, max_token_size=8192, func=embed),
         llm_model_func=ask,
@@ -146,12 +148,13 @@ async def make(directory: str, exporter: Exporter, model: Model) -> Any:
         enable_llm_cache_for_entity_extract=False,
         entity_extract_max_gleaning=0,
         cosine_better_than_threshold=0.5,
+        llm_model_name="gpt-test",
     )
     await rag.initialize_storages()
     if not hasattr(rag, "aquery_llm"):
         await initialize_pipeline_status()
-    assert instrument_lightrag(rag, exporter) is rag
-    assert instrument_lightrag(rag, exporter) is rag
+    assert instrument_lightrag(rag, exporter, provider="openai") is rag
+    assert instrument_lightrag(rag, exporter, provider="openai") is rag
     return rag
 
 
@@ -262,6 +265,34 @@ async def crowd(rag: Any, exporter: Exporter, model: Model, seen: Seen) -> dict[
     return found
 
 
+async def traced(directory: str, endpoint: str) -> None:
+    """Questions one after the other; LightRAG's worker begins in the context of the first."""
+    settings = ExporterSettings(
+        components=("lightrag", "llm"),
+        models=(("llm", "openai", "gpt-test"), ("llm", "openai", "gpt-other")),
+        otlp_endpoint=endpoint,
+    )
+    with Exporter(settings) as exporter:
+
+        class Counting(Model):
+            async def answer(self, prompt: str, system_prompt: str | None = None, **options: Any) -> Any:
+                exporter.tokens("llm", "openai", "gpt-test", input_tokens=70, output_tokens=4)
+                return await super().answer(prompt, system_prompt, **options)
+
+        model = Counting(exporter)
+        rag = await make(directory, exporter, model, "traced")
+        await rag.ainsert(PASSAGE)
+        for words in ("Tell me about", "Tell me more about"):
+            await ask(rag, exporter, words)
+        if hasattr(rag, "aupdate_llm_role_config"):
+
+            async def another(*args: Any, **options: Any) -> Any:
+                return await model.answer(*args, **options)
+
+            await rag.aupdate_llm_role_config("query", model="gpt-other", model_func=another)
+            await ask(rag, exporter, "Let another tell me about")
+
+
 async def run(directory: str) -> dict[str, Any]:
     settings = ExporterSettings(scenarios=SCENARIOS, components=("lightrag", "llm"))
     exporter = Exporter(settings)
@@ -302,9 +333,16 @@ async def run(directory: str) -> dict[str, Any]:
     return found
 
 
+async def everything(directory: str, endpoint: str) -> dict[str, Any]:
+    found = await run(directory)
+    if find_spec("opentelemetry"):
+        await traced(directory, endpoint)
+    return found
+
+
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    result = asyncio.run(run(sys.argv[1]))
+    result = asyncio.run(everything(*sys.argv[1:]))
     print(json.dumps(result))  # noqa: T201 - this is how it answers
     sys.stdout.flush()
     os._exit(0)  # LightRAG leaves tasks and threads behind

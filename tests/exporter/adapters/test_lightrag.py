@@ -12,6 +12,8 @@ from typing import Any
 import cmo_exporter
 import pytest
 
+from ..collector import attributes, collecting
+
 SCENARIO = Path(__file__).with_name("lightrag_scenario.py")
 EXPORTER = Path(cmo_exporter.__file__).parents[1]
 DEADLINE_SECONDS = 300
@@ -54,17 +56,18 @@ def seen(
 ) -> dict[str, Any]:
     """What the exporter saw of everything that can go well or wrong."""
     python = sys.executable if version == "1.5" else python_beside_1_4(request)
-    done = subprocess.run(
-        [python, str(SCENARIO), str(tmp_path_factory.mktemp("lightrag"))],
-        env={**os.environ, "PYTHONPATH": str(EXPORTER)},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
+    with collecting() as collector:
+        done = subprocess.run(
+            [python, str(SCENARIO), str(tmp_path_factory.mktemp("lightrag")), collector.url],
+            env={**os.environ, "PYTHONPATH": str(EXPORTER)},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_SECONDS,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {**found, "spans": collector.spans}
 
 
 def test_an_answer_is_a_success_whose_model_call_is_timed_apart(seen: dict[str, Any]) -> None:
@@ -181,3 +184,25 @@ def test_building_the_index_is_no_question(seen: dict[str, Any]) -> None:
 
 def test_nothing_is_left_over(seen: dict[str, Any]) -> None:
     assert seen["at rest"] == {}
+
+
+def test_a_model_call_is_told_by_its_own_span_inside_that_of_its_question(
+    version: str, seen: dict[str, Any]
+) -> None:
+    """Also of the second question, though the worker that makes the call began with the first."""
+    if version == "1.4" and not seen["spans"]:
+        pytest.skip("this version's environment has no OpenTelemetry")
+    questions = {span.span_id: span for span in seen["spans"] if span.name == "lightrag"}
+    calls = [span for span in seen["spans"] if span.name.startswith("chat ")]
+    own = ["chat gpt-other"] if version == "1.5" else []  # the model of a role
+    assert [call.name for call in calls] == ["chat gpt-test", "chat gpt-test", *own]
+    assert len(questions) == len(calls)
+    assert {call.parent_span_id for call in calls} == set(questions)
+    for call in calls:
+        assert call.kind == call.SPAN_KIND_CLIENT
+        assert call.trace_id == questions[call.parent_span_id].trace_id
+        told = attributes(call)
+        assert told["gen_ai.provider.name"] == "openai"
+        assert call.name == f"chat {told['gen_ai.request.model']}"
+        assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]) == (70, 4)
+    assert "gen_ai.usage.input_tokens" not in attributes(next(iter(questions.values())))

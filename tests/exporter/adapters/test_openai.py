@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
+from cmo_exporter import Exporter
 from cmo_exporter.adapters import instrument_openai
 
+from ..collector import attributes, collecting
 from .model_server import PIECES, USAGE, ModelServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from cmo_exporter import Exporter
+    from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
     from .readings import Reading, Readings
 
@@ -251,3 +254,41 @@ def test_a_call_belongs_to_the_query_that_it_is_made_for(
     assert readings.added("cmo_component_calls") == {
         ("cmo_component_calls_total", "clinical_rush", "llm", "success"): 1
     }
+
+
+def test_a_call_is_told_by_a_span_of_a_model_call_with_its_own_tokens(
+    base_url: str, adapted: Exporter
+) -> None:
+    """The first of two streams ends while the second is the last that has begun."""
+    with (
+        collecting() as collector,
+        Exporter(dataclasses.replace(adapted.settings, otlp_endpoint=collector.url)) as exporter,
+        openai.OpenAI(base_url=base_url, api_key="secret", max_retries=0) as plain,
+    ):
+        client = instrument_openai(plain, exporter, component="llm", provider="stub")
+        with exporter.query():
+            client.embeddings.create(model="embedder", input="hello")
+            client.chat.completions.create(**asking("hello", model="unheard of"))
+            first = client.chat.completions.create(**asking("hello", **STREAM))
+            second = client.chat.completions.create(**asking("hello", **STREAM))
+            list(first)
+            second.close()
+    query = collector.span("query")
+    embedding, unknown = collector.span("embeddings embedder"), collector.span("chat _other")
+    whole, closed = sorted(
+        (span for span in collector.spans if span.name == "chat small"),
+        key=lambda span: span.start_time_unix_nano,
+    )
+    for span in (embedding, unknown, whole, closed):
+        assert span.kind == span.SPAN_KIND_CLIENT
+        assert span.trace_id == query.trace_id
+        assert attributes(span)["gen_ai.provider.name"] == "stub"
+    assert attributes(embedding)["gen_ai.operation.name"] == "embeddings"
+    assert (used(embedding), used(unknown)) == ((7, 0), (100, 50))
+    assert (used(whole), used(closed)) == ((100, 50), (None, None))
+    assert attributes(closed)["cmo.outcome"] == "cancelled"
+
+
+def used(span: Span) -> tuple[object, object]:
+    found = attributes(span)
+    return found.get("gen_ai.usage.input_tokens"), found.get("gen_ai.usage.output_tokens")

@@ -6,11 +6,11 @@ import contextlib
 import importlib.util
 import socket
 import struct
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import uvicorn
+
+from ..uvicorn_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from cmo_exporter import Exporter
 
-DEADLINE_SECONDS = 30.0
 PARSERS = [name for name in ("h11", "httptools") if importlib.util.find_spec(name)]
 
 
@@ -28,23 +27,10 @@ def serve(
 ) -> Callable[..., AbstractContextManager[int]]:
     """Serve an ASGI application with uvicorn on a free port, which is the value."""
 
-    @contextlib.contextmanager
-    def serving(app: Any, **options: Any) -> Iterator[int]:
-        config = uvicorn.Config(
-            app, port=0, log_level="critical", timeout_graceful_shutdown=5, http=request.param, **options
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            eventually(lambda: server.started)
-            yield int(server.servers[0].sockets[0].getsockname()[1])
-        finally:
-            server.should_exit = True
-            thread.join(DEADLINE_SECONDS)
-            assert not thread.is_alive()
+    def serve_with_parser(app: Any, **options: Any) -> AbstractContextManager[int]:
+        return serving(app, eventually, http=request.param, **options)
 
-    return serving
+    return serve_with_parser
 
 
 @pytest.fixture
