@@ -84,7 +84,7 @@ def test_a_route_that_can_be_no_label_is_other(route: str) -> None:
 def test_settings_for_more_series_than_there_is_room_for_say_so() -> None:
     settings = ExporterSettings(
         scenarios=tuple(f"s{number}" for number in range(60)),
-        components=tuple(f"c{number}" for number in range(30)),
+        components=tuple(f"c{number}" for number in range(60)),
     )
     with pytest.raises(ExporterError, match="scenarios times components"):
         Exporter(settings)
