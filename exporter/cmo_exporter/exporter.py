@@ -433,7 +433,7 @@ class Exporter:
 
 
 def _usable(session: object) -> TypeGuard[str]:
-    return issubclass(type(session), str) and str.__len__(session) > 0  # type: ignore[arg-type]
+    return issubclass(type(session), str) and str.__len__(session) > 0  # type: ignore[arg-type]  # it is one by now
 
 
 def _amount(value: float) -> float:

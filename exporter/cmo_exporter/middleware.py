@@ -101,7 +101,7 @@ def instrument_fastapi(
         return watched(recording.recorder.watch, app, build(), wrapped)
 
     # FastAPI offers no other way to stand outside of the layer that turns exceptions into answers.
-    app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]
+    app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]  # see above
     setattr(app, _INSTRUMENTED, recording)
     return recording
 

@@ -260,7 +260,7 @@ class OpenSpan(Span):
     def update_name(self, name: str) -> None:
         """Keep the name, for the same reason."""
 
-    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:  # noqa: ARG002
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:  # noqa: ARG002 - the words may quote
         """Take the code, not the words."""
         code = status if isinstance(status, StatusCode) else status.status_code
         self._status = _FAULT if code is StatusCode.ERROR else _UNSET
@@ -365,8 +365,8 @@ def instrument(app: FastAPI, tracer_provider: TracerProvider) -> None:
     One each, and no metrics, which we have of our own.
     """
     # Imported here because most services let the exporter make this span, at a third of the cost.
-    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415
-    from opentelemetry.metrics import NoOpMeterProvider  # noqa: PLC0415
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # noqa: PLC0415 - asked for alone
+    from opentelemetry.metrics import NoOpMeterProvider  # noqa: PLC0415 - asked for alone
 
     FastAPIInstrumentor.instrument_app(
         app,

@@ -67,7 +67,8 @@ class Child:
         if not answer:
             said = self._log.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
             raise ChildError(f"{self._name} ended at {command!r}. Its last words:\n{said or '(none)'}")
-        return json.loads(answer)  # type: ignore[no-any-return]
+        told: dict[str, Any] = json.loads(answer)
+        return told
 
     def keep_on(self, core: int) -> None:
         """Keep every thread that the process has, and will have, on one core."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def registry_like(exposition: str) -> CollectorRegistry:
     """A registry of ordinary counters, gauges and histograms with the series of a text exposition."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
     registry = CollectorRegistry()
     for family in text_string_to_metric_families(exposition):
         _make(family, registry)

@@ -254,8 +254,8 @@ def _measure_roles(rag: Any, line: _Line) -> None:
     def measured(role: str, raw: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
         return _queued(wrap(role, _called(raw, _model_of(rag, role)), *args, **kwargs), line)
 
-    rag._wrap_llm_role_func = measured  # noqa: SLF001
-    rag._rebuild_role_llm_funcs()  # noqa: SLF001
+    rag._wrap_llm_role_func = measured  # noqa: SLF001 - as above
+    rag._rebuild_role_llm_funcs()  # noqa: SLF001 - the queues that are there were made without it
 
 
 def _model_of(rag: Any, role: str) -> str:
@@ -354,7 +354,7 @@ def _measure_cache(rag: Any, exporter: Exporter, tier: str) -> None:
     setattr(rag.llm_response_cache, _LOOK_UP, look_up)
     operate = import_module("lightrag.operate")
     if mark(operate):
-        operate.handle_cache = _counted(operate.handle_cache)  # type: ignore[attr-defined]
+        operate.handle_cache = _counted(operate.handle_cache)  # type: ignore[attr-defined]  # of a module
 
 
 def _counted(handle_cache: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:

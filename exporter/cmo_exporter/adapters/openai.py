@@ -207,7 +207,7 @@ class _ModelCall(Listener):
             watched: Any = WatchedStream(source, self)
         else:
             watched = WatchedIterator(source, self)
-        stream._iterator = watched  # noqa: SLF001
+        stream._iterator = watched  # noqa: SLF001 - as above
         response = stream.response
         for name in ("close", "aclose"):
             if hasattr(response, name):

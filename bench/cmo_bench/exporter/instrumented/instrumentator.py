@@ -32,7 +32,7 @@ def multiprocess(surroundings: Surroundings) -> Built:
             "prometheus-client reads PROMETHEUS_MULTIPROC_DIR when it is imported; set it before"
         )
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
     app = service()
     Instrumentator().instrument(app)
     return Built(app, lambda: total(registry.collect(), _REQUESTS), lambda: None)
