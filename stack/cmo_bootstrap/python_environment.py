@@ -104,6 +104,8 @@ def prepare(checkout: Checkout, *, with_test_environments: bool = False) -> None
     project = fingerprint(_key(checkout, checkout.main), checkout.root / "pyproject.toml")
     stamp = checkout.main.folder / "project.stamp"
     if not stamped(stamp, project):
+        if not _can_be_installed_into(checkout.main):
+            _make_environment(checkout, checkout.main)
         with announced("Installing this project"):
             _install(
                 checkout,
@@ -114,14 +116,22 @@ def prepare(checkout: Checkout, *, with_test_environments: bool = False) -> None
 
 
 def _prepare_environment(checkout: Checkout, environment: Environment) -> None:
-    key = _key(checkout, environment)
-    if stamped(environment.folder / "pins.stamp", key) and environment.python.exists():
-        return
+    made = stamped(environment.folder / "pins.stamp", _key(checkout, environment))
+    if not made or not environment.python.exists():
+        _make_environment(checkout, environment)
+
+
+def _can_be_installed_into(environment: Environment) -> bool:
+    """Whether the installer at hand can: uv can always, but it makes environments without pip."""
+    return bool(shutil.which("uv") or any(environment.folder.glob("lib/python*/site-packages/pip")))
+
+
+def _make_environment(checkout: Checkout, environment: Environment) -> None:
     name = environment.folder.name
     with announced(f"Making {name} and installing the pinned Python packages with {_installer()}"):
         _make_venv(checkout, environment)
         install_pins(checkout, environment)
-    write_stamp(environment.folder / "pins.stamp", key)
+    write_stamp(environment.folder / "pins.stamp", _key(checkout, environment))
 
 
 def _key(checkout: Checkout, environment: Environment) -> str:

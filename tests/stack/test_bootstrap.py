@@ -320,6 +320,47 @@ def test_environments_for_tests_are_made_on_demand_alone(
     assert [mark.exists() for mark in marks] == [True, False, True], "made anew only where the pins changed"
 
 
+@pytest.mark.parametrize(
+    ("has_uv", "has_pip", "afresh"),
+    [(True, False, False), (False, True, False), (False, False, True)],
+    ids=["uv", "pip", "made by uv, which is gone"],
+)
+def test_an_environment_that_the_installer_at_hand_cannot_install_into_is_made_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_uv: bool, has_pip: bool, afresh: bool
+) -> None:
+    """The project alone is out of date, and uv makes environments without pip."""
+    checkout = python_environment.Checkout(tmp_path / "checkout")
+    (pins,) = checkout.main.pins
+    pins.parent.mkdir(parents=True)
+    pins.write_text("asked==1.0")
+    project = checkout.root / "pyproject.toml"
+    project.write_text("[project]")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    uv = programs / "uv"
+    uv.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(python_environment, "_make_venv", _make_empty)
+    installed: list[str] = []
+    monkeypatch.setattr(python_environment, "_install", lambda *args: installed.append(args[-1]))
+    python_environment.prepare(checkout)
+    mark = checkout.main.folder / "mark"
+    mark.touch()
+    if not has_uv:
+        uv.unlink()
+    if has_pip:
+        (checkout.main.folder / "lib/python3.11/site-packages/pip").mkdir(parents=True)
+
+    python_environment.prepare(checkout)
+    assert mark.exists(), "nothing is to be installed"
+
+    installed.clear()
+    project.write_text("[project] # changed")
+    python_environment.prepare(checkout)
+    assert mark.exists() is not afresh
+    assert installed == [*([str(pins)] if afresh else []), str(checkout.root)]
+
+
 def _make_empty(_: python_environment.Checkout, environment: python_environment.Environment) -> None:
     shutil.rmtree(environment.folder, ignore_errors=True)
     environment.python.parent.mkdir(parents=True)
