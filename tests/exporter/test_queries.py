@@ -186,6 +186,16 @@ def test_an_outcome_that_nobody_knows_is_other_and_counted_as_dropped(exporter: 
     assert count(exporter, "cmo_series_dropped_total", metric="cmo_component_calls_total") == 1
 
 
+def test_feedback_is_counted_by_rating(exporter: Exporter) -> None:
+    assert count(exporter, "cmo_feedback_total", scenario="live", rating="down") == 0
+    exporter.feedback("up")
+    exporter.feedback("down", scenario="clinical_rush")
+    exporter.feedback("sideways")
+    assert count(exporter, "cmo_feedback_total", scenario="live", rating="up") == 1
+    assert count(exporter, "cmo_feedback_total", scenario="clinical_rush", rating="down") == 1
+    assert count(exporter, "cmo_feedback_total", scenario="live", rating="_other") == 1
+
+
 def test_queries_in_tasks_do_not_see_each_other(exporter: Exporter) -> None:
     async def one(scenario: str) -> None:
         with exporter.query(scenario=scenario) as query:

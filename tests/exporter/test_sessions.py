@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from cmo_exporter import Exporter, ExporterSettings
 from cmo_exporter.sessions import Sessions
 from hypothesis import given
@@ -171,6 +172,41 @@ def test_an_idle_session_closes(
     eventually(lambda: users(exporter, "clinical_rush")[0] == 0)
     seconds = users(exporter, "clinical_rush")[1]
     assert seconds >= 0.05
+
+
+def test_a_session_counts_its_user_once_and_until_it_ends(exporter: Exporter) -> None:
+    def users_now() -> float:
+        return users(exporter, "live")[0]
+
+    with exporter.session("u1") as session:
+        assert users_now() == 1
+        with exporter.query(session="u1"):
+            assert users_now() == 1
+        session.begin()
+        assert users_now() == 1
+    assert users_now() == 0
+    session.end()
+    assert users_now() == 0
+    chat = exporter.session("u2")
+    chat.begin()
+    with exporter.query(session="u2"):
+        chat.end()
+        assert users_now() == 1, "the answer is still on its way"
+    assert users_now() == 0
+
+
+async def test_a_session_is_an_asynchronous_context_manager_too(exporter: Exporter) -> None:
+    async with exporter.session("u1", "clinical_rush"):
+        assert users(exporter, "clinical_rush")[0] == 1
+    assert users(exporter, "clinical_rush")[0] == 0
+
+
+@pytest.mark.parametrize("session", [None, "", 5, []])
+def test_a_session_without_a_usable_id_counts_nobody_and_says_so(exporter: Exporter, session: Any) -> None:
+    with exporter.session(session):
+        assert users(exporter, "live")[0] == 0
+    dropped = {"metric": "cmo_active_users"}
+    assert exporter.registry.get_sample_value("cmo_series_dropped_total", dropped) == 1
 
 
 def test_sessions_beyond_the_maximum_are_dropped_and_counted(settings: ExporterSettings) -> None:
