@@ -1,4 +1,4 @@
-"""A real server around an application, an exporter as the reference service has it, and waiting."""
+"""A real server around an application, an exporter as the reference service has it, a collector, waiting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, Price
 
+from .collector import collecting
 from .uvicorn_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from .collector import Collector
 
 DEADLINE_SECONDS = 60.0
 
@@ -40,6 +43,13 @@ def exporter(settings: ExporterSettings) -> Iterator[Exporter]:
     """A started exporter."""
     with Exporter(settings) as started:
         yield started
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """An OpenTelemetry collector, and what it was sent."""
+    with collecting() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

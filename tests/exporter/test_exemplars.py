@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from .collector import collecting
+if TYPE_CHECKING:
+    from .collector import Collector
 
 Serve = Callable[[Any], AbstractContextManager[int]]
 LATENCIES = (
@@ -51,13 +52,14 @@ def scraped_exemplars(exporter: Exporter) -> dict[str, list[dict[str, str]]]:
 
 
 @pytest.mark.parametrize("request_spans", ["exporter", "opentelemetry"])
-def test_an_openmetrics_scrape_leads_to_the_trace(serve: Serve, request_spans: str) -> None:
-    with collecting() as collector:
-        settings = ExporterSettings(otlp_endpoint=collector.url, request_spans=request_spans)
-        with Exporter(settings) as exporter:
-            ask(exporter, serve)
-            found = scraped_exemplars(exporter)
-            plain = httpx.get(exporter.metrics_url, headers={"Accept": "text/plain"}, timeout=60).text
+def test_an_openmetrics_scrape_leads_to_the_trace(
+    collector: Collector, serve: Serve, request_spans: str
+) -> None:
+    settings = ExporterSettings(otlp_endpoint=collector.url, request_spans=request_spans)
+    with Exporter(settings) as exporter:
+        ask(exporter, serve)
+        found = scraped_exemplars(exporter)
+        plain = httpx.get(exporter.metrics_url, headers={"Accept": "text/plain"}, timeout=60).text
     assert sorted(found) == sorted(LATENCIES)
     sent = {(span.trace_id.hex(), span.span_id.hex()): span.name for span in collector.spans}
     names = {}
@@ -69,8 +71,8 @@ def test_an_openmetrics_scrape_leads_to_the_trace(serve: Serve, request_spans: s
     assert "trace_id" not in plain, "the old text format has no place for them"
 
 
-def test_what_is_not_sampled_leads_nowhere(serve: Serve) -> None:
-    with collecting() as collector, Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter:
+def test_what_is_not_sampled_leads_nowhere(collector: Collector, serve: Serve) -> None:
+    with Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter:
         ask(exporter, serve, traceparent=f"00-{'1' * 32}-{'2' * 16}-00")
         assert scraped_exemplars(exporter) == {}
 
@@ -82,8 +84,8 @@ def test_without_traces_there_are_no_exemplars(serve: Serve) -> None:
         assert scraped_exemplars(exporter) == {}
 
 
-def test_the_exemplar_of_this_moment_is_that_of_the_current_span() -> None:
-    with collecting() as collector, Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter:
+def test_the_exemplar_of_this_moment_is_that_of_the_current_span(collector: Collector) -> None:
+    with Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter:
         assert exporter.tracing.exemplar() is None, "no span is current"
         with exporter.query():
             exemplar = exporter.tracing.exemplar()

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,7 +22,8 @@ from cmo_exporter import Exporter, ExporterSettings, Price, instrument_fastapi
 from cmo_exporter import query_log as module
 from fastapi import FastAPI, Request
 
-from .collector import collecting
+if TYPE_CHECKING:
+    from .collector import Collector
 
 Serve = Callable[[Any], AbstractContextManager[int]]
 Eventually = Callable[[Callable[[], object]], None]
@@ -107,13 +108,12 @@ def ask(port: int) -> httpx.Response:
     )
 
 
-def test_a_line_explains_a_query(serve: Serve, lines: Lines) -> None:
-    with collecting() as collector:
-        with Exporter(settings(otlp_endpoint=collector.url)) as exporter, serve(service(exporter)) as port:
-            ask(port)
-        (line,) = lines.all
-        assert line["trace_id"] == collector.span("query").trace_id.hex()
-        assert line["span_id"] == collector.span("query").span_id.hex()
+def test_a_line_explains_a_query(collector: Collector, serve: Serve, lines: Lines) -> None:
+    with Exporter(settings(otlp_endpoint=collector.url)) as exporter, serve(service(exporter)) as port:
+        ask(port)
+    (line,) = lines.all
+    assert line["trace_id"] == collector.span("query").trace_id.hex()
+    assert line["span_id"] == collector.span("query").span_id.hex()
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
     assert line["process"] == os.getpid()
     assert (line["scenario"], line["outcome"], line["source"]) == ("live", "success", "perplexity")

@@ -25,7 +25,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 from websockets.sync.client import connect
 
-from .collector import Collector, attributes, collecting
+from .collector import Collector, attributes
 
 if TYPE_CHECKING:
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -89,16 +89,17 @@ def service(exporter: Exporter) -> FastAPI:
 
 
 @pytest.mark.parametrize("request_spans", ["exporter", "opentelemetry"])
-def test_request_query_and_components_are_one_trace(serve: Serve, request_spans: str) -> None:
+def test_request_query_and_components_are_one_trace(
+    collector: Collector, serve: Serve, request_spans: str
+) -> None:
     trace_id, caller = "1" * 32, "2" * 16
-    with collecting() as collector:
-        exporter = exporter_to(collector, request_spans=request_spans)
-        with exporter, serve(service(exporter)) as port:
-            httpx.post(
-                f"http://127.0.0.1:{port}/chats/7/query",
-                headers={"traceparent": f"00-{trace_id}-{caller}-01"},
-                timeout=60,
-            )
+    exporter = exporter_to(collector, request_spans=request_spans)
+    with exporter, serve(service(exporter)) as port:
+        httpx.post(
+            f"http://127.0.0.1:{port}/chats/7/query",
+            headers={"traceparent": f"00-{trace_id}-{caller}-01"},
+            timeout=60,
+        )
     request = collector.span("POST /chats/{chat}/query")
     query = assert_the_query_belongs_together(collector)
     assert request.trace_id.hex() == query.trace_id.hex() == trace_id
@@ -110,8 +111,8 @@ def test_request_query_and_components_are_one_trace(serve: Serve, request_spans:
     assert status == 200
 
 
-def test_a_model_call_follows_the_conventions_for_generative_ai() -> None:
-    with collecting() as collector, exporter_to(collector) as exporter, exporter.query():
+def test_a_model_call_follows_the_conventions_for_generative_ai(collector: Collector) -> None:
+    with exporter_to(collector) as exporter, exporter.query():
         answer(exporter)
     model, perplexity = collector.span("chat gpt-test"), collector.span("perplexity")
     assert model.kind == model.SPAN_KIND_CLIENT
@@ -127,8 +128,8 @@ def test_a_model_call_follows_the_conventions_for_generative_ai() -> None:
     assert attributes(perplexity)["gen_ai.usage.input_tokens"] == 70, "tokens go to the call that used them"
 
 
-def test_a_query_span_says_what_came_of_it() -> None:
-    with collecting() as collector, exporter_to(collector) as exporter, exporter.query("rush") as query:
+def test_a_query_span_says_what_came_of_it(collector: Collector) -> None:
+    with exporter_to(collector) as exporter, exporter.query("rush") as query:
         query.first_token()
         answer(exporter)
     span = collector.span("query")
@@ -146,8 +147,8 @@ def test_a_query_span_says_what_came_of_it() -> None:
     assert lightrag.status.code == lightrag.status.STATUS_CODE_ERROR
 
 
-def test_each_message_of_a_websocket_is_a_trace_of_its_own(serve: Serve) -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+def test_each_message_of_a_websocket_is_a_trace_of_its_own(collector: Collector, serve: Serve) -> None:
+    with exporter_to(collector) as exporter:
         app = FastAPI()
 
         @app.websocket("/chat")
@@ -177,15 +178,15 @@ def test_each_message_of_a_websocket_is_a_trace_of_its_own(serve: Serve) -> None
     ]
 
 
-def test_a_direct_call_is_a_trace() -> None:
-    with collecting() as collector, exporter_to(collector) as exporter, exporter.query():
+def test_a_direct_call_is_a_trace(collector: Collector) -> None:
+    with exporter_to(collector) as exporter, exporter.query():
         answer(exporter)
     assert assert_the_query_belongs_together(collector).parent_span_id == b""
 
 
-async def test_a_call_made_by_another_worker_belongs_to_its_query() -> None:
+async def test_a_call_made_by_another_worker_belongs_to_its_query(collector: Collector) -> None:
     """As in LightRAG 1.4, whose workers run calls in a context that knows no query."""
-    with collecting() as collector, exporter_to(collector) as exporter:
+    with exporter_to(collector) as exporter:
 
         async def work(query: Any) -> None:
             with query.component("lightrag"), query.model_call("llm", "openai", "gpt-test"):
@@ -205,8 +206,8 @@ async def test_a_call_made_by_another_worker_belongs_to_its_query() -> None:
     assert {call.trace_id for call in calls} == {first.trace_id}
 
 
-async def test_queries_side_by_side_keep_their_calls() -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+async def test_queries_side_by_side_keep_their_calls(collector: Collector) -> None:
+    with exporter_to(collector) as exporter:
 
         async def ask() -> None:
             with exporter.query() as query, query.component("lightrag"):
@@ -225,9 +226,10 @@ async def test_queries_side_by_side_keep_their_calls() -> None:
 
 
 def test_a_generator_that_is_closed_elsewhere_leaves_nothing_behind(
+    collector: Collector,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+    with exporter_to(collector) as exporter:
 
         def stream() -> Any:
             with exporter.query() as query, query.component("lightrag"):
@@ -242,8 +244,10 @@ def test_a_generator_that_is_closed_elsewhere_leaves_nothing_behind(
     assert not caplog.records
 
 
-def test_any_asgi_application_has_request_spans_with_route_templates(serve: Serve) -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+def test_any_asgi_application_has_request_spans_with_route_templates(
+    collector: Collector, serve: Serve
+) -> None:
+    with exporter_to(collector) as exporter:
 
         async def ask(request: Request) -> PlainTextResponse:
             answer(exporter)
@@ -264,9 +268,9 @@ def test_any_asgi_application_has_request_spans_with_route_templates(serve: Serv
 
 
 def test_a_stream_that_breaks_is_an_error_and_one_that_is_left_is_499(
-    serve: Serve, eventually: Eventually
+    collector: Collector, serve: Serve, eventually: Eventually
 ) -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+    with exporter_to(collector) as exporter:
         gone = asyncio.Event()
 
         async def stream(kind: str) -> AsyncIterator[str]:
@@ -300,8 +304,8 @@ def test_a_stream_that_breaks_is_an_error_and_one_that_is_left_is_499(
     assert outcomes == ["error", "cancelled"]
 
 
-def test_background_work_is_no_part_of_a_request(serve: Serve) -> None:
-    with collecting() as collector, exporter_to(collector) as exporter:
+def test_background_work_is_no_part_of_a_request(collector: Collector, serve: Serve) -> None:
+    with exporter_to(collector) as exporter:
         app, begun = FastAPI(), list[int]()
 
         @app.post("/query")
@@ -317,17 +321,16 @@ def test_background_work_is_no_part_of_a_request(serve: Serve) -> None:
 
 @pytest.mark.parametrize("switched_on", [False, True])
 def test_the_question_is_in_a_span_only_when_that_is_switched_on_by_name(
-    serve: Serve, switched_on: bool
+    collector: Collector, serve: Serve, switched_on: bool
 ) -> None:
-    with collecting() as collector:
-        exporter = exporter_to(collector, record_question_text=switched_on)
-        with exporter, serve(service(exporter)) as port:
-            httpx.post(
-                f"http://127.0.0.1:{port}/chats/grey/query",
-                params={"q": "param-text"},
-                headers={"X-CMO-Session": "session-of-grey", "Baggage": "user=grey"},
-                timeout=60,
-            )
+    exporter = exporter_to(collector, record_question_text=switched_on)
+    with exporter, serve(service(exporter)) as port:
+        httpx.post(
+            f"http://127.0.0.1:{port}/chats/grey/query",
+            params={"q": "param-text"},
+            headers={"X-CMO-Session": "session-of-grey", "Baggage": "user=grey"},
+            timeout=60,
+        )
     assert ("phenylketonuria" in collector.text) is switched_on
     assert collector.text.count("phenylketonuria") == int(switched_on)
     for word in ("grey", "param-text", "127.0.0.1"):
@@ -336,8 +339,8 @@ def test_the_question_is_in_a_span_only_when_that_is_switched_on_by_name(
         assert attributes(collector.span("query"))["cmo.question"] == QUESTION
 
 
-def test_whatever_a_service_puts_into_the_current_span_stays() -> None:
-    with collecting() as collector, exporter_to(collector) as exporter, exporter.query(QUESTION) as query:
+def test_whatever_a_service_puts_into_the_current_span_stays(collector: Collector) -> None:
+    with exporter_to(collector) as exporter, exporter.query(QUESTION) as query:
         with query.component(QUESTION) as call:
             span = trace.get_current_span()
             span.set_attribute("input.value", QUESTION)
@@ -361,11 +364,11 @@ def test_whatever_a_service_puts_into_the_current_span_stays() -> None:
 
 @pytest.mark.parametrize(("flag", "sampler"), [("00", None), ("01", "always_off")])
 def test_what_is_not_sampled_is_not_sent_and_is_counted(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, flag: str, sampler: str | None
+    collector: Collector, serve: Serve, monkeypatch: pytest.MonkeyPatch, flag: str, sampler: str | None
 ) -> None:
     if sampler:
         monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
-    with collecting() as collector, exporter_to(collector) as exporter, serve(service(exporter)) as port:
+    with exporter_to(collector) as exporter, serve(service(exporter)) as port:
         headers = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-{flag}"}
         httpx.post(f"http://127.0.0.1:{port}/chats/7/query", headers=headers, timeout=60)
     assert not collector.spans
@@ -394,13 +397,12 @@ def test_who_makes_request_spans_is_one_of_two() -> None:
         ExporterSettings(request_spans="jaeger")
 
 
-def test_traces_go_on_after_the_exporter_was_closed_and_started_again() -> None:
-    with collecting() as collector:
-        exporter = exporter_to(collector)
-        for _ in range(2):
-            with exporter, exporter.query():
-                pass
-        assert len([span for span in collector.spans if span.name == "query"]) == 2
+def test_traces_go_on_after_the_exporter_was_closed_and_started_again(collector: Collector) -> None:
+    exporter = exporter_to(collector)
+    for _ in range(2):
+        with exporter, exporter.query():
+            pass
+    assert len([span for span in collector.spans if span.name == "query"]) == 2
 
 
 def _in_child(exporter: Exporter) -> None:
@@ -409,26 +411,25 @@ def _in_child(exporter: Exporter) -> None:
     exporter.close()
 
 
-def test_a_forked_worker_sends_its_spans() -> None:
-    with collecting() as collector:
-        exporter = exporter_to(collector)
-        with exporter.query():
-            pass
-        child = multiprocessing.get_context("fork").Process(target=_in_child, args=(exporter,))
-        child.start()
-        child.join(60)
-        exporter.close()
+def test_a_forked_worker_sends_its_spans(collector: Collector) -> None:
+    exporter = exporter_to(collector)
+    with exporter.query():
+        pass
+    child = multiprocessing.get_context("fork").Process(target=_in_child, args=(exporter,))
+    child.start()
+    child.join(60)
+    exporter.close()
     assert child.exitcode == 0
     scenarios = [attributes(span)["cmo.scenario"] for span in collector.spans]
     assert sorted(map(str, scenarios)) == ["live", "rush"]
 
 
-def test_a_sampler_that_fails_is_no_fault_of_the_service(serve: Serve) -> None:
+def test_a_sampler_that_fails_is_no_fault_of_the_service(collector: Collector, serve: Serve) -> None:
     class Broken(StaticSampler):
         def should_sample(self, *_: Any, **__: Any) -> Any:
             raise RuntimeError(QUESTION)
 
-    with collecting() as collector, exporter_to(collector) as exporter:
+    with exporter_to(collector) as exporter:
         assert exporter.tracing.maker is not None
         exporter.tracing.maker.sampler = Broken(Decision.RECORD_AND_SAMPLE)
         with serve(service(exporter)) as port:
@@ -441,8 +442,8 @@ def test_a_sampler_that_fails_is_no_fault_of_the_service(serve: Serve) -> None:
         assert (value("cmo_instrumentation_errors_total", {"metric": metric}) or 0) > 0
 
 
-def test_queries_leave_nothing_for_the_garbage_collector() -> None:
-    with collecting() as collector, exporter_to(collector, query_log=True) as exporter:
+def test_queries_leave_nothing_for_the_garbage_collector(collector: Collector) -> None:
+    with exporter_to(collector, query_log=True) as exporter:
 
         def ask() -> None:
             for _ in range(50):

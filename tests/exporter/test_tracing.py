@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from .collector import collecting
+from .collector import Collector, collecting
 
 Serve = Callable[[Any], AbstractContextManager[int]]
 QUESTION = "does my patient have phenylketonuria"
@@ -55,20 +55,19 @@ def ask(port: int) -> None:
 @pytest.mark.parametrize("request_spans", ["exporter", "opentelemetry"])
 @pytest.mark.parametrize("by", ["settings", "environment"])
 def test_a_span_arrives_without_question_session_or_user(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, by: str, request_spans: str
+    collector: Collector, serve: Serve, monkeypatch: pytest.MonkeyPatch, by: str, request_spans: str
 ) -> None:
-    with collecting() as collector:
-        url = collector.url
-        if by == "environment":
-            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-            monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
-        settings = ExporterSettings(
-            otlp_endpoint=url if by == "settings" else None,
-            service_name="cmo-test",
-            request_spans=request_spans,
-        )
-        with Exporter(settings) as exporter, serve(service(exporter)) as port:
-            ask(port)
+    url = collector.url
+    if by == "environment":
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*")
+    settings = ExporterSettings(
+        otlp_endpoint=url if by == "settings" else None,
+        service_name="cmo-test",
+        request_spans=request_spans,
+    )
+    with Exporter(settings) as exporter, serve(service(exporter)) as port:
+        ask(port)
     assert collector.bodies, "closing sends what is left"
     for word in ("phenylketonuria", "session-of", "grey", "127.0.0.1"):
         assert word not in collector.text
@@ -97,17 +96,16 @@ def test_a_span_arrives_without_question_session_or_user(
 
 @pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED"])
 def test_without_an_endpoint_there_are_no_traces(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str | None
+    collector: Collector, serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str | None
 ) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    with collecting() as collector:
-        if variable:
-            monkeypatch.setenv(variable, "true")
-        settings = ExporterSettings(otlp_endpoint=collector.url if variable else None)
-        with Exporter(settings) as exporter, serve(service(exporter)) as port:
-            assert not exporter.tracing.enabled
-            ask(port)
-        assert not collector.bodies
+    if variable:
+        monkeypatch.setenv(variable, "true")
+    settings = ExporterSettings(otlp_endpoint=collector.url if variable else None)
+    with Exporter(settings) as exporter, serve(service(exporter)) as port:
+        assert not exporter.tracing.enabled
+        ask(port)
+    assert not collector.bodies
 
 
 def test_what_an_error_says_stays_here() -> None:

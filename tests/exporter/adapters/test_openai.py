@@ -12,7 +12,7 @@ import pytest
 from cmo_exporter import Exporter
 from cmo_exporter.adapters import instrument_openai
 
-from ..collector import attributes, collecting
+from ..collector import Collector, attributes
 from .model_server import PIECES, USAGE, ModelServer
 
 if TYPE_CHECKING:
@@ -257,11 +257,10 @@ def test_a_call_belongs_to_the_query_that_it_is_made_for(
 
 
 def test_a_call_is_told_by_a_span_of_a_model_call_with_its_own_tokens(
-    base_url: str, adapted: Exporter
+    collector: Collector, base_url: str, adapted: Exporter
 ) -> None:
     """The first of two streams ends while the second is the last that has begun."""
     with (
-        collecting() as collector,
         Exporter(dataclasses.replace(adapted.settings, otlp_endpoint=collector.url)) as exporter,
         openai.OpenAI(base_url=base_url, api_key="secret", max_retries=0) as plain,
     ):
