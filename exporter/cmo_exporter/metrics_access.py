@@ -16,12 +16,13 @@ import os
 import re
 import ssl
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol
 
 from cmo_exporter.errors import SettingsError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cmo_exporter.settings import ExporterSettings
 
 _log = logging.getLogger("cmo_exporter")
@@ -51,7 +52,7 @@ class TokenSource(Protocol):
 class TokenFile:
     """A token in a file, read again each time."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> bytes:
@@ -61,10 +62,10 @@ class TokenFile:
             SettingsError: the file cannot be read, or what it holds is no token.
         """
         where = f"metrics_token_file {self._path}"
-        if not Path(self._path).is_file():  # before it is opened: a pipe would never end
+        if not self._path.is_file():  # before it is opened: a pipe would never end
             raise SettingsError(f"{where} is not there, or is no file. Make it: {_MAKE_A_TOKEN}.")
         try:
-            with Path(self._path).open("rb") as file:
+            with self._path.open("rb") as file:
                 content = file.read(_LONGEST_TOKEN_FILE)
         except OSError as error:
             raise SettingsError(
@@ -123,7 +124,7 @@ class TlsFiles:
         SettingsError: a file cannot be loaded.
     """
 
-    def __init__(self, certificate: str, key: str | None, client_ca: str | None) -> None:
+    def __init__(self, certificate: Path, key: Path | None, client_ca: Path | None) -> None:
         self._certificate = certificate
         self._key = key
         self._client_ca = client_ca
@@ -224,18 +225,18 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-def _stamp(path: str) -> tuple[int, ...]:
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        status = Path(path).stat()
+        status = path.stat()
     except OSError:
         return ()
     return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
-def _readable(setting: str, path: str) -> None:
+def _readable(setting: str, path: Path) -> None:
     """Say which of several files is the one that cannot be opened; OpenSSL does not."""
     try:
-        Path(path).open("rb").close()
+        path.open("rb").close()
     except OSError as error:
         raise SettingsError(
             f"{setting} {path} cannot be read: {error.strerror}. Give a file that this user may read."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -90,10 +90,10 @@ class ExporterSettings:
     prices: Mapping[str, Price] = field(default_factory=dict)
     host: str = "127.0.0.1"
     port: int = 0
-    metrics_token_file: str | None = None
-    metrics_tls_certificate: str | None = None
-    metrics_tls_key: str | None = None
-    metrics_tls_client_ca: str | None = None
+    metrics_token_file: Path | None = None
+    metrics_tls_certificate: Path | None = None
+    metrics_tls_key: Path | None = None
+    metrics_tls_client_ca: Path | None = None
     session_idle_timeout_seconds: float = 60.0
     memory_sample_interval_seconds: float = 0.1
     loop_lag_interval_seconds: float = 0.25
@@ -138,8 +138,10 @@ class ExporterSettings:
             if not math.isfinite(value) or value <= 0:
                 raise SettingsError(f"{name} is {value!r}; it must be above 0.")
         object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
-        if self.shared_directory is not None:
-            object.__setattr__(self, "shared_directory", Path(self.shared_directory))
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.type == "Path | None" and value is not None:  # text may be one, too
+                object.__setattr__(self, setting.name, Path(value))
 
     @property
     def all_scenarios(self) -> tuple[str, ...]:

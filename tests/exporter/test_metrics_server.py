@@ -193,7 +193,7 @@ def test_a_request_that_drips_is_cut_off(
     settings = (
         ExporterSettings()
         if protected == "plain"
-        else ExporterSettings(metrics_tls_certificate=str(certificate), metrics_tls_key=str(key))
+        else ExporterSettings(metrics_tls_certificate=certificate, metrics_tls_key=key)
     )
     with Exporter(settings) as exporter, socket.create_connection(address(exporter), WAIT) as connection:
 
@@ -240,7 +240,7 @@ def test_who_is_in_the_middle_of_an_answer_is_not_cut_off_for_others(eventually:
 
 
 def test_a_token_is_asked_for(token_file: Path, eventually: Eventually) -> None:
-    with Exporter(ExporterSettings(metrics_token_file=str(token_file))) as exporter:
+    with Exporter(ExporterSettings(metrics_token_file=token_file)) as exporter:
         url = exporter.metrics_url
         for headers in (
             {},
@@ -270,7 +270,7 @@ def test_a_token_that_changes_counts_at_once(token_file: Path, caplog: pytest.Lo
     other = TOKEN[::-1]
     with (
         caplog.at_level(logging.WARNING, logger="cmo_exporter"),
-        Exporter(ExporterSettings(metrics_token_file=str(token_file))) as exporter,
+        Exporter(ExporterSettings(metrics_token_file=token_file)) as exporter,
     ):
 
         def status(token: str) -> int:
@@ -299,7 +299,7 @@ def test_a_token_from_the_environment(monkeypatch: pytest.MonkeyPatch, token_fil
         assert httpx.get(exporter.metrics_url, timeout=WAIT).status_code == 401
         assert httpx.get(exporter.metrics_url, headers=BEARER, timeout=WAIT).status_code == 200
     token_file.write_text(TOKEN[::-1])
-    with Exporter(ExporterSettings(metrics_token_file=str(token_file))) as exporter:
+    with Exporter(ExporterSettings(metrics_token_file=token_file)) as exporter:
         assert httpx.get(exporter.metrics_url, headers=BEARER, timeout=WAIT).status_code == 401, "file first"
     monkeypatch.setenv("CMO_METRICS_TOKEN", "")
     with pytest.raises(SettingsError, match=r"CMO_METRICS_TOKEN holds no characters.*openssl rand"):
@@ -323,7 +323,7 @@ def test_a_token_file_that_cannot_work_stops_the_start(
     path = tmp_path / "token"
     if content is not None:
         path.write_text(content)
-    exporter = Exporter(ExporterSettings(metrics_token_file=str(path)))
+    exporter = Exporter(ExporterSettings(metrics_token_file=path))
     with pytest.raises(SettingsError, match=message) as raised:
         exporter.start()
     assert str(path) in str(raised.value)
@@ -334,9 +334,9 @@ def test_a_token_file_that_cannot_work_stops_the_start(
 def test_tls_and_token_together(authority: Authority, token_file: Path) -> None:
     certificate, key = authority.sign("server")
     settings = ExporterSettings(
-        metrics_tls_certificate=str(certificate),
-        metrics_tls_key=str(key),
-        metrics_token_file=str(token_file),
+        metrics_tls_certificate=certificate,
+        metrics_tls_key=key,
+        metrics_token_file=token_file,
     )
     with Exporter(settings) as exporter:
         url = exporter.metrics_url
@@ -351,7 +351,7 @@ def test_tls_and_token_together(authority: Authority, token_file: Path) -> None:
 
 def test_a_client_that_connects_and_says_nothing_does_not_stop_tls(authority: Authority) -> None:
     certificate, key = authority.sign("server")
-    settings = ExporterSettings(metrics_tls_certificate=str(certificate), metrics_tls_key=str(key))
+    settings = ExporterSettings(metrics_tls_certificate=certificate, metrics_tls_key=key)
     with Exporter(settings) as exporter, contextlib.ExitStack() as stack:
         for _ in range(metrics_server._MOST_CONNECTIONS + 3):
             silent = stack.enter_context(socket.create_connection(address(exporter), WAIT))
@@ -364,9 +364,9 @@ def test_client_certificates(authority: Authority, tmp_path: Path) -> None:
     certificate, key = authority.sign("server")
     client, stranger = authority.sign("client"), Authority(tmp_path / "elsewhere").sign("stranger")
     settings = ExporterSettings(
-        metrics_tls_certificate=str(certificate),
-        metrics_tls_key=str(key),
-        metrics_tls_client_ca=str(authority.file),
+        metrics_tls_certificate=certificate,
+        metrics_tls_key=key,
+        metrics_tls_client_ca=authority.file,
     )
     with Exporter(settings) as exporter:
 
@@ -386,7 +386,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificate, key = authority.sign("server")
-    settings = ExporterSettings(metrics_tls_certificate=str(certificate), metrics_tls_key=str(key))
+    settings = ExporterSettings(metrics_tls_certificate=certificate, metrics_tls_key=key)
 
     def served(exporter: Exporter) -> str:
         context = ssl.create_default_context(cafile=str(authority.file))
@@ -427,11 +427,11 @@ def test_certificates_that_cannot_work_stop_the_start(authority: Authority, tmp_
         ((certificate, key, nonsense), "metrics_tls_client_ca .*nonsense.pem cannot be used"),
     ):
         names = ("metrics_tls_certificate", "metrics_tls_key", "metrics_tls_client_ca")
-        given: dict[str, Any] = {name: str(file) for name, file in zip(names, files, strict=True) if file}
+        given: dict[str, Any] = {name: file for name, file in zip(names, files, strict=True) if file}
         with pytest.raises(SettingsError, match=message):
             Exporter(ExporterSettings(**given)).start()
     for name in ("metrics_tls_key", "metrics_tls_client_ca"):
-        lonely: dict[str, Any] = {name: str(key)}
+        lonely: dict[str, Any] = {name: key}
         with pytest.raises(SettingsError, match=f"{name} is set without metrics_tls_certificate"):
             ExporterSettings(**lonely)
 
@@ -440,8 +440,8 @@ def test_listening_beyond_this_machine_without_protection_is_said(
     token_file: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     certificate, key = authority.sign("server")
-    tls = {"metrics_tls_certificate": str(certificate), "metrics_tls_key": str(key)}
-    token = {"metrics_token_file": str(token_file)}
+    tls = {"metrics_tls_certificate": certificate, "metrics_tls_key": key}
+    token = {"metrics_token_file": token_file}
     quiet: tuple[dict[str, Any], ...] = (
         {"host": "localhost"},
         {"host": "127.0.0.1"},
@@ -490,10 +490,10 @@ def test_prometheus_scrapes_with_tls_client_certificate_and_token(
     certificate, key = authority.sign("server")
     client, client_key = authority.sign("client")
     settings = ExporterSettings(
-        metrics_tls_certificate=str(certificate),
-        metrics_tls_key=str(key),
-        metrics_tls_client_ca=str(authority.file),
-        metrics_token_file=str(token_file),
+        metrics_tls_certificate=certificate,
+        metrics_tls_key=key,
+        metrics_tls_client_ca=authority.file,
+        metrics_token_file=token_file,
     )
     with Exporter(settings) as exporter:
         job = {

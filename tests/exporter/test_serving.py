@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -243,3 +244,17 @@ def test_an_error_inside_is_counted_and_said_once(
 def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(SettingsError):
         make()
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_every_file_and_folder_of_the_settings_is_a_path(kind: type) -> None:
+    names = (
+        "metrics_token_file",
+        "metrics_tls_certificate",
+        "metrics_tls_key",
+        "metrics_tls_client_ca",
+        "shared_directory",
+    )
+    given: dict[str, Any] = {name: kind(f"/run/{name}") for name in names}
+    settings = ExporterSettings(**given)
+    assert [getattr(settings, name) for name in names] == [Path("/run", name) for name in names]

@@ -121,6 +121,9 @@ def test_settings_from_the_environment() -> None:
             "CMO_EXPORTER_PORT": "9000",
             "CMO_EXPORTER_SESSION_IDLE_TIMEOUT_SECONDS": "1.5",
             "CMO_EXPORTER_MAXIMUM_SESSIONS": "7",
+            "CMO_EXPORTER_METRICS_TOKEN_FILE": "/run/secrets/token",
+            "CMO_EXPORTER_METRICS_TLS_CERTIFICATE": "/run/secrets/metrics.pem",
+            "CMO_EXPORTER_METRICS_TLS_KEY": "",
             "CMO_EXPORTER_SHARED_DIRECTORY": "/run/cmo",
             "CMO_EXPORTER_OTLP_ENDPOINT": "",
         }
@@ -134,6 +137,8 @@ def test_settings_from_the_environment() -> None:
         port=9000,
         session_idle_timeout_seconds=1.5,
         maximum_sessions=7,
+        metrics_token_file=Path("/run/secrets/token"),
+        metrics_tls_certificate=Path("/run/secrets/metrics.pem"),
         shared_directory=Path("/run/cmo"),
     )
 
