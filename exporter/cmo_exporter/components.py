@@ -10,7 +10,7 @@ from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER, QUERY_OUTCOMES
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
-from cmo_exporter.late import put_aside
+from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
     from types import TracebackType

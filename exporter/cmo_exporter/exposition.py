@@ -19,7 +19,7 @@ from prometheus_client.samples import Exemplar as ClientExemplar
 from prometheus_client.utils import floatToGoString
 
 from cmo_exporter.catalogue import Kind
-from cmo_exporter.late import catch_up
+from cmo_exporter.postponed_ends import catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
-from cmo_exporter.late import catch_up
+from cmo_exporter.postponed_ends import catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable

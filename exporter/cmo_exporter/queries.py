@@ -17,7 +17,7 @@ from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, QUERY_OUTCOMES, S
 from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
-from cmo_exporter.late import put_aside
+from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
     from contextvars import Token

@@ -204,7 +204,7 @@ async def test_an_async_stream_that_is_dropped_is_abandoned(exporter: Exporter) 
 
 
 @pytest.mark.parametrize("decorate", ["query", "component"])
-def test_what_the_collector_ends_is_not_counted_in_the_middle_of_a_change(
+def test_what_the_garbage_collector_ends_is_not_counted_in_the_middle_of_a_change(
     exporter: Exporter, decorate: str
 ) -> None:
     """It runs whenever it likes, also in a thread that is just counting something."""

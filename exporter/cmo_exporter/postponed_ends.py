@@ -1,4 +1,4 @@
-"""Ends that the garbage collector brings about, counted once it is safe to count.
+"""Ends that the garbage collector brings about, postponed until it is safe to count them.
 
 The collector of cycles may run at any allocation, also of the thread that is just counting something and
 holds the lock of the books. If what it collects is a generator in the middle of a query, that query ends then
