@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
     from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.journal import Journal
 
     Message = MutableMapping[str, Any]
 
@@ -39,33 +40,36 @@ class Overdue(Protocol):
 class DepartureWatch:
     """The young requests of one event loop; called in that loop alone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, errors: ErrorCounter) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, errors: ErrorCounter, journal: Journal) -> None:
         self.loop = loop
         self._errors = errors
+        self._journal = journal
         self.young: dict[Overdue, float] = {}
         """With the time since which each waits, the oldest first. Whoever is answered takes itself out."""
-        self._ticking = False
+        self.ticking = False
 
     def add(self, request: Overdue, now: float) -> None:
         """Tell this request when it takes long."""
         self.young[request] = now
-        if not self._ticking:
-            self._ticking = True
-            self._tick_later()
+        if not self.ticking:
+            self.tick_later()
 
-    def _tick_later(self) -> None:
+    def tick_later(self) -> None:
+        """Look after the requests in a moment, and from then on for as long as there are any."""
+        self.ticking = True
         # In a context of its own: what is started from the timer belongs to no request in particular.
         self.loop.call_later(PATIENCE_SECONDS, self._tick, context=Context())
 
     def _tick(self) -> None:
         try:
+            self._journal.post()
             self._call_overdue(time.monotonic() - PATIENCE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the event loop is not ours
             self._errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
         if self.young:
-            self._tick_later()
+            self.tick_later()
         else:
-            self._ticking = False
+            self.ticking = False
 
     def _call_overdue(self, since: float) -> None:
         for request, waits_since in list(self.young.items()):

@@ -8,7 +8,7 @@ decorator, and nothing is looked up twice.
 from __future__ import annotations
 
 import asyncio
-import time
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import catalogue
@@ -20,16 +20,15 @@ from cmo_exporter.catalogue import (
     SESSION_HEADER,
 )
 from cmo_exporter.departures import DepartureWatch, Listener
-from cmo_exporter.http_tallies import status_code
-from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
+from cmo_exporter.http_tallies import STATUS_CODES, status_code
+from cmo_exporter.instruments import OTHER_HTTP_METHOD
+from cmo_exporter.queries import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from cmo_exporter.exporter import Exporter
-    from cmo_exporter.http_tallies import HttpTallies
-    from cmo_exporter.queries import Query
-    from cmo_exporter.routes import RouteTemplates
+    from cmo_exporter.http_tallies import Arrivals, HttpTallies
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -58,32 +57,28 @@ class Site:
     def __init__(
         self,
         exporter: Exporter,
-        routes: RouteTemplates,
         tallies: HttpTallies,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.exporter = exporter
+        self.recorder = exporter.recorder
         self.instruments = exporter.recorder.instruments
         self.errors = exporter.recorder.errors
-        self.active: dict[str, int] = {}
-        try:
-            for method in KNOWN_HTTP_METHODS:
-                self.active[method] = self.instruments.http_active.child(method).slot
-        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            self.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
         # Without traces nothing is asked for: every request would pay.
         self.exemplar = exporter.tracing.exemplar if exporter.tracing.enabled else None
-        self.routes = routes
         self.tallies = tallies
+        self.arrivals = tallies.arrivals
         self.loop = loop
-        self.watch = DepartureWatch(loop, self.errors)
+        self.journal = exporter.recorder.journal
+        self.live = exporter.recorder.ledger.scenario(LIVE)
+        self.watch = DepartureWatch(loop, self.errors, self.journal)
 
 
 class Exchange:
     """Counts one request; see the module."""
 
     __slots__ = (
-        "_active",
+        "_arrivals",
         "_arrived",
         "_body_read",
         "_ending",
@@ -92,8 +87,6 @@ class Exchange:
         "_inner_send",
         "_left_at",
         "_listened",
-        "_listener",
-        "_method",
         "_query",
         "_received_bytes",
         "_receiving",
@@ -102,73 +95,71 @@ class Exchange:
         "_sent_bytes",
         "_status",
         "complete",
+        "listener",
         "site",
     )
 
-    def __init__(self, site: Site, scope: Scope, receive: Receive, send: Send) -> None:
-        self._arrived = time.monotonic()
+    def __init__(self, site: Site, scope: Scope, root_path: str, receive: Receive, send: Send) -> None:
+        self._arrived = arrived = monotonic()
         self.site = site
         self._scope = scope
         self._inner_receive = receive
         self._inner_send = send
-        self._root_path: str = scope.get("root_path", "")
-        self._method = OTHER_HTTP_METHOD
-        self._active: int | None = None  # where it is counted as active, while it is
+        self._root_path = root_path
         self._query: Query | None = None
-        self._status = 0
+        self._status = self._received_bytes = self._sent_bytes = 0
+        self.complete = False
         self._first_byte_at: float | None = None
         self._left_at: float | None = None
-        self.complete = False
         # What follows is about listening whether the user leaves.
         self._receiving = self._body_read = self._listened = False
-        self._listener: Listener | None = None
-
-    def begin(self) -> None:
-        """The request has arrived; call `end` whatever comes of it."""
+        self.listener: Listener | None = None
+        self._arrivals: Arrivals | None = None
+        watch = site.watch
+        if not watch.ticking:
+            watch.tick_later()
         try:
-            site = self.site
-            method: str = self._scope["method"]
-            active = site.active.get(method)
-            if active is None:
-                method = OTHER_HTTP_METHOD
-                site.instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
-                active = site.instruments.http_active.child(method).slot
-            self._method = method
-            values = site.instruments.values
-            with values.lock:
-                values.numbers[active] += 1.0
-            self._active = active
-            site.watch.add(self, self._arrived)
+            self._arrivals = arrivals = site.arrivals.get(scope["method"]) or site.tallies.unusual()
+            if arrivals is not None:
+                arrivals.lines.append(None)
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            self.site.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+            site.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+        watch.young[self] = arrived
 
     def begin_query(self) -> None:
-        """The request is a query."""
+        """The request is a query, if it is not one already."""
         if self._query is not None:
             return
         try:
-            exporter = self.site.exporter
-            headers = dict(self._scope.get("headers") or ())
-            scenario, session, ends = LIVE, headers.get(_SESSION), False
-            if _SCENARIO in headers and exporter.settings.honour_scenario_header:
-                scenario = headers[_SCENARIO].decode("latin-1")
-            if session is not None:
-                session = session.decode("latin-1")
-            if _SESSION_END in headers:
-                ends = headers[_SESSION_END].strip() in (b"1", b"true")
-            query = exporter.query(scenario, session, end_session=ends, began=self._arrived)
+            site = self.site
+            headers = dict(self._scope["headers"])
+            if _SESSION in headers or _SCENARIO in headers or _SESSION_END in headers:
+                query = self._query_of(headers)
+            else:
+                query = Query(site.recorder, site.live, began=self._arrived)
             query.begin()
-            self._received_bytes = self._sent_bytes = 0
             self._query = query
         except Exception as error:  # noqa: BLE001 - as above
             self.site.errors.report(catalogue.QUERIES_STARTED, error)
 
+    def _query_of(self, headers: Mapping[bytes, bytes]) -> Query:
+        exporter = self.site.exporter
+        scenario, session = LIVE, headers.get(_SESSION)
+        if _SCENARIO in headers and exporter.settings.honour_scenario_header:
+            scenario = headers[_SCENARIO].decode("latin-1")
+        return exporter.query(
+            scenario,
+            None if session is None else session.decode("latin-1"),
+            end_session=headers.get(_SESSION_END, b"").strip() in (b"1", b"true"),
+            began=self._arrived,
+        )
+
     async def receive(self) -> Message:
         """What the application calls to receive; also notices that the user has left."""
-        if self._listener is not None and self._listener.listens:
-            message = await self._listener.next()
-            if not self._listener.listens:
-                self.site.watch.add(self, time.monotonic())
+        if self.listener is not None and self.listener.listens:
+            message = await self.listener.next()
+            if not self.listener.listens:
+                self.site.watch.add(self, monotonic())
             return message
         self._receiving = True
         try:
@@ -178,14 +169,21 @@ class Exchange:
             raise
         finally:
             self._receiving = False
-        self._received(message)
-        if self._listener is not None:
-            self.site.watch.add(self, time.monotonic())
+        try:
+            if message["type"] == "http.request":
+                self._received_bytes += len(message.get("body") or b"")
+                self._body_read = not message.get("more_body", False)
+            else:
+                self._received(message)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.site.errors.report(catalogue.NETWORK, error)
+        if self.listener is not None:
+            self.site.watch.add(self, monotonic())
         return message
 
     async def send(self, message: Message) -> None:
         """What the application calls to send; the request ends when its last byte has been sent."""
-        if self._listener is not None:
+        if self.listener is not None:
             self._ending = _is_last(message)
         try:
             await self._inner_send(message)
@@ -197,18 +195,16 @@ class Exchange:
             kind = message["type"]
             if kind == "http.response.body":
                 body = message.get("body")
-                is_last = not message.get("more_body", False)
-                if self._first_byte_at is None and self._left_at is None and (body or is_last):
-                    self._first_byte_at = time.monotonic()
-                if body and self._query is not None:
+                if body:
                     self._sent_bytes += len(body)
-                if is_last:
+                if not message.get("more_body", False):
                     self._finish(None)
+                elif body and self._first_byte_at is None and self._left_at is None:
+                    self._first_byte_at = monotonic()
             elif kind == "http.response.start":
                 status = message["status"]
-                self._status = status if isinstance(status, int) and 100 <= status < 600 else _NO_STATUS
+                self._status = status if status in STATUS_CODES else _NO_STATUS
             elif kind == "http.response.pathsend":
-                self._first_byte_at = time.monotonic()
                 self._finish(None)
         except Exception as error:  # noqa: BLE001 - as above
             self.site.errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
@@ -216,12 +212,11 @@ class Exchange:
     def end(self, error: BaseException | None) -> None:
         """The application has returned or raised; if its last byte is out, all has been said."""
         try:
-            self._scope.pop(MARK, None)
             # A user who was listened for and not heard to leave is still there: it is the server that stops.
             stopping = isinstance(error, asyncio.CancelledError) and self._could_hear()
-            if self._listener is not None:
+            if self.listener is not None:
                 self._ending = False
-                self._listener.stop()
+                self.listener.stop()
             if self.complete:
                 return
             if isinstance(error, asyncio.CancelledError) and not stopping:
@@ -236,18 +231,18 @@ class Exchange:
         """The answer takes long: listen whether the user leaves, unless the application does so itself."""
         if self.complete or self._left_at is not None:
             return
-        if self._listener is None:
+        if self.listener is None:
             self._ending = False
-            self._listener = Listener(self._inner_receive, self._received, self.site.loop)
+            self.listener = Listener(self._inner_receive, self._received, self.site.loop)
         # To ask for a body is to say "100 Continue" to the client, which is for the application to decide.
-        if not self._receiving and not self._listener.listens and (self._body_read or not self._is_asked()):
-            self._listener.listen()
+        if not self._receiving and not self.listener.listens and (self._body_read or not self._is_asked()):
+            self.listener.listen()
 
     def _is_asked(self) -> bool:
         return any(name == b"expect" for name, _ in self._scope.get("headers") or ())
 
     def _could_hear(self) -> bool:
-        return self._listened or (self._listener is not None and self._listener.listens)
+        return self._listened or (self.listener is not None and self.listener.listens)
 
     def _received(self, message: Message) -> None:
         try:
@@ -263,9 +258,9 @@ class Exchange:
 
     def _leave(self) -> None:
         # Once the last byte is out, or on its way, a disconnect is how servers say that all is done.
-        if self.complete or self._left_at is not None or (self._listener is not None and self._ending):
+        if self.complete or self._left_at is not None or (self.listener is not None and self._ending):
             return
-        self._left_at = time.monotonic()
+        self._left_at = monotonic()
         if self._query is not None:
             self._query.client_left()
 
@@ -273,41 +268,41 @@ class Exchange:
         if self.complete:
             return
         self.complete = True
-        site, query = self.site, self._query
+        self._scope.pop(MARK, None)
+        site, query, arrivals = self.site, self._query, self._arrivals
+        ended, status = monotonic(), self._status
         site.watch.young.pop(self, None)
-        active, self._active = self._active, None
-        status, ended, error_type = self._status, time.monotonic(), ""
-        if error is not None or self._left_at is not None or status >= _SERVER_ERROR:
-            status, ended, error_type = self._verdict(error, ended)
+        first_byte_at, error_type = self._first_byte_at, ""
+        if error is not None or self._left_at is not None:
+            status, ended, error_type = self._verdict(ended)
+        else:
+            if first_byte_at is None:
+                first_byte_at = ended  # with the last
+            if status >= _SERVER_ERROR:
+                error_type = status_code(status)
+        method = OTHER_HTTP_METHOD if arrivals is None else arrivals.method
+        tally = None
         try:
             # Before the query ends: when none is in progress any more, all has been counted.
-            route = site.routes.of(self._scope, self._root_path)
-            tally = site.tallies.known.get((self._method, route, status, error_type))
-            if tally is None:
-                tally = site.tallies.of(self._method, route, status, error_type)
-            tally.count(
-                self._arrived,
-                self._first_byte_at,
-                ended,
-                active,
-                None if query is None else (self._received_bytes, self._sent_bytes),
-                None if site.exemplar is None else site.exemplar(),
-            )
-            active = None
+            tally = site.tallies.of(self._scope, self._root_path, method, status, error_type)
+            waited = None if first_byte_at is None else first_byte_at - self._arrived
+            if query is None:
+                self._received_bytes = self._sent_bytes = 0
+            tally.lines.append((ended - self._arrived, waited, self._received_bytes, self._sent_bytes))
+            if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
+                tally.remember(ended - self._arrived, exemplar)
         finally:
-            if active is not None:
-                site.instruments.http_active.child(self._method).dec()
+            if tally is None and arrivals is not None:
+                site.instruments.http_active.child(method).dec()
             if query is not None:
                 if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
                     _let_status_speak(query, status)
                 query.finish(error)
 
-    def _verdict(self, error: BaseException | None, ended: float) -> tuple[int, float, str]:
+    def _verdict(self, ended: float) -> tuple[int, float, str]:
         """Status, when it ended, and the error type, where not everything went well."""
         if self._left_at is not None:
             return _CLIENT_CLOSED_REQUEST, self._left_at, ""
-        if error is None:
-            return self._status, ended, status_code(self._status)
         if self._status:
             return self._status, ended, INCOMPLETE
         # With nothing sent, it is the server that answers, in the application's place.

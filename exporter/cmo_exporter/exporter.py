@@ -73,14 +73,14 @@ class Exporter:
         values = Values()
         instruments = Instruments(settings, values)
         ledger = Ledger(settings, instruments, values)
-        errors = ErrorCounter(instruments)
+        errors = values.journal.errors = ErrorCounter(instruments)
         self.tracing = Tracing(settings)
         self._log = QueryLog(instruments, errors) if settings.query_log else None
         self._breaker_states: dict[str, str] = {}
         watch = None
         if self.tracing.enabled or self._log is not None:
             watch = Watch(settings, self.tracing, self._log, self._breaker_states, errors)
-        self.recorder = Recorder(instruments, ledger, errors, watch)
+        self.recorder = Recorder(instruments, ledger, values.journal, errors, watch)
         self._loops = LoopWatch(settings, instruments, errors)
         self._health = ProcessHealth(instruments, errors, ledger.proportional, GcPauses(), self._loops)
         self._membership = Membership(settings, values, ledger, self._health)
@@ -192,7 +192,7 @@ class Exporter:
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
         query = CURRENT.get()
-        return self._no_query if query is None or not query.in_progress else query
+        return self._no_query if query is None or query._finished else query  # noqa: SLF001 - asked often
 
     @overload
     def observe_query(self, function: Function, /) -> Function: ...

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from cmo_exporter.recorder import Recorder
 
-_PUBLISH_SECONDS: Final = 0.1
+_PUBLISH_SECONDS: Final = 0.5
 
 
 class Heartbeat:
-    """Reads resident memory as often as it is told to, and publishes ten times a second at most.
+    """Reads resident memory as often as it is told to, and publishes twice a second at most.
 
     Args:
         recorder: where memory is read into.
@@ -47,6 +47,7 @@ class Heartbeat:
         while not self._stop.wait(self._interval):
             try:
                 catch_up()
+                self._recorder.journal.post()
                 self._recorder.ledger.sample_memory()
                 if time.monotonic() >= publish_at:
                     publish_at = time.monotonic() + _PUBLISH_SECONDS

@@ -2,92 +2,144 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER
+from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmo_exporter.instruments import Buckets, Instruments
+    from cmo_exporter.instruments import Instruments
+    from cmo_exporter.recorder import Recorder
+    from cmo_exporter.routes import RouteTemplates, Scope
+    from cmo_exporter.values import Numbers
 
-_STATUS_CODES: Final = {status: str(status) for status in range(100, 600)}
+_MOST_USUAL: Final = 1000
+
+STATUS_CODES: Final = {status: str(status) for status in range(100, 600)}
 
 
 def status_code(status: int) -> str:
     """The status as a label value: no more than those of HTTP, whatever an application has sent."""
-    return _STATUS_CODES.get(status, OTHER)
+    return STATUS_CODES.get(status, OTHER)
+
+
+class Arrivals:
+    """Where requests of one method are counted while they are active."""
+
+    __slots__ = ("lines", "method", "slot")
+
+    metric: Final = catalogue.HTTP_SERVER_ACTIVE_REQUESTS
+
+    def __init__(self, instruments: Instruments, method: str) -> None:
+        self.method = method
+        self.slot = instruments.http_active.child(method).slot
+        # One for each request that has arrived.
+        self.lines: list[None] = []
+        instruments.values.journal.beginnings.append(self)
+
+    def post(self, numbers: Numbers, lines: list[None]) -> None:
+        """Requests have arrived."""
+        numbers[self.slot] += len(lines)
 
 
 class HttpTally:
-    """The histograms of one kind of request: method, route, status, error type."""
+    """Where requests of one kind are counted when they end: of one method, route, status and error type."""
 
-    __slots__ = ("_duration", "_first_byte", "_received", "_sent", "_values")
+    __slots__ = ("_arrivals", "_duration", "_first_byte", "_received", "_sent", "lines")
 
-    def __init__(self, instruments: Instruments, duration: Buckets, first_byte: Buckets) -> None:
-        self._values = instruments.values
-        self._duration = duration
-        self._first_byte = first_byte
+    metric: Final = catalogue.HTTP_SERVER_REQUEST_DURATION
+
+    def __init__(
+        self, instruments: Instruments, labels: tuple[str, str, str, str], arrivals: Arrivals | None
+    ) -> None:
+        self._arrivals = arrivals
+        self._duration = instruments.http_duration.child(*labels)
+        self._first_byte = instruments.http_first_byte.child(labels[1])
         self._received = instruments.network.child("receive").slot
         self._sent = instruments.network.child("transmit").slot
+        # Of each request the seconds from its arrival to its last byte and to its first, or None if there was
+        # none; and, of a query, how many bytes its body had and that of its answer, else 0.
+        self.lines: list[tuple[float, float | None, int, int]] = []
+        instruments.values.journal.request_ends.append(self)
 
-    def count(
-        self,
-        arrived: float,
-        first_byte_at: float | None,
-        ended: float,
-        active: int | None,
-        body_bytes: tuple[int, int] | None,
-        exemplar: Mapping[str, str] | None,
-    ) -> None:
-        """Count a request that has finished, and take it off those that are active.
+    def post(self, numbers: Numbers, lines: list[tuple[float, float | None, int, int]]) -> None:
+        """Requests have ended."""
+        if self._arrivals is not None:
+            numbers[self._arrivals.slot] -= len(lines)
+        durations, waits, received, sent = zip(*lines, strict=True)
+        self._duration.add(numbers, durations)
+        self._first_byte.add(numbers, [seconds for seconds in waits if seconds is not None])
+        numbers[self._received] += sum(received)
+        numbers[self._sent] += sum(sent)
 
-        Args:
-            arrived: monotonic seconds at which it came, and so are the next two.
-            first_byte_at: when its first byte was sent; None when there was none.
-            ended: when it was over.
-            active: where it was counted as active, if it was.
-            body_bytes: of a query, how long its body was and that of its answer.
-            exemplar: ``trace_id`` and ``span_id`` of a trace that shows it.
-        """
-        seconds = ended - arrived
-        duration, edges, values = self._duration.slot, self._duration.edges, self._values
-        bucket = bisect_left(edges, seconds)
-        with values.lock:
-            numbers = values.numbers
-            numbers[duration + bucket] += 1.0
-            numbers[duration + len(edges) + 1] += seconds
-            if first_byte_at is not None:
-                slot, edges, waited = self._first_byte.slot, self._first_byte.edges, first_byte_at - arrived
-                numbers[slot + bisect_left(edges, waited)] += 1.0
-                numbers[slot + len(edges) + 1] += waited
-            if active is not None:
-                numbers[active] -= 1.0
-            if body_bytes is not None:
-                numbers[self._received] += body_bytes[0]
-                numbers[self._sent] += body_bytes[1]
-        if exemplar is not None:
-            self._duration.remember(bucket, seconds, exemplar)
+    def remember(self, seconds: float, exemplar: Mapping[str, str]) -> None:
+        """Keep ``trace_id`` and ``span_id`` of a trace that shows such a request."""
+        self._duration.remember(seconds, exemplar)
 
 
 class HttpTallies:
-    """The tallies of one application, by kind of request."""
+    """The tallies of one application, by kind of request.
 
-    def __init__(self, instruments: Instruments) -> None:
-        self._instruments = instruments
-        self.known: dict[tuple[str, str, int, str], HttpTally] = {}
+    Args:
+        recorder: what is counted with.
+        routes: the application's.
+    """
 
-    def of(self, method: str, route: str, status: int, error_type: str) -> HttpTally:
-        """The tally of labels that are not among the ``known``, or of all that are beyond the maximum."""
+    def __init__(self, recorder: Recorder, routes: RouteTemplates) -> None:
+        self._instruments = recorder.instruments
+        self._routes = routes
+        self.arrivals: dict[str, Arrivals] = {}
+        try:
+            for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD):
+                self.arrivals[method] = Arrivals(self._instruments, method)
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            recorder.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+        self._known: dict[tuple[str, str, str, str], HttpTally] = {}
+        # By what the router left in the scope, which is kept so that its id is not used again.
+        self._usual: dict[tuple[int, str, int, str], tuple[object, HttpTally]] = {}
+
+    def of(
+        self, scope: Scope, root_path_at_arrival: str, method: str, status: int, error_type: str
+    ) -> HttpTally:
+        """Where a request is counted; one for all that are beyond the maximum.
+
+        Args:
+            scope: the request's scope, after the application has had it.
+            root_path_at_arrival: the request's root path before the application had it.
+            method: one of HTTP's, or ``_OTHER``.
+            status: of the answer.
+            error_type: empty where all went well.
+        """
+        if scope.get("root_path", "") != root_path_at_arrival:
+            route = self._routes.of(scope, root_path_at_arrival)
+            return self._labelled((method, route, status_code(status), error_type))
+        fastapi = scope.get("fastapi")
+        match = (fastapi and fastapi.get("effective_route_context")) or scope.get("route")
+        key = (id(match), method, status, error_type)
+        known = self._usual.get(key)
+        if known is not None:
+            return known[1]
+        labels = (method, self._routes.of(scope, root_path_at_arrival), status_code(status), error_type)
+        tally = self._labelled(labels)
+        if labels in self._known and len(self._usual) < _MOST_USUAL:
+            self._usual[key] = (match, tally)
+        return tally
+
+    def unusual(self) -> Arrivals | None:
+        """Where requests are counted whose method is none of HTTP's."""
+        self._instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
+        return self.arrivals.get(OTHER_HTTP_METHOD)
+
+    def _labelled(self, labels: tuple[str, str, str, str]) -> HttpTally:
+        found = self._known.get(labels)
+        if found is not None:
+            return found
         instruments = self._instruments
-        labels = (method, route, status_code(status), error_type)
-        tally = HttpTally(
-            instruments,
-            instruments.http_duration.child(*labels),
-            instruments.http_first_byte.child(route),
-        )
+        tally = HttpTally(instruments, labels, self.arrivals.get(labels[0]))
         # What goes to the overflow is asked for again each time, for there it is counted as dropped.
-        if instruments.http_duration.has(*labels) and instruments.http_first_byte.has(route):
-            self.known[method, route, status, error_type] = tally
+        if instruments.http_duration.has(*labels) and instruments.http_first_byte.has(labels[1]):
+            self._known[labels] = tally
         return tally

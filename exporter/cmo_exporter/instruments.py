@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cmo_exporter.settings import ExporterSettings
-    from cmo_exporter.values import Values
+    from cmo_exporter.values import Numbers, Values
 
 KNOWN_HTTP_METHODS: Final = (
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
@@ -118,13 +118,21 @@ class Buckets:
             numbers[self.slot + bucket] += 1.0
             numbers[self.slot + len(self.edges) + 1] += value
         if exemplar is not None:
-            self.remember(bucket, value, exemplar)
+            self.remember(value, exemplar)
 
-    def remember(self, bucket: int, value: float, exemplar: Mapping[str, str]) -> None:
+    def add(self, numbers: Numbers, values: Sequence[float]) -> None:
+        """Count many values, in seconds; hold the lock of the ``numbers``."""
+        slot, edges = self.slot, self.edges
+        for value in values:
+            numbers[slot + bisect_left(edges, value)] += 1.0
+        numbers[slot + len(edges) + 1] += sum(values)
+
+    def remember(self, value: float, exemplar: Mapping[str, str]) -> None:
         """Keep an exemplar as the latest of its bucket."""
         ids = f"{exemplar['trace_id']:0>32}{exemplar['span_id']:0>16}"
         parts = (int(ids[start : start + 8], 16) for start in range(0, len(ids), 8))
         data = (value, time.time(), *map(float, parts))
+        bucket = bisect_left(self.edges, value)
         values = self._values
         with values.lock:
             if self._exemplars is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import LIVE, OTHER
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cmo_exporter.instruments import Buckets, Family, Instruments, Number
     from cmo_exporter.sessions import FileLock, SessionKey
     from cmo_exporter.settings import ExporterSettings
-    from cmo_exporter.values import Values
+    from cmo_exporter.values import Numbers, Values
 
 _DURATION_OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
@@ -62,46 +62,78 @@ class _Durations(dict[str, "Buckets"]):
         return found
 
 
-class _Ending(NamedTuple):
-    """Where a query that ends in a certain way is counted."""
+class Ending:
+    """Where queries are counted that end in a certain way."""
 
-    outcome: int
-    cache_result: int
-    answer: int | None
-    buckets: Buckets
-    durations: int
-    edges: tuple[float, ...]
+    __slots__ = ("_buckets", "_counters", "_in_progress", "lines")
+
+    metric: Final = catalogue.QUERIES
+
+    def __init__(self, counters: tuple[int, ...], in_progress: int, buckets: Buckets) -> None:
+        self._counters = counters
+        self._in_progress = in_progress
+        self._buckets = buckets
+        # How long each took, in seconds.
+        self.lines: list[float] = []
+
+    def post(self, numbers: Numbers, lines: list[float]) -> None:
+        """Queries have ended."""
+        count = float(len(lines))
+        for counter in self._counters:
+            numbers[counter] += count
+        numbers[self._in_progress] -= count
+        self._buckets.add(numbers, lines)
+
+    def remember(self, seconds: float, exemplar: Mapping[str, str]) -> None:
+        """Keep ``trace_id`` and ``span_id`` of a trace that shows such a query."""
+        self._buckets.remember(seconds, exemplar)
+
+
+class _Endings(dict[tuple[str, str, "str | None"], Ending]):
+    """By outcome, cache result and source; found out when it is first needed."""
+
+    def __init__(self, book: ScenarioBook, instruments: Instruments) -> None:
+        super().__init__()
+        self._book = book
+        self._instruments = instruments
+
+    def __missing__(self, key: tuple[str, str, str | None]) -> Ending:
+        outcome, cache_result, source = key
+        instruments, scenario = self._instruments, self._book.name
+        counters = (
+            instruments.queries.child(scenario, outcome).slot,
+            instruments.cache_results.child(scenario, cache_result).slot,
+            *([] if source is None else [instruments.answers.child(scenario, source).slot]),
+        )
+        buckets = instruments.duration.child(scenario, duration_outcome(outcome))
+        found = self[key] = Ending(counters, self._book.in_progress, buckets)
+        instruments.values.journal.query_ends.append(found)
+        return found
 
 
 class ScenarioBook:
     """Where the queries of one scenario are counted."""
 
-    __slots__ = ("_instruments", "endings", "in_progress", "name", "oldest", "started", "under_way")
+    __slots__ = ("_started", "endings", "in_progress", "lines", "name", "oldest", "under_way")
+
+    metric: Final = catalogue.QUERIES_STARTED
 
     def __init__(self, scenario: str, instruments: Instruments) -> None:
         self.name = scenario
-        self.started = instruments.started.child(scenario).slot
+        self._started = instruments.started.child(scenario).slot
         self.in_progress = instruments.in_progress.child(scenario).slot
         self.oldest = instruments.oldest_query.child(scenario)
-        self._instruments = instruments
-        # By outcome, cache result and source.
-        self.endings: dict[tuple[str, str, str | None], _Ending] = {}
+        # One for each query that has begun.
+        self.lines: list[None] = []
+        instruments.values.journal.beginnings.append(self)
+        self.endings = _Endings(self, instruments)
         # Beginnings of the queries in progress, in order: the first is the oldest.
-        self.under_way: dict[int, float] = {}
+        self.under_way: dict[object, float] = {}
 
-    def ending(self, outcome: str, cache_result: str, source: str | None) -> _Ending:
-        """Where a query that ends so is counted, when that is needed for the first time."""
-        instruments, scenario = self._instruments, self.name
-        buckets = instruments.duration.child(scenario, duration_outcome(outcome))
-        found = self.endings[outcome, cache_result, source] = _Ending(
-            instruments.queries.child(scenario, outcome).slot,
-            instruments.cache_results.child(scenario, cache_result).slot,
-            None if source is None else instruments.answers.child(scenario, source).slot,
-            buckets,
-            buckets.slot,
-            buckets.edges,
-        )
-        return found
+    def post(self, numbers: Numbers, lines: list[None]) -> None:
+        """Queries have begun."""
+        numbers[self._started] += len(lines)
+        numbers[self.in_progress] += len(lines)
 
 
 class ComponentBook:
@@ -122,6 +154,7 @@ class Ledger:
         self._settings = settings
         self._instruments = instruments
         self._values = values
+        self.journal = values.journal
         self._peaks = MemoryPeaks(settings.scenarios, LIVE)
         self.proportional = ProportionalMemory()
         self._start_time = process_start_time()
@@ -186,68 +219,19 @@ class Ledger:
             found = self._components[key] = ComponentBook(scenario, known, self._instruments)
         return found
 
-    def begin(self, query: int, book: ScenarioBook, session: SessionKey | None, began: float) -> bool:
-        """A query begins.
+    def enter(self, book: ScenarioBook, session: SessionKey) -> bool:
+        """A query begins under a session; false when there are too many to follow one more."""
+        with self._values.lock:
+            book.lines.append(None)
+            return self._enter(book.name, session)
 
-        Args:
-            query: what tells it from every other query in progress.
-            book: its scenario's.
-            session: its session, if it has one.
-            began: monotonic seconds at which it arrived.
-
-        Returns:
-            Whether it goes on under a session: false without one, and when there are too many.
-        """
-        values = self._values
-        with values.lock:
-            numbers = values.numbers
-            numbers[SEQUENCE] += 1.0
-            numbers[book.started] += 1.0
-            numbers[book.in_progress] += 1.0
-            numbers[SEQUENCE] += 1.0
-            book.under_way[query] = began
-            return session is not None and self._enter(book.name, session)
-
-    def finish(
-        self,
-        query: int,
-        book: ScenarioBook,
-        session: SessionKey | None,
-        *,
-        ends_session: bool,
-        outcome: str,
-        source: str | None,
-        cache_result: str,
-        seconds: float,
-        exemplar: Mapping[str, str] | None = None,
-    ) -> None:
-        """A query has finished: count it in every metric, and take it off those in progress."""
-        values = self._values
-        with values.lock:
-            if book.under_way.pop(query, None) is None:
-                return
-            # Before the change begins: what is needed for the first time is put into the block.
-            ending = book.endings.get((outcome, cache_result, source)) or book.ending(
-                outcome, cache_result, source
-            )
-            counted, cached, answer, buckets, durations, edges = ending
-            bucket = bisect_left(edges, seconds)
-            numbers = values.numbers
-            numbers[SEQUENCE] += 1.0
-            numbers[counted] += 1.0
-            numbers[cached] += 1.0
-            if answer is not None:
-                numbers[answer] += 1.0
-            numbers[durations + bucket] += 1.0
-            numbers[durations + len(edges) + 1] += seconds
-            numbers[book.in_progress] -= 1.0
-            numbers[SEQUENCE] += 1.0
-            if session is not None:
-                if ends_session:
-                    self._note_memory()
-                self.sessions.leave(session, time.monotonic(), end=ends_session)
-        if exemplar is not None:
-            buckets.remember(bucket, seconds, exemplar)
+    def leave(self, ending: Ending, seconds: float, session: SessionKey, *, end: bool) -> None:
+        """A query of a session has finished, and with it, perhaps, the session."""
+        with self._values.lock:
+            ending.lines.append(seconds)
+            if end:
+                self._note_memory()
+            self.sessions.leave(session, time.monotonic(), end=end)
 
     def begin_call(self, book: ComponentBook) -> None:
         """A call of a component begins."""
@@ -310,7 +294,7 @@ class Ledger:
                     instruments.memory_peak.child(worker, scenario).set(peak)
             for book in self._scenarios.values():
                 # The time at which it began; the reader knows what time it is by then.
-                book.oldest.set(next(iter(book.under_way.values()), 0.0))
+                book.oldest.set(next(iter(list(book.under_way.values())), 0.0))
             instruments.worker_start_time.child(worker).set(self._start_time)
             instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])
             instruments.build_info.child(self._settings.version, self._settings.revision).set(1.0)

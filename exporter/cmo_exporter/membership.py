@@ -97,6 +97,8 @@ class Membership:
     def after_fork(self) -> None:
         """In a forked child: the place is the parent's."""
         self._place = None
+        if self.directory is not None:
+            self.directory.has_place = False
         self._values.after_fork()
         self._ledger.after_fork()
 

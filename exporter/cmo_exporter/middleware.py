@@ -6,7 +6,7 @@ answers, so that the last byte of those is seen as well. Websockets and the life
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import catalogue
@@ -18,6 +18,7 @@ from cmo_exporter.request_watch import watched
 from cmo_exporter.routes import RouteSet, RouteTemplates, path_in_app
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Iterable
 
     from fastapi import FastAPI
@@ -114,13 +115,11 @@ class Middleware:
     ) -> None:
         self.app = app  # FastAPI follows this name to see whether OpenTelemetry is among its middlewares
         self._exporter = exporter
-        self._query_routes = routes
         # Where no template has a parameter, the paths themselves tell.
-        self._query_paths = routes.plain if routes.all_plain else None
+        self._query_routes: frozenset[str] | RouteSet = routes.plain if routes.all_plain else routes
         self._query_methods = methods
-        self._templates = RouteTemplates(owner)
         self._lifetime = lifetime(exporter)
-        self._tallies = HttpTallies(exporter.recorder.instruments)
+        self._tallies = HttpTallies(exporter.recorder, RouteTemplates(owner))
         self._sites: dict[asyncio.AbstractEventLoop, Site] = {}
         self._site: Site | None = None
 
@@ -138,31 +137,28 @@ class Middleware:
         except BaseException as error:
             exchange.end(error)
             raise
-        exchange.end(None)
+        if not exchange.complete or exchange.listener is not None:
+            exchange.end(None)
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange | None:
         """The exchange to watch; None when another one watches it already, or when it cannot be watched."""
         try:
-            loop = asyncio.get_running_loop()
+            loop = get_running_loop()
             site = self._site
             if site is None or site.loop is not loop:
                 site = self._enter(loop)
-            is_query = scope["method"] in self._query_methods and (
-                scope["path"] in self._query_paths
-                if self._query_paths is not None and not scope.get("root_path")
-                else path_in_app(scope) in self._query_routes
-            )
+            root_path = scope.get("root_path", "")
+            path = path_in_app(scope) if root_path else scope["path"]
+            is_query = path in self._query_routes and scope["method"] in self._query_methods
             outer: Exchange | None = scope.get(MARK)
             if outer is not None and outer.site.exporter is self._exporter:
                 if is_query:
                     outer.begin_query()
                 return None
-            exchange = Exchange(site, scope, receive, send)
-            scope[MARK] = exchange
+            exchange = scope[MARK] = Exchange(site, scope, root_path, receive, send)
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
             self._exporter.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
             return None
-        exchange.begin()
         if is_query:
             exchange.begin_query()
         return exchange
@@ -187,6 +183,6 @@ class Middleware:
         if site is None:
             for ended in [known for known in self._sites if known.is_closed()]:
                 del self._sites[ended]
-            site = self._sites[loop] = Site(self._exporter, self._templates, self._tallies, loop)
+            site = self._sites[loop] = Site(self._exporter, self._tallies, loop)
         self._site = site
         return site

@@ -8,8 +8,8 @@ a failure into a success.
 from __future__ import annotations
 
 import asyncio
-import time
 from contextvars import ContextVar
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Self
 
 from cmo_exporter import catalogue
@@ -17,6 +17,7 @@ from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, QUERY_OUTCOMES, S
 from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
+from cmo_exporter.journal import MOST_WAITING
 from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cmo_exporter.guard import ErrorCounter
-    from cmo_exporter.ledger import ScenarioBook
+    from cmo_exporter.ledger import Ending, ScenarioBook
     from cmo_exporter.query_record import QueryRecord
     from cmo_exporter.recorder import Recorder
     from cmo_exporter.sessions import SessionKey
@@ -34,6 +35,7 @@ _REAL_ANSWERS: Final = frozenset({"cache", "lightrag", "perplexity"})
 _OUTCOMES_OF_SOURCES: Final = {
     source: (source, "success" if source in _REAL_ANSWERS else "error") for source in SOURCES
 }
+_NOT_ORDINARY: Final = (None, "cancelled")
 _CACHE_RESULTS: Final = {result: result for result in QUERY_CACHE_RESULTS}
 
 CURRENT: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
@@ -66,7 +68,6 @@ class Query:
         "_source",
         "_token",
         "record",
-        "scenario",
     )
 
     def __init__(
@@ -80,7 +81,6 @@ class Query:
     ) -> None:
         self._recorder = recorder
         self._book = book
-        self.scenario = book.name
         self._session = session
         self._ends_session = ends_session
         self._began = began
@@ -97,6 +97,11 @@ class Query:
     def errors(self) -> ErrorCounter:
         """Where errors inside these methods are counted."""
         return self._recorder.errors
+
+    @property
+    def scenario(self) -> str:
+        """The scenario it counts for."""
+        return self._book.name
 
     @property
     def in_progress(self) -> bool:
@@ -151,7 +156,7 @@ class Query:
         if self._finished or self._first_token_seen or self._began is None:
             return
         self._first_token_seen = True
-        seconds = time.monotonic() - self._began
+        seconds = monotonic() - self._began
         record = self.record
         if record is not None:
             record.first_token(seconds)
@@ -216,23 +221,26 @@ class Query:
         try:
             if self._token is not None:
                 return
-            began, recorder, session = self._began, self._recorder, self._session
+            began, book, recorder = self._began, self._book, self._recorder
             if began is None:
-                began = self._began = time.monotonic()
+                began = self._began = monotonic()
             self._finished = False
             self._token = CURRENT.set(self)
-            if not recorder.ledger.begin(id(self), self._book, session, began) and session is not None:
+            book.under_way[self] = began
+            if self._session is None:
+                book.lines.append(None)
+            elif not recorder.ledger.enter(book, self._session):
                 self._session = None
                 recorder.dropped(catalogue.ACTIVE_USERS)
             if recorder.watch is not None:
-                self.record = recorder.watch.query(self.scenario, began)
+                self.record = recorder.watch.query(book.name, began)
         except Exception as error:  # noqa: BLE001 - the guard, written out
             self.errors.report(catalogue.QUERIES_STARTED, error)
 
     def client_left(self) -> None:
         """The transport saw the user leave before the last byte; their waiting ends now."""
         if self._left_at is None and not self._finished:
-            self._left_at = time.monotonic()
+            self._left_at = monotonic()
 
     def undelivered(self) -> None:
         """The transport answered with a failure, so the success that the service claims was none."""
@@ -246,37 +254,32 @@ class Query:
             error: what ended it, when it did not end well.
         """
         try:
-            if self._finished or self._began is None:
+            began, token = self._began, self._token
+            if self._finished or began is None or token is None:
                 return
             if error is not None and put_aside(error, lambda: self.finish(error)):
                 return
             self._finished = True
-            if self._token is not None:
-                # An asynchronous generator may be closed in another context than it was opened in.
-                try:  # noqa: SIM105 - `suppress` takes as long as all of the counting
-                    CURRENT.reset(self._token)
-                except ValueError:
-                    pass
-            if error is None and self._left_at is None:
-                outcome, source, ended = self._outcome or "error", self._source, time.monotonic()
+            # An asynchronous generator may be closed in another context than it was opened in.
+            try:  # noqa: SIM105 - `suppress` takes as long as all of the counting
+                CURRENT.reset(token)
+            except ValueError:
+                pass
+            outcome, source, seconds = self._outcome, self._source, monotonic() - began
+            if outcome in _NOT_ORDINARY or error is not None or self._left_at is not None:
+                outcome, source, seconds = self._settled(error, seconds)
+            book, cache_result = self._book, self._cache_result or "bypass"
+            if book.under_way.pop(self, None) is None:
+                return
+            ending = book.endings[outcome, cache_result, source]
+            if self._session is None and len(ending.lines) < MOST_WAITING:
+                ending.lines.append(seconds)
             else:
-                outcome, source, ended = self._settled(error)
-            if outcome == "cancelled" and self._first_token_seen:
-                self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
-            record, cache_result = self.record, self._cache_result or "bypass"
-            self._recorder.ledger.finish(
-                id(self),
-                self._book,
-                self._session,
-                ends_session=self._ends_session,
-                outcome=outcome,
-                source=source,
-                cache_result=cache_result,
-                seconds=ended - self._began,
-                exemplar=None if record is None else record.exemplar,
-            )
-            if record is not None:
-                record.finish(outcome=outcome, source=source, cache=cache_result, seconds=ended - self._began)
+                self._write(ending, seconds)
+            if self.record is not None:
+                if self.record.exemplar is not None:
+                    ending.remember(seconds, self.record.exemplar)
+                self.record.finish(outcome=outcome, source=source, cache=cache_result, seconds=seconds)
         except Exception as problem:  # noqa: BLE001 - the guard, written out
             self.errors.report(catalogue.QUERIES, problem)
 
@@ -303,13 +306,28 @@ class Query:
             self._outcome = outcome
             self._source = source
 
-    def _settled(self, error: BaseException | None) -> tuple[str, None, float]:
-        # Not delivered: no answer, and no success. A failure that was known before stays what it is.
-        outcome = self._outcome or "error"
-        if self._outcome in (None, "success"):
-            left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
-            outcome = "cancelled" if left else "timeout" if isinstance(error, TimeoutError) else "error"
-        return outcome, None, time.monotonic() if self._left_at is None else self._left_at
+    def _write(self, ending: Ending, seconds: float) -> None:
+        if self._session is None:
+            ending.lines.append(seconds)
+        else:
+            self._recorder.ledger.leave(ending, seconds, self._session, end=self._ends_session)
+        if len(ending.lines) >= MOST_WAITING:
+            self._recorder.journal.post()
+
+    def _settled(self, error: BaseException | None, seconds: float) -> tuple[str, str | None, float]:
+        """Outcome, source and duration where not everything went the ordinary way."""
+        outcome, source = self._outcome or "error", self._source
+        if error is not None or self._left_at is not None:
+            # Not delivered: no answer, and no success. A failure that was known before stays what it is.
+            source = None
+            if self._outcome in (None, "success"):
+                left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
+                outcome = "cancelled" if left else "timeout" if isinstance(error, TimeoutError) else "error"
+        if self._left_at is not None and self._began is not None:
+            seconds = self._left_at - self._began
+        if outcome == "cancelled" and self._first_token_seen:
+            self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
+        return outcome, source, seconds
 
 
 class NoQuery(Query):

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cmo_exporter.catalogue import Metric
     from cmo_exporter.guard import ErrorCounter
     from cmo_exporter.instruments import Instruments
+    from cmo_exporter.journal import Journal
     from cmo_exporter.ledger import Ledger
     from cmo_exporter.query_record import Watch
 
@@ -19,6 +20,7 @@ class Recorder:
 
     instruments: Instruments
     ledger: Ledger
+    journal: Journal
     errors: ErrorCounter
     watch: Watch | None = None
 

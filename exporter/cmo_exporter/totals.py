@@ -79,6 +79,7 @@ class Totals:
         now = time.monotonic()
         overdue = sessions.overdue(now)
         with self._values.lock:
+            self._values.journal.post()
             users = sessions.read(now, overdue)
             sources = [] if self._values.is_shared else [self._own()]
         if self._directory is not None:
@@ -111,7 +112,7 @@ class Totals:
 
     def _workers(self, directory: SharedDirectory) -> Iterator[_Source]:
         blocks = directory.blocks()
-        if self._values.is_shared and os.getpid() not in [block.process[0] for _, block, _ in blocks]:
+        if directory.has_place and os.getpid() not in [block.process[0] for _, block, _ in blocks]:
             # Sums without this worker would look like counters that began again.
             raise SharedDirectoryError(
                 f"shared_directory {directory.path} has been emptied or taken away while the service runs. "

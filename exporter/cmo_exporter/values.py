@@ -22,6 +22,7 @@ from time import sleep as pause
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from cmo_exporter.errors import ExporterError
+from cmo_exporter.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -79,6 +80,7 @@ class Values:
         self.series: list[Series] = []
         self._next = _FIRST_FREE
         self._shared: mmap | None = None
+        self.journal = Journal(self)
 
     @property
     def is_shared(self) -> bool:
@@ -117,6 +119,7 @@ class Values:
     def copy(self) -> array[float]:
         """All numbers at one instant."""
         with self.lock:
+            self.journal.post()
             return array("d", list(self.numbers[: self._next]))
 
     def move_into(self, shared: mmap, inherited: Iterable[tuple[Series, Sequence[float]]]) -> None:
@@ -130,6 +133,7 @@ class Values:
             FullError: there is no room for it.
         """
         with self.lock:
+            self.journal.post()
             numbers = memoryview(shared)[: NUMBERS * 8].cast("d")
             numbers[_FIRST_FREE : self._next] = self.copy()[_FIRST_FREE:]
             _append(shared, numbers, self.series)
@@ -148,6 +152,7 @@ class Values:
             keep: whether a series goes on from where it is.
         """
         with self.lock:
+            self.journal.post()
             numbers = [0.0] * self._next
             for series in filter(keep, self.series):
                 here = slice(series.base, series.base + series.width)
@@ -157,6 +162,7 @@ class Values:
     def after_fork(self) -> None:
         """In a forked child: the parent's block is the parent's, and its lock may be held for ever."""
         self.lock = threading.RLock()
+        self.journal.forget()
         self.move_out()
 
 

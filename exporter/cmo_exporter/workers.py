@@ -50,6 +50,8 @@ class SharedDirectory:
         self.path = path
         self._version = version
         self._blocks: dict[Path, tuple[int, Block]] = {}
+        self.has_place = False
+        """Whether this process is one of the workers."""
         self._prepare()
 
     def _prepare(self) -> None:
@@ -128,6 +130,7 @@ class SharedDirectory:
 
     def leave(self, values: Values, keep: Callable[[Series], bool]) -> None:
         """Give the place back; what was counted stays, but for the series that are to be kept."""
+        self.has_place = False
         values.numbers[PROCESS_ID] = 0.0
         values.move_out(keep)
 
@@ -168,6 +171,7 @@ class SharedDirectory:
             values.numbers[PROCESS_START] = float(process_start_ticks(os.getpid()) or 0)
             values.numbers[PROCESS_ID] = float(os.getpid())
             unfinished.replace(file)
+            self.has_place = True
         except BaseException:
             if values.is_shared:
                 values.move_out()

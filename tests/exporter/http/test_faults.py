@@ -12,7 +12,9 @@ import pytest
 from cmo_exporter import Exporter, instrument_fastapi
 from cmo_exporter.departures import DepartureWatch, Listener
 from cmo_exporter.exchange import Exchange
-from cmo_exporter.http_tallies import HttpTallies, HttpTally
+from cmo_exporter.http_tallies import Arrivals, HttpTallies, HttpTally
+from cmo_exporter.ledger import Ending, ScenarioBook
+from cmo_exporter.queries import Query
 from cmo_exporter.routes import RouteTemplates
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -25,15 +27,18 @@ SECRET = "does my patient have phenylketonuria"
 # Where a failure is put in, and the metric under which it is counted.
 FAULTS = [
     (Exchange, "__init__", "http_server_active_requests"),
-    (DepartureWatch, "add", "http_server_active_requests"),
+    (DepartureWatch, "tick_later", "http_server_active_requests"),
     (DepartureWatch, "_call_overdue", "http_server_request_duration_seconds"),
     (Exchange, "overdue", "http_server_request_duration_seconds"),
-    (Exporter, "query", "cmo_queries_started_total"),
+    (Query, "__init__", "cmo_queries_started_total"),
+    (ScenarioBook, "post", "cmo_queries_started_total"),
+    (Ending, "post", "cmo_queries_total"),
     (Exchange, "_leave", "cmo_network_bytes_total"),
     (Exchange, "_finish", "http_server_request_duration_seconds"),
     (RouteTemplates, "of", "http_server_request_duration_seconds"),
     (HttpTallies, "of", "http_server_request_duration_seconds"),
-    (HttpTally, "count", "http_server_request_duration_seconds"),
+    (HttpTally, "post", "http_server_request_duration_seconds"),
+    (Arrivals, "post", "http_server_active_requests"),
     (Listener, "__init__", "http_server_request_duration_seconds"),
     (Listener, "listen", "http_server_request_duration_seconds"),
 ]

@@ -87,6 +87,7 @@ def test_an_index_that_was_read_too_early_is_read_again_as_a_whole(tmp_path: Pat
     with make(tmp_path / "shared") as exporter, make(tmp_path / "shared") as other:
         with exporter.query() as query:
             query.answered("cache")
+        exporter.recorder.journal.post()
         numbers = exporter.recorder.ledger._values.numbers
         length = numbers[INDEX_LENGTH]
         numbers[INDEX_LENGTH] = length - 2

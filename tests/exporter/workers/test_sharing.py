@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -56,7 +57,7 @@ def answered(exporter: Exporter) -> float | None:
 def in_a_child(directory: Path, code: str) -> subprocess.Popen[str]:
     """Run code in a process of its own, with an exporter that has joined as `exporter`."""
     program = f"""
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from cmo_exporter import Exporter, ExporterSettings
 directory = Path({str(directory)!r})
@@ -66,6 +67,10 @@ def answer(times=1):
     for _ in range(times):
         with exporter.query() as query:
             query.answered("lightrag")
+    # What is written down is posted ten times a second; until then others do not see it.
+    journal = exporter.recorder.journal
+    while any(page.lines for page in (*journal.query_ends, *journal.beginnings)):
+        time.sleep(0.001)
 {textwrap.dedent(code)}
 """
     return subprocess.Popen(
@@ -76,15 +81,19 @@ def answer(times=1):
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def test_each_worker_shows_the_sum_and_itself(tmp_path: Path) -> None:
+def shows_both(exporter: Exporter) -> bool:
+    """Whether it shows what both have counted, and what is under way in one."""
+    return answered(exporter) == 5 and value(exporter, "cmo_queries_in_progress", scenario="rush") == 1
+
+
+def test_each_worker_shows_the_sum_and_itself(tmp_path: Path, eventually: Eventually) -> None:
     with make(tmp_path / "shared") as one, make(tmp_path / "shared") as other:
         answer(one, 2)
         answer(other, 3)
         query = other.query("rush")
         query.begin()
         for exporter in (one, other):
-            assert answered(exporter) == 5
-            assert value(exporter, "cmo_queries_in_progress", scenario="rush") == 1
+            eventually(functools.partial(shows_both, exporter))
             assert {
                 sample.labels["worker"]
                 for family in exporter.registry.collect()
@@ -106,7 +115,7 @@ def test_a_killed_worker_loses_nothing_and_its_place_is_taken(tmp_path: Path) ->
     directory = tmp_path / "shared"
     with make(directory) as survivor:
         for killed in (1, 2, 3):
-            child = in_a_child(directory, f"answer(10); exporter.query('rush').begin(); {KILL}")
+            child = in_a_child(directory, f"exporter.query('rush').begin(); answer(10); {KILL}")
             assert child.wait(60) == -signal.SIGKILL
             assert answered(survivor) == 10 * killed
             assert value(survivor, "cmo_queries_in_progress", scenario="rush") == 0
@@ -301,9 +310,11 @@ def test_what_belongs_together_is_changed_while_readers_wait() -> None:
     exporter = Exporter(ExporterSettings(components=("llm",)))
     answer(exporter)  # what is needed for the first time is put into the block before
     values = exporter.recorder.ledger._values
+    values.journal.post()
     watched = WatchedNumbers(values.numbers)
     values.numbers = watched  # type: ignore[assignment]  # it looks like them
     answer(exporter)
+    values.journal.post()
     values.numbers = watched.numbers
     assert len(watched.changed) == 7
     assert values.numbers[SEQUENCE] % 2 == 0
@@ -315,7 +326,8 @@ def test_a_reader_waits_for_a_change_to_end(tmp_path: Path, monkeypatch: pytest.
     with make(directory) as writer, make(directory) as reader:
         book, numbers = writer.recorder.ledger.scenario("live"), writer.recorder.ledger._values.numbers
         numbers[SEQUENCE] += 1.0
-        numbers[book.started] += 1.0
+        book.post(numbers, [None])
+        numbers[book.in_progress] -= 1.0
 
         def end_the_change(_seconds: float) -> None:
             monkeypatch.undo()

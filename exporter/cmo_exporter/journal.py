@@ -1,0 +1,78 @@
+"""What has happened, written down until it is posted to the numbers.
+
+Bookkeepers write into a journal first and post to the ledger later, for whoever serves has no time. So it is
+here: between two recording calls the service and its framework take the processor's caches, and code that
+comes back to them costs three times as much as code that runs again at once. What every query does is
+therefore one line on the page of its kind, and lines are posted together: before anything is read, and every
+few milliseconds while there are requests, and ten times a second in any case: so old may be what another
+worker's scrape shows of this one, and so much is lost when this one is killed.
+
+A list takes a line in one step, so no lock is needed to write one, not even in a finaliser that the garbage
+collector runs in the middle of something else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from cmo_exporter.catalogue import Metric
+    from cmo_exporter.guard import ErrorCounter
+    from cmo_exporter.values import Numbers, Values
+
+MOST_WAITING: Final = 500
+"""Whoever finds so many lines on a page posts them."""
+
+
+class Page(Protocol):
+    """The lines of one kind that wait to be posted."""
+
+    lines: list[Any]
+
+    @property
+    def metric(self) -> Metric:
+        """What cannot be recorded when the lines cannot be posted."""
+        ...
+
+    def post(self, numbers: Numbers, lines: list[Any]) -> None:
+        """Add the lines to the numbers."""
+        ...
+
+
+class Journal:
+    """The pages of one process.
+
+    Args:
+        values: what they are posted to.
+    """
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+        self.errors: ErrorCounter | None = None
+        # In the order in which they are posted: what has ended before what has begun, so that nothing is
+        # seen to end that has not begun; queries before requests, which write their line earlier.
+        self.query_ends: list[Page] = []
+        self.request_ends: list[Page] = []
+        self.beginnings: list[Page] = []
+
+    def post(self) -> None:
+        """Post everything, as one change."""
+        values = self._values
+        with values.lock, values.change():
+            for page in (*self.query_ends, *self.request_ends, *self.beginnings):
+                if page.lines:
+                    self._post(page)
+
+    def forget(self) -> None:
+        """In a forked child: what waits is the parent's."""
+        for page in (*self.query_ends, *self.request_ends, *self.beginnings):
+            page.lines.clear()
+
+    def _post(self, page: Page) -> None:
+        lines = page.lines[:]
+        del page.lines[: len(lines)]
+        try:
+            page.post(self._values.numbers, lines)
+        except Exception as error:  # noqa: BLE001 - neither the other pages nor the reader are to suffer
+            if self.errors is not None:
+                self.errors.report(page.metric, error)
