@@ -21,14 +21,13 @@ from cmo_exporter.catalogue import (
 )
 from cmo_exporter.departures import DepartureWatch, Listener
 from cmo_exporter.http_tallies import STATUS_CODES, status_code
-from cmo_exporter.instruments import OTHER_HTTP_METHOD
 from cmo_exporter.queries import Query
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from cmo_exporter.exporter import Exporter
-    from cmo_exporter.http_tallies import Arrivals, HttpTallies
+    from cmo_exporter.http_tallies import HttpTallies
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -67,7 +66,7 @@ class Site:
         # Without traces nothing is asked for: every request would pay.
         self.exemplar = exporter.tracing.exemplar if exporter.tracing.enabled else None
         self.tallies = tallies
-        self.arrivals = tallies.arrivals
+        self.active = tallies.active
         self.loop = loop
         self.journal = exporter.recorder.journal
         self.live = exporter.recorder.ledger.scenario(LIVE)
@@ -78,7 +77,7 @@ class Exchange:
     """Counts one request; see the module."""
 
     __slots__ = (
-        "_arrivals",
+        "_active",
         "_arrived",
         "_body_read",
         "_ending",
@@ -114,16 +113,11 @@ class Exchange:
         # What follows is about listening whether the user leaves.
         self._receiving = self._body_read = self._listened = False
         self.listener: Listener | None = None
-        self._arrivals: Arrivals | None = None
+        self._active = active = site.active.get(scope["method"]) or site.tallies.unusual()
         watch = site.watch
         if not watch.ticking:
             watch.tick_later()
-        try:
-            self._arrivals = arrivals = site.arrivals.get(scope["method"]) or site.tallies.unusual()
-            if arrivals is not None:
-                arrivals.lines.append(None)
-        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            site.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+        active.lines.append(1)
         watch.young[self] = arrived
 
     def begin_query(self) -> None:
@@ -269,33 +263,31 @@ class Exchange:
             return
         self.complete = True
         self._scope.pop(MARK, None)
-        site, query, arrivals = self.site, self._query, self._arrivals
-        ended, status = monotonic(), self._status
+        site, query, active, status = self.site, self._query, self._active, self._status
         site.watch.young.pop(self, None)
-        first_byte_at, error_type = self._first_byte_at, ""
-        if error is not None or self._left_at is not None:
+        ended, error_type = monotonic(), ""
+        is_whole = error is None and self._left_at is None
+        if not is_whole:
             status, ended, error_type = self._verdict(ended)
-        else:
-            if first_byte_at is None:
-                first_byte_at = ended  # with the last
-            if status >= _SERVER_ERROR:
-                error_type = status_code(status)
-        method = OTHER_HTTP_METHOD if arrivals is None else arrivals.method
-        tally = None
+        elif status >= _SERVER_ERROR:
+            error_type = status_code(status)
+        seconds = ended - self._arrived
+        if self._first_byte_at is not None:
+            first_byte_seconds: float | None = self._first_byte_at - self._arrived
+        else:  # it went out with the last, or never
+            first_byte_seconds = seconds if is_whole else None
+        active.lines.append(-1)
         try:
             # Before the query ends: when none is in progress any more, all has been counted.
-            tally = site.tallies.of(self._scope, self._root_path, method, status, error_type)
-            waited = None if first_byte_at is None else first_byte_at - self._arrived
+            tally = site.tallies.of(self._scope, self._root_path, active.method, status, error_type)
             if query is None:
                 self._received_bytes = self._sent_bytes = 0
-            tally.lines.append((ended - self._arrived, waited, self._received_bytes, self._sent_bytes))
+            tally.lines.append((seconds, first_byte_seconds, self._received_bytes, self._sent_bytes))
             if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
-                tally.remember(ended - self._arrived, exemplar)
+                tally.remember(seconds, exemplar)
         finally:
-            if tally is None and arrivals is not None:
-                site.instruments.http_active.child(method).dec()
             if query is not None:
-                if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
+                if status >= _LOWEST_FAILURE and is_whole:
                     _let_status_speak(query, status)
                 query.finish(error)
 

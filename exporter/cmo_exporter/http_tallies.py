@@ -26,36 +26,38 @@ def status_code(status: int) -> str:
     return STATUS_CODES.get(status, OTHER)
 
 
-class Arrivals:
+class ActiveRequests:
     """Where requests of one method are counted while they are active."""
 
-    __slots__ = ("lines", "method", "slot")
+    __slots__ = ("_slot", "lines", "method")
 
     metric: Final = catalogue.HTTP_SERVER_ACTIVE_REQUESTS
 
-    def __init__(self, instruments: Instruments, method: str) -> None:
+    def __init__(self, recorder: Recorder, method: str) -> None:
         self.method = method
-        self.slot = instruments.http_active.child(method).slot
-        # One for each request that has arrived.
-        self.lines: list[None] = []
-        instruments.values.journal.beginnings.append(self)
+        self._slot: int | None = None
+        # 1 for each that has arrived, -1 for each that has ended.
+        self.lines: list[int] = []
+        try:
+            self._slot = recorder.instruments.http_active.child(method).slot
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            recorder.errors.report(self.metric, error)
+        recorder.journal.beginnings.append(self)
 
-    def post(self, numbers: Numbers, lines: list[None]) -> None:
-        """Requests have arrived."""
-        numbers[self.slot] += len(lines)
+    def post(self, numbers: Numbers, lines: list[int]) -> None:
+        """Requests have arrived, and ended."""
+        if self._slot is not None:
+            numbers[self._slot] += sum(lines)
 
 
 class HttpTally:
     """Where requests of one kind are counted when they end: of one method, route, status and error type."""
 
-    __slots__ = ("_arrivals", "_duration", "_first_byte", "_received", "_sent", "lines")
+    __slots__ = ("_duration", "_first_byte", "_received", "_sent", "lines")
 
     metric: Final = catalogue.HTTP_SERVER_REQUEST_DURATION
 
-    def __init__(
-        self, instruments: Instruments, labels: tuple[str, str, str, str], arrivals: Arrivals | None
-    ) -> None:
-        self._arrivals = arrivals
+    def __init__(self, instruments: Instruments, labels: tuple[str, str, str, str]) -> None:
         self._duration = instruments.http_duration.child(*labels)
         self._first_byte = instruments.http_first_byte.child(labels[1])
         self._received = instruments.network.child("receive").slot
@@ -67,8 +69,6 @@ class HttpTally:
 
     def post(self, numbers: Numbers, lines: list[tuple[float, float | None, int, int]]) -> None:
         """Requests have ended."""
-        if self._arrivals is not None:
-            numbers[self._arrivals.slot] -= len(lines)
         durations, waits, received, sent = zip(*lines, strict=True)
         self._duration.add(numbers, durations)
         self._first_byte.add(numbers, [seconds for seconds in waits if seconds is not None])
@@ -91,12 +91,9 @@ class HttpTallies:
     def __init__(self, recorder: Recorder, routes: RouteTemplates) -> None:
         self._instruments = recorder.instruments
         self._routes = routes
-        self.arrivals: dict[str, Arrivals] = {}
-        try:
-            for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD):
-                self.arrivals[method] = Arrivals(self._instruments, method)
-        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            recorder.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+        self.active = {
+            method: ActiveRequests(recorder, method) for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD)
+        }
         self._known: dict[tuple[str, str, str, str], HttpTally] = {}
         # By what the router left in the scope, which is kept so that its id is not used again.
         self._usual: dict[tuple[int, str, int, str], tuple[object, HttpTally]] = {}
@@ -128,17 +125,17 @@ class HttpTallies:
             self._usual[key] = (match, tally)
         return tally
 
-    def unusual(self) -> Arrivals | None:
+    def unusual(self) -> ActiveRequests:
         """Where requests are counted whose method is none of HTTP's."""
         self._instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
-        return self.arrivals.get(OTHER_HTTP_METHOD)
+        return self.active[OTHER_HTTP_METHOD]
 
     def _labelled(self, labels: tuple[str, str, str, str]) -> HttpTally:
         found = self._known.get(labels)
         if found is not None:
             return found
         instruments = self._instruments
-        tally = HttpTally(instruments, labels, self.arrivals.get(labels[0]))
+        tally = HttpTally(instruments, labels)
         # What goes to the overflow is asked for again each time, for there it is counted as dropped.
         if instruments.http_duration.has(*labels) and instruments.http_first_byte.has(labels[1]):
             self._known[labels] = tally

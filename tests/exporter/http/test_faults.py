@@ -12,7 +12,7 @@ import pytest
 from cmo_exporter import Exporter, instrument_fastapi
 from cmo_exporter.departures import DepartureWatch, Listener
 from cmo_exporter.exchange import Exchange
-from cmo_exporter.http_tallies import Arrivals, HttpTallies, HttpTally
+from cmo_exporter.http_tallies import ActiveRequests, HttpTallies, HttpTally
 from cmo_exporter.ledger import Ending, ScenarioBook
 from cmo_exporter.queries import Query
 from cmo_exporter.routes import RouteTemplates
@@ -38,7 +38,7 @@ FAULTS = [
     (RouteTemplates, "of", "http_server_request_duration_seconds"),
     (HttpTallies, "of", "http_server_request_duration_seconds"),
     (HttpTally, "post", "http_server_request_duration_seconds"),
-    (Arrivals, "post", "http_server_active_requests"),
+    (ActiveRequests, "post", "http_server_active_requests"),
     (Listener, "__init__", "http_server_request_duration_seconds"),
     (Listener, "listen", "http_server_request_duration_seconds"),
 ]
