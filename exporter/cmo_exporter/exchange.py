@@ -41,6 +41,7 @@ MARK: Final = "cmo_exporter"
 _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
 _SESSION_END: Final = SESSION_END_HEADER.lower().encode()
+_OURS: Final = frozenset({_SCENARIO, _SESSION, _SESSION_END})
 
 _SERVER_ERROR: Final = 500
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -121,16 +122,14 @@ class Exchange:
         watch.young[self] = arrived
 
     def begin_query(self) -> None:
-        """The request is a query, if it is not one already."""
-        if self._query is not None:
-            return
+        """The request is a query, which has not been said before."""
         try:
             site = self.site
             headers = dict(self._scope["headers"])
-            if _SESSION in headers or _SCENARIO in headers or _SESSION_END in headers:
-                query = self._query_of(headers)
-            else:
+            if _OURS.isdisjoint(headers):
                 query = Query(site.recorder, site.live, began=self._arrived)
+            else:
+                query = self._query_of(headers)
             query.begin()
             self._query = query
         except Exception as error:  # noqa: BLE001 - as above
@@ -147,6 +146,11 @@ class Exchange:
             end_session=headers.get(_SESSION_END, b"").strip() in (b"1", b"true"),
             began=self._arrived,
         )
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the request is a query."""
+        return self._query is not None
 
     async def receive(self) -> Message:
         """What the application calls to receive; also notices that the user has left."""

@@ -24,6 +24,7 @@ from cmo_exporter.gc_pauses import GcPauses
 from cmo_exporter.guard import ErrorCounter, never_raises
 from cmo_exporter.heartbeat import Heartbeat
 from cmo_exporter.instruments import Instruments, closed
+from cmo_exporter.journal import MOST_WAITING
 from cmo_exporter.ledger import Ledger
 from cmo_exporter.loop_watch import LoopWatch
 from cmo_exporter.membership import Membership
@@ -184,6 +185,8 @@ class Exporter:
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
             recorder.dropped(catalogue.QUERIES_STARTED)
             book = ledger.scenario(OTHER)
+        if len(book.lines) >= MOST_WAITING:
+            recorder.journal.post()
         key = None
         if session is not None and _usable(session):
             key = ledger.sessions.key(book.name, str.__str__(session))

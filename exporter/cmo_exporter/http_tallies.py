@@ -113,8 +113,9 @@ class HttpTallies:
         if scope.get("root_path", "") != root_path_at_arrival:
             route = self._routes.of(scope, root_path_at_arrival)
             return self._labelled((method, route, status_code(status), error_type))
-        fastapi = scope.get("fastapi")
-        match = (fastapi and fastapi.get("effective_route_context")) or scope.get("route")
+        match = scope.get("route")
+        if "fastapi" in scope:
+            match = scope["fastapi"].get("effective_route_context") or match
         key = (id(match), method, status, error_type)
         known = self._usual.get(key)
         if known is not None:

@@ -152,7 +152,7 @@ class Middleware:
             is_query = path in self._query_routes and scope["method"] in self._query_methods
             outer: Exchange | None = scope.get(MARK)
             if outer is not None and outer.site.exporter is self._exporter:
-                if is_query:
+                if is_query and not outer.is_query:
                     outer.begin_query()
                 return None
             exchange = scope[MARK] = Exchange(site, scope, root_path, receive, send)

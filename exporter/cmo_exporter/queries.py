@@ -17,7 +17,6 @@ from cmo_exporter.catalogue import OTHER, QUERY_CACHE_RESULTS, QUERY_OUTCOMES, S
 from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
-from cmo_exporter.journal import MOST_WAITING
 from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cmo_exporter.guard import ErrorCounter
-    from cmo_exporter.ledger import Ending, ScenarioBook
+    from cmo_exporter.ledger import ScenarioBook
     from cmo_exporter.query_record import QueryRecord
     from cmo_exporter.recorder import Recorder
     from cmo_exporter.sessions import SessionKey
@@ -272,10 +271,10 @@ class Query:
             if book.under_way.pop(self, None) is None:
                 return
             ending = book.endings[outcome, cache_result, source]
-            if self._session is None and len(ending.lines) < MOST_WAITING:
+            if self._session is None:
                 ending.lines.append(seconds)
             else:
-                self._write(ending, seconds)
+                self._recorder.ledger.leave(ending, seconds, self._session, end=self._ends_session)
             if self.record is not None:
                 if self.record.exemplar is not None:
                     ending.remember(seconds, self.record.exemplar)
@@ -305,14 +304,6 @@ class Query:
         if self._outcome is None and self._left_at is None:
             self._outcome = outcome
             self._source = source
-
-    def _write(self, ending: Ending, seconds: float) -> None:
-        if self._session is None:
-            ending.lines.append(seconds)
-        else:
-            self._recorder.ledger.leave(ending, seconds, self._session, end=self._ends_session)
-        if len(ending.lines) >= MOST_WAITING:
-            self._recorder.journal.post()
 
     def _settled(self, error: BaseException | None, seconds: float) -> tuple[str, str | None, float]:
         """Outcome, source and duration where not everything went the ordinary way."""
