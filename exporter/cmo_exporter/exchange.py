@@ -266,24 +266,23 @@ class Exchange:
         if self.complete:
             return
         self.complete = True
-        self._scope.pop(MARK, None)
-        site, query, active, status = self.site, self._query, self._active, self._status
+        ended, scope, site, active, status = monotonic(), self._scope, self.site, self._active, self._status
+        scope.pop(MARK, None)
         site.watch.young.pop(self, None)
-        ended, error_type = monotonic(), ""
-        is_whole = error is None and self._left_at is None
-        if not is_whole:
-            status, ended, error_type = self._verdict(ended)
-        elif status >= _SERVER_ERROR:
-            error_type = status_code(status)
-        seconds = ended - self._arrived
-        if self._first_byte_at is not None:
-            first_byte_seconds: float | None = self._first_byte_at - self._arrived
-        else:  # it went out with the last, or never
-            first_byte_seconds = seconds if is_whole else None
         active.lines.append(-1)
+        is_whole = error is None and self._left_at is None
+        query = self._query
         try:
             # Before the query ends: when none is in progress any more, all has been counted.
-            tally = site.tallies.of(self._scope, self._root_path, active.method, status, error_type)
+            tally = active.usual.get((id(scope.get("route")), status)) if is_whole else None
+            if tally is None or "fastapi" in scope or scope.get("root_path", "") != self._root_path:
+                status, ended, error_type = self._verdict(error, ended)
+                tally = site.tallies.of(scope, self._root_path, (active.method, status, error_type))
+            seconds = ended - self._arrived
+            if self._first_byte_at is None:  # it went out with the last, or never
+                first_byte_seconds = seconds if is_whole else None
+            else:
+                first_byte_seconds = self._first_byte_at - self._arrived
             if query is None:
                 self._received_bytes = self._sent_bytes = 0
             tally.lines.append((seconds, first_byte_seconds, self._received_bytes, self._sent_bytes))
@@ -295,10 +294,13 @@ class Exchange:
                     _let_status_speak(query, status)
                 query.finish(error)
 
-    def _verdict(self, ended: float) -> tuple[int, float, str]:
-        """Status, when it ended, and the error type, where not everything went well."""
+    def _verdict(self, error: BaseException | None, ended: float) -> tuple[int, float, str]:
+        """Status, when it ended, and the error type, which is empty where all went well."""
         if self._left_at is not None:
             return _CLIENT_CLOSED_REQUEST, self._left_at, ""
+        if error is None:
+            failed = self._status >= _SERVER_ERROR
+            return self._status, ended, status_code(self._status) if failed else ""
         if self._status:
             return self._status, ended, INCOMPLETE
         # With nothing sent, it is the server that answers, in the application's place.

@@ -29,7 +29,7 @@ def status_code(status: int) -> str:
 class ActiveRequests:
     """Where requests of one method are counted while they are active."""
 
-    __slots__ = ("_slot", "lines", "method")
+    __slots__ = ("_slot", "lines", "method", "usual")
 
     metric: Final = catalogue.HTTP_SERVER_ACTIVE_REQUESTS
 
@@ -38,6 +38,8 @@ class ActiveRequests:
         self._slot: int | None = None
         # 1 for each that has arrived, -1 for each that has ended.
         self.lines: list[int] = []
+        # Where those are counted that all went well with, by the id of their route and their status.
+        self.usual: dict[tuple[int, int], HttpTally] = {}
         try:
             self._slot = recorder.instruments.http_active.child(method).slot
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
@@ -53,7 +55,7 @@ class ActiveRequests:
 class HttpTally:
     """Where requests of one kind are counted when they end: of one method, route, status and error type."""
 
-    __slots__ = ("_duration", "_first_byte", "_received", "_sent", "lines")
+    __slots__ = ("_duration", "_first_byte", "_received", "_sent", "lines", "routes")
 
     metric: Final = catalogue.HTTP_SERVER_REQUEST_DURATION
 
@@ -64,6 +66,8 @@ class HttpTally:
         self._sent = instruments.network.child("transmit").slot
         # Of each request the seconds from its arrival to its last byte and to its first, or None if there was
         # none; and, of a query, how many bytes its body had and that of its answer, else 0.
+        # Kept so that no other route gets the id of one of them.
+        self.routes: list[object] = []
         self.lines: list[tuple[float, float | None, int, int]] = []
         instruments.values.journal.request_ends.append(self)
 
@@ -95,35 +99,30 @@ class HttpTallies:
             method: ActiveRequests(recorder, method) for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD)
         }
         self._known: dict[tuple[str, str, str, str], HttpTally] = {}
-        # By what the router left in the scope, which is kept so that its id is not used again.
-        self._usual: dict[tuple[int, str, int, str], tuple[object, HttpTally]] = {}
 
-    def of(
-        self, scope: Scope, root_path_at_arrival: str, method: str, status: int, error_type: str
-    ) -> HttpTally:
+    def of(self, scope: Scope, root_path_at_arrival: str, kind: tuple[str, int, str]) -> HttpTally:
         """Where a request is counted; one for all that are beyond the maximum.
 
         Args:
             scope: the request's scope, after the application has had it.
             root_path_at_arrival: the request's root path before the application had it.
-            method: one of HTTP's, or ``_OTHER``.
-            status: of the answer.
-            error_type: empty where all went well.
+            kind: its method (one of HTTP's, or ``_OTHER``), the status of its answer, and its error type,
+                which is empty where all went well.
         """
-        if scope.get("root_path", "") != root_path_at_arrival:
-            route = self._routes.of(scope, root_path_at_arrival)
-            return self._labelled((method, route, status_code(status), error_type))
-        match = scope.get("route")
-        if "fastapi" in scope:
-            match = scope["fastapi"].get("effective_route_context") or match
-        key = (id(match), method, status, error_type)
-        known = self._usual.get(key)
-        if known is not None:
-            return known[1]
+        method, status, error_type = kind
         labels = (method, self._routes.of(scope, root_path_at_arrival), status_code(status), error_type)
         tally = self._labelled(labels)
-        if labels in self._known and len(self._usual) < _MOST_USUAL:
-            self._usual[key] = (match, tally)
+        usual, route = self.active[method].usual, scope.get("route")
+        # The route alone tells next time, unless it was mounted, included or met for the first time.
+        if (
+            labels in self._known
+            and not error_type
+            and "fastapi" not in scope
+            and scope.get("root_path", "") == root_path_at_arrival
+            and len(usual) < _MOST_USUAL
+        ):
+            tally.routes.append(route)
+            usual[id(route), status] = tally
         return tally
 
     def unusual(self) -> ActiveRequests:

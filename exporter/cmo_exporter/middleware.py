@@ -128,7 +128,22 @@ class Middleware:
         if scope["type"] != "http":
             await self._pass_through(scope, receive, send)
             return
-        exchange = self._begin(scope, receive, send)
+        try:
+            loop, site = get_running_loop(), self._site
+            if site is None or site.loop is not loop:
+                site = self._enter(loop)
+            root_path = scope.get("root_path", "")
+            path = path_in_app(scope) if root_path else scope["path"]
+            is_query = path in self._query_routes and scope["method"] in self._query_methods
+            if MARK in scope and self._is_watched(scope[MARK], is_query=is_query):
+                exchange = None
+            else:
+                exchange = scope[MARK] = Exchange(site, scope, root_path, receive, send)
+                if is_query:
+                    exchange.begin_query()
+        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
+            self._exporter.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
+            exchange = None
         if exchange is None:
             await self.app(scope, receive, send)
             return
@@ -140,28 +155,13 @@ class Middleware:
         if not exchange.complete or exchange.listener is not None:
             exchange.end(None)
 
-    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Exchange | None:
-        """The exchange to watch; None when another one watches it already, or when it cannot be watched."""
-        try:
-            loop = get_running_loop()
-            site = self._site
-            if site is None or site.loop is not loop:
-                site = self._enter(loop)
-            root_path = scope.get("root_path", "")
-            path = path_in_app(scope) if root_path else scope["path"]
-            is_query = path in self._query_routes and scope["method"] in self._query_methods
-            outer: Exchange | None = scope.get(MARK)
-            if outer is not None and outer.site.exporter is self._exporter:
-                if is_query and not outer.is_query:
-                    outer.begin_query()
-                return None
-            exchange = scope[MARK] = Exchange(site, scope, root_path, receive, send)
-        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            self._exporter.errors.report(catalogue.HTTP_SERVER_ACTIVE_REQUESTS, error)
-            return None
-        if is_query:
-            exchange.begin_query()
-        return exchange
+    def _is_watched(self, outer: Exchange, *, is_query: bool) -> bool:
+        """Whether an application around this one is instrumented, too, and watches the request."""
+        if outer.site.exporter is not self._exporter:
+            return False
+        if is_query and not outer.is_query:
+            outer.begin_query()
+        return True
 
     async def _pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan" or self._lifetime is None:

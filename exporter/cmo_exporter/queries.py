@@ -82,7 +82,7 @@ class Query:
         self._book = book
         self._session = session
         self._ends_session = ends_session
-        self._began = began
+        self._began = began or 0.0  # 0 until it begins
         self._left_at: float | None = None
         self._outcome: str | None = None
         self._source: str | None = None
@@ -152,7 +152,7 @@ class Query:
     @never_raises(catalogue.QUERY_TIME_TO_FIRST_TOKEN)
     def first_token(self) -> None:
         """The first piece of a streamed answer is on its way; the first call counts."""
-        if self._finished or self._first_token_seen or self._began is None:
+        if self._finished or self._first_token_seen:
             return
         self._first_token_seen = True
         seconds = monotonic() - self._began
@@ -220,8 +220,8 @@ class Query:
         try:
             if self._token is not None:
                 return
-            began, book, recorder = self._began, self._book, self._recorder
-            if began is None:
+            book, recorder, began = self._book, self._recorder, self._began
+            if not began:
                 began = self._began = monotonic()
             self._finished = False
             self._token = CURRENT.set(self)
@@ -253,8 +253,8 @@ class Query:
             error: what ended it, when it did not end well.
         """
         try:
-            began, token = self._began, self._token
-            if self._finished or began is None or token is None:
+            token = self._token
+            if self._finished or token is None:
                 return
             if error is not None and put_aside(error, lambda: self.finish(error)):
                 return
@@ -264,7 +264,7 @@ class Query:
                 CURRENT.reset(token)
             except ValueError:
                 pass
-            outcome, source, seconds = self._outcome, self._source, monotonic() - began
+            outcome, source, seconds = self._outcome, self._source, monotonic() - self._began
             if outcome in _NOT_ORDINARY or error is not None or self._left_at is not None:
                 outcome, source, seconds = self._settled(error, seconds)
             book, cache_result = self._book, self._cache_result or "bypass"
@@ -314,7 +314,7 @@ class Query:
             if self._outcome in (None, "success"):
                 left = self._left_at is not None or isinstance(error, (asyncio.CancelledError, GeneratorExit))
                 outcome = "cancelled" if left else "timeout" if isinstance(error, TimeoutError) else "error"
-        if self._left_at is not None and self._began is not None:
+        if self._left_at is not None:
             seconds = self._left_at - self._began
         if outcome == "cancelled" and self._first_token_seen:
             self._recorder.instruments.streams_abandoned.child(self.scenario).inc()
