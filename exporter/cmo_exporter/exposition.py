@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cmo_exporter.totals import Exemplar, Total, Totals
 
 _OPENMETRICS: Final = "application/openmetrics-text"
+_REST_SECONDS: Final = 0.0001
 _USUAL_NUMBERS: Final = {float(number): f"{number}.0" for number in range(1000)}
 
 
@@ -78,9 +79,9 @@ class Exposition:
                 family = families.get(metric.name)
                 if family is None:
                     family = families[metric.name] = _Family(metric, is_open=is_open)
-                family.write(totals, parts)
-                # Lets go of Python's lock: whoever waits for it would otherwise do so for 5 ms.
-                sleep(0)
+                if family.write(totals, parts):
+                    # Lets go of Python's lock: whoever waits for it would otherwise do so for 5 ms.
+                    sleep(_REST_SECONDS)
         if is_open:
             parts.append("# EOF\n")
         return "".join(parts).encode(), content_type
@@ -119,24 +120,37 @@ class _Family:
             text = text.replace('"', r"\"")
         self._head = f"# HELP {name} {text}\n# TYPE {name} {metric.kind.value}\n"
         self._prefixes: dict[tuple[str, ...], list[str]] = {}
+        self._last: tuple[list[Total], str] = ([], "")
+        self._texts: dict[tuple[str, ...], tuple[Total, str]] = {}
 
-    def write(self, totals: list[Total], parts: list[str]) -> None:
-        """Add the text of these series to the parts."""
-        parts.append(self._head)
+    def write(self, totals: list[Total], parts: list[str]) -> bool:
+        """Add the text of these series to the parts; whether any of it had to be made."""
+        if totals is self._last[0]:
+            parts.append(self._last[1])
+            return False
+        texts = [self._head]
         for total in totals:
-            prefixes = self._prefixes.get(total.labels)
-            if prefixes is None:
-                prefixes = self._prefixes[total.labels] = list(_prefixes(self._metric, total.labels))
-            if self._metric.kind is not Kind.HISTOGRAM:
-                parts.append(f"{prefixes[0]}{_text(total.numbers[0])}\n")
-                continue
-            numbers = samples(total.numbers)
-            if any(total.exemplars):
-                endings = [_exemplar(exemplar) for exemplar in total.exemplars] + ["", ""]
-            else:
-                endings = [""] * len(prefixes)
-            for prefix, number, ending in zip(prefixes, numbers, endings, strict=True):
-                parts.append(f"{prefix}{_text(number)}{ending}\n")
+            known = self._texts.get(total.labels)
+            if known is None or known[0] != total:
+                known = self._texts[total.labels] = (total, self._text(total))
+            texts.append(known[1])
+        self._last = (totals, "".join(texts))
+        parts.append(self._last[1])
+        return True
+
+    def _text(self, total: Total) -> str:
+        prefixes = self._prefixes.get(total.labels)
+        if prefixes is None:
+            prefixes = self._prefixes[total.labels] = list(_prefixes(self._metric, total.labels))
+        if self._metric.kind is not Kind.HISTOGRAM:
+            return f"{prefixes[0]}{_text(total.numbers[0])}\n"
+        numbers = samples(total.numbers)
+        if any(total.exemplars):
+            endings = [_exemplar(exemplar) for exemplar in total.exemplars] + ["", ""]
+        else:
+            endings = [""] * len(prefixes)
+        lines = zip(prefixes, numbers, endings, strict=True)
+        return "".join(f"{prefix}{_text(number)}{ending}\n" for prefix, number, ending in lines)
 
 
 def samples(histogram: Sequence[float]) -> list[float]:

@@ -2,7 +2,8 @@
 
 A worker's block says which series are where in it. Workers of one service have the same series at the
 start and a few of their own later, so what has to be added to what is worked out only when a series or a
-worker has come or gone.
+worker has come or gone. Most series do not change from one scrape to the next, and what does not is not
+added up again.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Exemplar = tuple[dict[str, str], float, float]
 """The ids, the value and the Unix time."""
 
 _Part = tuple[int, int]  # which source, and where in it
+_Span = tuple[int, int, int]  # which source, where in it, and where behind
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,30 @@ class _Sum:
     exemplars: list[_Part]
 
 
+class _Plan:
+    """One metric: its series, where the numbers of all of them are, and what was made of them last."""
+
+    def __init__(self, metric: Metric, sums: list[_Sum]) -> None:
+        self._metric = metric
+        self._sums = sums
+        self._spans = _spans(sums)
+        # By whether exemplars were asked for.
+        self._last: dict[bool, tuple[list[list[float]], list[Total]]] = {}
+
+    def read(self, sources: list[_Source], now: float, *, with_exemplars: bool) -> list[Total]:
+        """The series; the same list as last time if nothing has changed."""
+        numbers = [sources[source].numbers[first:behind] for source, first, behind in self._spans]
+        last = self._last.get(with_exemplars)
+        # The age of a query grows without any number changing.
+        if last is not None and last[0] == numbers and self._metric is not catalogue.OLDEST_QUERY_AGE:
+            return last[1]
+        totals = [
+            _total(self._metric, one, sources, now, with_exemplars=with_exemplars) for one in self._sums
+        ]
+        self._last[with_exemplars] = (numbers, totals)
+        return totals
+
+
 class Totals:
     """Reads all workers and adds them up; not thread-safe."""
 
@@ -69,7 +95,7 @@ class Totals:
         self._ledger = ledger
         self._values = values
         self._directory = directory
-        self._plan: dict[str, list[_Sum]] = {}
+        self._plans: dict[str, _Plan] = {}
         self._planned_for: tuple[object, ...] = ()
 
     def read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
@@ -88,7 +114,7 @@ class Totals:
             (source.place, id(source.series), source.count, source.alive) for source in sources
         )
         if planned_for != self._planned_for:
-            self._plan, self._planned_for = _plan(sources), planned_for
+            self._plans, self._planned_for = _plans(sources), planned_for
         made = {
             catalogue.ACTIVE_USERS.name: _by_scenario(users, lambda user: user[0]),
             catalogue.ACTIVE_USER_SECONDS.name: _by_scenario(users, lambda user: user[1]),
@@ -97,14 +123,8 @@ class Totals:
         for name, metric in BY_NAME.items():
             if name in made:
                 yield metric, made[name]
-            elif name in self._plan:
-                yield (
-                    metric,
-                    [
-                        _total(metric, one, sources, now, with_exemplars=with_exemplars)
-                        for one in self._plan[name]
-                    ],
-                )
+            elif name in self._plans:
+                yield metric, self._plans[name].read(sources, now, with_exemplars=with_exemplars)
 
     def _own(self) -> _Source:
         series = self._values.series
@@ -133,7 +153,7 @@ def _by_scenario(
     ]
 
 
-def _plan(sources: list[_Source]) -> dict[str, list[_Sum]]:
+def _plans(sources: list[_Source]) -> dict[str, _Plan]:
     sums: dict[str, dict[Labels, _Sum]] = {}
     exemplars: dict[tuple[str, Labels], list[_Part]] = {}
     for number, source in enumerate(sources):
@@ -151,7 +171,24 @@ def _plan(sources: list[_Source]) -> dict[str, list[_Sum]]:
             )
             if source.alive or metric.kind is not Kind.GAUGE:
                 known.parts.append((number, series.base))
-    return {name: list(by_labels.values()) for name, by_labels in sums.items()}
+    return {name: _Plan(BY_NAME[name], list(by_labels.values())) for name, by_labels in sums.items()}
+
+
+def _spans(sums: list[_Sum]) -> list[_Span]:
+    """Where the numbers of these series and their exemplars are, in as few pieces as there can be."""
+    pieces = sorted(
+        (source, base, base + width)
+        for one in sums
+        for parts, width in ((one.parts, one.width), (one.exemplars, EXEMPLAR_WIDTH * (one.width - 1)))
+        for source, base in parts
+    )
+    spans: list[_Span] = []
+    for source, first, behind in pieces:
+        if spans and spans[-1][0] == source and spans[-1][2] == first:
+            spans[-1] = (source, spans[-1][1], behind)
+        else:
+            spans.append((source, first, behind))
+    return spans
 
 
 def _is_of(source: _Source, metric: Metric, labels: Labels) -> bool:

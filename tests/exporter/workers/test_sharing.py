@@ -153,6 +153,7 @@ def test_a_worker_killed_in_mid_change_hides_nothing(tmp_path: Path) -> None:
 def test_a_forked_child_counts_nothing_of_its_own_until_it_starts(tmp_path: Path) -> None:
     with make(tmp_path / "shared") as parent:
         answer(parent, 2)
+        assert answered(parent) == 2
         port = parent.metrics_url
 
         def child(connection: multiprocessing.connection.Connection) -> None:
@@ -163,7 +164,7 @@ def test_a_forked_child_counts_nothing_of_its_own_until_it_starts(tmp_path: Path
             os._exit(0)
 
         here, there = multiprocessing.Pipe()
-        process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+        process = multiprocessing.get_context("fork").Process(target=child, args=(there,), daemon=True)
         process.start()
         assert here.recv() == (port, 5)
         assert answered(parent) == 5
