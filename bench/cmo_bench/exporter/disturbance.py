@@ -1,8 +1,14 @@
-"""Whether being scraped slows the service: the slowest requests, with and without a scrape each second."""
+"""Whether being scraped slows the service: the slowest requests, with and without a scrape each second.
+
+Whoever scrapes takes time from the client that measures, which a Prometheus on another machine would not. So
+while the service is not scraped, a stand-in is that answers the same: what is left is the service's share.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import statistics
 import threading
 import time
@@ -26,20 +32,24 @@ _FIRST_AFTER_SECONDS: Final = 0.5
 _INTERVAL_SECONDS: Final = 1.0
 _LIMIT: Final = 1.05
 _MILLISECONDS: Final = 1e3
+_REQUEST_BYTES: Final = 65536
 
 
 def scrapes_and_the_slowest_requests(laboratory: Laboratory) -> Section:
     """Load one service for slices of time in turns: with scrapes, and without."""
     effort = laboratory.effort
     slices: dict[str, list[list[float]]] = {_WITHOUT: [], _WITH: []}
-    with laboratory.subject(variants.OURS) as subject:
+    with contextlib.ExitStack() as stack:
+        subject = stack.enter_context(laboratory.subject(variants.OURS))
         url, port = subject.ask("metrics_url")["url"], subject.ask("serve")["port"]
         laboratory.load.ask("requests", port, effort.warm_up)
         subject.ask("odd_requests")
         laboratory.settle(subject)
+        stand_in = stack.enter_context(_stand_in(scrape(url), laboratory.other_core))
+        scraped = {_WITHOUT: stand_in, _WITH: url}
         for turn in turns(tuple(slices), effort.slices, "scrapes and P99"):
             for name in turn:
-                with _scraped(url) if name == _WITH else contextlib.nullcontext():
+                with _scraped(scraped[name], laboratory.other_core):
                     answer = laboratory.load.ask("seconds", port, effort.slice_seconds)
                 slices[name].append(answer["latencies"])
 
@@ -58,7 +68,9 @@ def scrapes_and_the_slowest_requests(laboratory: Laboratory) -> Section:
     return Section(
         "Scrapes and the slowest requests",
         f"One worker under {CONNECTIONS} connections as above, in turn for {effort.slice_seconds:g} s "
-        "without a scrape and as long with one every second. The target is judged by the median of pairs.",
+        "without a scrape and as long with one every second. Without one, a stand-in is scraped that answers "
+        "the same, for whoever scrapes takes time from the client. The target is judged by the median of "
+        "pairs.",
         table(("", "requests", "P99 in ms", "P99 of a slice: median (quartiles)"), rows),
         (
             Target.at_most(
@@ -75,8 +87,8 @@ def _p99(latencies: Sequence[float]) -> float:
 
 
 @contextlib.contextmanager
-def _scraped(url: str) -> Iterator[None]:
-    """Meanwhile, something scrapes every second.
+def _scraped(url: str, core: int | None) -> Iterator[None]:
+    """Meanwhile, something scrapes every second, on this core.
 
     Raises:
         ChildError: nothing was scraped meanwhile.
@@ -85,6 +97,7 @@ def _scraped(url: str) -> Iterator[None]:
     done: list[int] = []
 
     def scrape_on() -> None:
+        _stay_on(core)
         at = time.monotonic() + _FIRST_AFTER_SECONDS
         while not stop.wait(max(0.0, at - time.monotonic())):
             done.append(len(scrape(url)))
@@ -99,3 +112,34 @@ def _scraped(url: str) -> Iterator[None]:
         scraper.join()
     if not done:
         raise ChildError("Nothing was scraped in a slice that should have been scraped.")
+
+
+@contextlib.contextmanager
+def _stand_in(text: str, core: int | None) -> Iterator[str]:
+    """Something that answers every scrape with this text; yields its address."""
+    body = text.encode()
+    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+
+    def serve() -> None:
+        _stay_on(core)
+        with contextlib.suppress(OSError):  # how it hears of its end
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(_REQUEST_BYTES)
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            server.join()
+
+
+def _stay_on(core: int | None) -> None:
+    """Keep this thread on a core."""
+    if core is not None:
+        os.sched_setaffinity(threading.get_native_id(), {core})
