@@ -11,7 +11,7 @@ import re
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,16 @@ from cmo_bench.exporter import comparison, machine, ordinary, variants
 from cmo_bench.exporter.__main__ import main
 from cmo_bench.exporter.children import Child, ChildError
 from cmo_bench.exporter.figures import Estimate, Rounds, Spread
+from cmo_bench.exporter.in_process import requests_in_process
 from cmo_bench.exporter.laboratory import QUICK, Laboratory
+from cmo_bench.exporter.load import CONNECTIONS
 from cmo_bench.exporter.report import Section, Target, Verdict, failed, targets_table
 from cmo_bench.exporter.scraping import scrape
+from cmo_bench.exporter.sockets import requests_over_sockets
 from prometheus_client.exposition import generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 SPREAD = re.compile(r"(-?[\d.]+) \((-?[\d.]+) to (-?[\d.]+)\)")
@@ -152,7 +155,43 @@ def test_a_variant_that_did_not_record_what_it_was_sent_ends_the_run(laboratory:
         with pytest.raises(ChildError, match="was sent 4 requests and shows 3"):
             comparison.check_recorded(variants.INSTRUMENTATOR, subject, 4)
         with pytest.raises(ChildError, match="no metrics"):
-            comparison.check_sent(variants.OTEL, laboratory.telemetry_of(variants.OTEL))
+            comparison.check_sent(variants.OTEL, laboratory.telemetry_of(subject))
+
+
+def test_what_one_process_has_sent_does_not_excuse_another(laboratory: Laboratory) -> None:
+    with (
+        laboratory.subject(variants.OTEL_METRICS) as sender,
+        laboratory.subject(variants.OTEL_METRICS) as silent,
+    ):
+        sender.ask("requests", 3)
+        sender.ask("close")
+        assert laboratory.telemetry_of(sender).get("metrics")
+        assert not laboratory.telemetry_of(silent)
+
+
+@pytest.mark.parametrize("way", [requests_in_process, requests_over_sockets])
+def test_variants_are_compared_in_several_fresh_processes(
+    way: Callable[[Laboratory], Section], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = (variants.BARE, variants.OURS_TRACES, variants.INSTRUMENTATOR)
+    monkeypatch.setattr(variants, "TITLES", {name: variants.TITLES[name] for name in few})
+    monkeypatch.setattr(comparison, "_PROMISES", ())
+    with Laboratory(replace(QUICK, rounds=4, draws=2)) as laboratory:
+        section = way(laboratory)
+        for name in few:
+            assert len(list(laboratory.directory.glob(f"{name}-[0-9]*"))) == 2
+    assert len(section.table) == 2 + len(few)
+    assert "Fresh processes of each variant: 2" in section.text
+
+
+def test_a_client_that_has_left_a_service_meets_it_anew(laboratory: Laboratory) -> None:
+    # The port of a process that has ended may be the next one's.
+    with laboratory.subject(variants.INSTRUMENTATOR) as subject:
+        port = subject.ask("serve")["port"]
+        for _ in range(2):
+            laboratory.load.ask("requests", port, CONNECTIONS)
+            laboratory.load.ask("leave", port)
+        comparison.check_recorded(variants.INSTRUMENTATOR, subject, 2 * CONNECTIONS)
 
 
 def test_a_variant_with_exemplars_must_serve_some() -> None:
@@ -192,6 +231,16 @@ def test_an_interval_holds_its_value_and_widens_with_the_noise() -> None:
     quiet = Rounds({"bare": [0.0] * 9, "a": [9, 10, 11] * 3, "b": [20.0] * 9}, "bare").share("a", "b")
     noisy = Rounds({"bare": [0.0] * 9, "a": [1, 10, 30] * 3, "b": [20.0] * 9}, "bare").share("a", "b")
     assert noisy.low < quiet.low <= 0.5 <= quiet.high < noisy.high
+
+
+def test_an_interval_widens_when_processes_differ() -> None:
+    # The same numbers: once each draw has all of them, once each has its own.
+    mixed, apart = (
+        Rounds({"bare": [0.0] * 45, "a": added, "b": [20.0] * 45}, "bare", draws=3).share("a", "b")
+        for added in ([8.0, 10.0, 12.0] * 15, [8.0] * 15 + [10.0] * 15 + [12.0] * 15)
+    )
+    assert (mixed.low, mixed.value, mixed.high) == (0.5, 0.5, 0.5)
+    assert (apart.low, apart.value, apart.high) == (0.4, 0.5, 0.6)
 
 
 def test_a_failed_target_is_shown_and_fails_the_run() -> None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from cmo_bench.exporter.children import Child, ChildError
-from cmo_bench.exporter.comparison import every_variant
+from cmo_bench.exporter.children import ChildError
 from cmo_bench.exporter.disturbance import scrapes_and_the_slowest_requests
 from cmo_bench.exporter.in_process import calls_in_process, requests_in_process
 from cmo_bench.exporter.laboratory import QUICK, Effort, Laboratory
@@ -20,13 +19,11 @@ from cmo_bench.exporter.scrapes import scrapes
 from cmo_bench.exporter.sockets import requests_over_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-_WAYS: Final[dict[str, Callable[[Laboratory, Mapping[str, Child]], Section]]] = {
+_MEASUREMENTS: Final[dict[str, Callable[[Laboratory], Section]]] = {
     "in-process": requests_in_process,
     "sockets": requests_over_sockets,
-}
-_MEASUREMENTS: Final[dict[str, Callable[[Laboratory], Section]]] = {
     "calls": calls_in_process,
     "disturbance": scrapes_and_the_slowest_requests,
     "scrapes": scrapes,
@@ -38,18 +35,18 @@ _COULD_NOT_RUN: Final = 5
 
 @click.command()
 @click.option(
-    "--only", multiple=True, type=click.Choice((*_WAYS, *_MEASUREMENTS)), help="Not all; may be repeated."
+    "--only", multiple=True, type=click.Choice(tuple(_MEASUREMENTS)), help="Not all; may be repeated."
 )
 @click.option("--quick", is_flag=True, help="A few seconds for each, and numbers that say little.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the page there.")
 def main(only: tuple[str, ...], quick: bool, output: Path | None) -> None:  # noqa: FBT001 - a flag of the command line
     """Measure what the exporter costs, beside bare FastAPI and other instrumentations.
 
-    Takes about three minutes. Exits with 1 when a target does not hold, with 5 when nothing could be said.
+    Takes about five minutes. Exits with 1 when a target does not hold, with 5 when nothing could be said.
     """
     if output is not None and not output.parent.is_dir():
         raise click.BadParameter(f"There is no folder {output.parent}.", param_hint="--output")
-    chosen = only or (*_WAYS, *_MEASUREMENTS)
+    chosen = only or tuple(_MEASUREMENTS)
     options = [*(f"--only {name}" for name in only), *(["--quick"] if quick else [])]
     try:
         with Laboratory(QUICK if quick else Effort()) as laboratory:
@@ -64,11 +61,6 @@ def main(only: tuple[str, ...], quick: bool, output: Path | None) -> None:  # no
 
 
 def _measured(chosen: Sequence[str], laboratory: Laboratory) -> Iterator[Section]:
-    ways = [way for name, way in _WAYS.items() if name in chosen]
-    if ways:
-        with every_variant(laboratory, len(ways)) as subjects:
-            for way in ways:
-                yield _shown(way(laboratory, subjects))
     for name, measure in _MEASUREMENTS.items():
         if name in chosen:
             yield _shown(measure(laboratory))

@@ -62,22 +62,23 @@ def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def every_variant(laboratory: Laboratory, ways: int) -> Iterator[Mapping[str, Child]]:
-    """A process with each variant, for so many ways to measure them.
+def every_variant(laboratory: Laboratory) -> Iterator[Mapping[str, Child]]:
+    """One draw: a fresh process with each variant.
 
-    At the end, what each has recorded is held against what it was sent: a variant that does nothing is cheap.
+    At its end, what each has recorded is held against what it was sent: a variant that does nothing is cheap.
 
     Raises:
         ChildError: a variant has not recorded every request, or has sent no telemetry that it should have.
     """
-    requests = ways * (laboratory.effort.warm_up + laboratory.effort.rounds * laboratory.effort.requests)
+    effort = laboratory.effort
+    requests = effort.warm_up + effort.rounds_of_a_draw * effort.requests
     with contextlib.ExitStack() as stack:
         subjects = {name: stack.enter_context(laboratory.subject(name)) for name in variants.TITLES}
         yield subjects
         for name, subject in subjects.items():
             check_recorded(name, subject, requests)
             subject.ask("close")
-            check_sent(name, laboratory.telemetry_of(name))
+            check_sent(name, laboratory.telemetry_of(subject))
 
 
 def check_recorded(name: str, subject: Child, requests: int) -> None:

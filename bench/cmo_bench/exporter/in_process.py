@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import compare, exemplars_target
+from cmo_bench.exporter.comparison import compare, every_variant, exemplars_target
 from cmo_bench.exporter.figures import Rounds, Spread
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.report import Section, table
 from cmo_bench.exporter.scraping import scrape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.laboratory import Laboratory
@@ -26,25 +26,38 @@ _CALLS: Final = {
 }
 
 
-def requests_in_process(laboratory: Laboratory, subjects: Mapping[str, Child]) -> Section:
-    """Measure every variant in turns."""
-    effort = laboratory.effort
-    measured: dict[str, list[float]] = {name: [] for name in subjects}
-    for subject in subjects.values():
-        subject.ask("requests", effort.warm_up)
-        laboratory.settle(subject)
-    for turn in turns(tuple(subjects), effort.rounds, "in process"):
-        for name in turn:
-            measured[name].append(_microseconds(subjects[name], "requests", effort.requests))
+def requests_in_process(laboratory: Laboratory) -> Section:
+    """Measure every variant in turns, in several fresh processes."""
+    draws = laboratory.effort.draws
+    measured: dict[str, list[float]] = {name: [] for name in variants.TITLES}
+    exposition = ""
+    for draw in range(1, draws + 1):
+        with every_variant(laboratory) as subjects:
+            for name, microseconds in _requests(laboratory, subjects, f"in process, {draw} of {draws}"):
+                measured[name].append(microseconds)
+            exposition = scrape(subjects[variants.OURS_TRACES].ask("metrics_url")["url"])
     section = compare(
         "In process",
         "The application is called directly, one request after the other, each in a task of its own. "
-        "Microseconds of processor time a request, of the whole process: threads that send telemetry count.",
-        Rounds(measured, variants.BARE),
+        "Microseconds of processor time a request, of the whole process: threads that send telemetry count. "
+        f"Fresh processes of each variant: {draws}, one after the other.",
+        Rounds(measured, variants.BARE, draws),
         {},
     )
-    exemplars = exemplars_target(scrape(subjects[variants.OURS_TRACES].ask("metrics_url")["url"]))
-    return replace(section, targets=(*section.targets, exemplars))
+    return replace(section, targets=(*section.targets, exemplars_target(exposition)))
+
+
+def _requests(
+    laboratory: Laboratory, subjects: Mapping[str, Child], label: str
+) -> Iterator[tuple[str, float]]:
+    """The rounds of one draw: a variant, and its microseconds a request."""
+    effort = laboratory.effort
+    for subject in subjects.values():
+        subject.ask("requests", effort.warm_up)
+        laboratory.settle(subject)
+    for turn in turns(tuple(subjects), effort.rounds_of_a_draw, label):
+        for name in turn:
+            yield name, _microseconds(subjects[name], "requests", effort.requests)
 
 
 def calls_in_process(laboratory: Laboratory) -> Section:

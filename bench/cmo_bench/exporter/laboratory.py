@@ -29,6 +29,7 @@ class Effort:
 
     Attributes:
         rounds: rounds over all variants, in process and over sockets.
+        draws: fresh processes of each variant, among which the rounds are divided.
         requests: requests of one variant in one round.
         warm_up: requests of one variant before the first round.
         slices: pairs of slices of time, without scrapes and with them.
@@ -38,6 +39,7 @@ class Effort:
     """
 
     rounds: int = 40
+    draws: int = 4
     requests: int = 250
     warm_up: int = 1000
     slices: int = 25
@@ -45,8 +47,15 @@ class Effort:
     scrapes: int = 40
     processes: int = 5
 
+    @property
+    def rounds_of_a_draw(self) -> int:
+        """Rounds that each draw is measured in."""
+        return self.rounds // self.draws
 
-QUICK = Effort(rounds=2, requests=40, warm_up=80, slices=2, slice_seconds=0.5, scrapes=2, processes=2)
+
+QUICK = Effort(
+    rounds=2, draws=1, requests=40, warm_up=80, slices=2, slice_seconds=0.5, scrapes=2, processes=2
+)
 
 
 class Laboratory:
@@ -58,7 +67,7 @@ class Laboratory:
         self.measured_core = cores[-1] if len(cores) > 1 else None
         self.other_core = cores[0] if len(cores) > 1 else None
         self._stack = contextlib.ExitStack()
-        self._count = 0
+        self._otlp_paths: dict[Child, str] = {}
 
     def __enter__(self) -> Self:
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cmo-bench-")))
@@ -82,12 +91,13 @@ class Laboratory:
 
     def subject(self, variant: str, *, directory: Path | None = None, worker: str = "0") -> Child:
         """A fresh process with one variant; several may share a folder for their values."""
-        self._count += 1
-        own = self.directory / f"{variant}-{self._count}"
+        own = self.directory / f"{variant}-{len(self._otlp_paths)}"
         own.mkdir()
-        arguments = (variant, str(directory or own), f"{self.otlp_endpoint}/{variant}", worker)
+        arguments = (variant, str(directory or own), f"{self.otlp_endpoint}/{own.name}", worker)
         variables = {_MULTIPROCESS: str(own)} if variant == variants.INSTRUMENTATOR_SHARED else {}
-        return Child("subject", *arguments, log=own / "log", environment=variables)
+        child = Child("subject", *arguments, log=own / "log", environment=variables)
+        self._otlp_paths[child] = f"/{own.name}/v1/"
+        return child
 
     def settle(self, subject: Child) -> None:
         """A process is warm: from now on it stays on its core, and what it has is not collected."""
@@ -99,10 +109,10 @@ class Laboratory:
         if self.measured_core is not None:
             child.keep_on(self.measured_core)
 
-    def telemetry_of(self, variant: str) -> dict[str, int]:
-        """Bytes of each signal that the collector has been sent by a variant."""
+    def telemetry_of(self, subject: Child) -> dict[str, int]:
+        """Bytes of each signal that the collector has been sent by a process with a variant."""
         received: dict[str, int] = self._collector.ask("received")["received"]
-        prefix = f"/{variant}/v1/"
+        prefix = self._otlp_paths[subject]
         return {path.removeprefix(prefix): size for path, size in received.items() if path.startswith(prefix)}
 
 

@@ -90,6 +90,11 @@ class _Load:
                         asked += 1
         return latencies
 
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.connection.close()
+        self._selector.close()
+
 
 class _Loads:
     def __init__(self) -> None:
@@ -107,6 +112,11 @@ class _Loads:
         load = self._of(port)
         end = time.perf_counter() + seconds
         return {"latencies": load.run(lambda _: time.perf_counter() < end)}
+
+    def leave(self, port: int) -> dict[str, Any]:
+        """Close the connections to a service that is about to end: another may get its port."""
+        self._loads.pop(port).close()
+        return {}
 
     def _of(self, port: int) -> _Load:
         return self._loads.get(port) or self._loads.setdefault(port, _Load(port))

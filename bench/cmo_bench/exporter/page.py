@@ -32,14 +32,19 @@ _METHOD: Final = """## How it is measured
 - Each variant runs in a process of its own, is warmed up, and is then measured in turns with the others, in
   many short rounds, which begin with another variant each time. Garbage is collected before each round and
   the collector stays on in it. What a variant adds is taken within each round.
+- After a share of the rounds all processes end, and fresh ones are measured in the next share. In another
+  process the same code easily adds a fifth more or less, as its memory is laid out otherwise and its hashes
+  have another seed: a comparison of single processes is partly luck. The rounds of all processes are put
+  together.
 - Times are processor time of the whole process, so that other processes on the machine hardly count, and
   threads that send telemetry or watch memory and the event loop do.
 - Ours is started: it serves `/metrics` and watches memory and the event loop. Spans go to a collector in
   another process, over OTLP, by the SDK's batches; what a round's requests have left in a batch is sent, and
   counted, in that round.
-- After the last round each variant must show the requests that it was sent, or have sent its telemetry.
-- Numbers are medians with quartiles. Intervals of ratios and of P99 hold 95 % of 1,000 bootstrap resamples of
-  the rounds. A target is judged by the ratio itself.
+- After its last round each process must show the requests that it was sent, or have sent its telemetry.
+- Numbers are medians with quartiles. Intervals of ratios and of P99 hold 95 % of 1,000 bootstrap resamples:
+  of the rounds, and where variants are compared first of the fresh processes that the rounds were measured
+  in. A target is judged by the ratio itself.
 """
 
 
@@ -60,7 +65,8 @@ def _circumstances(laboratory: Laboratory, options: Sequence[str]) -> list[str]:
         else "There is one core, which what is measured shares with what loads it."
     )
     amounts = (
-        f"{effort.rounds} rounds of {effort.requests} requests after {effort.warm_up} to warm up, "
+        f"{effort.rounds} rounds of {effort.requests} requests, divided among {effort.draws} fresh processes "
+        f"of each variant after {effort.warm_up} to warm up, "
         f"{effort.slices} pairs of slices, {effort.scrapes} scrapes, {effort.processes} processes."
     )
     return [

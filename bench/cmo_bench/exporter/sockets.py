@@ -6,13 +6,13 @@ import statistics
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import compare
+from cmo_bench.exporter.comparison import compare, every_variant
 from cmo_bench.exporter.figures import Rounds
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.load import CONNECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.laboratory import Laboratory
@@ -21,28 +21,41 @@ if TYPE_CHECKING:
 _MICROSECONDS: Final = 1e6
 
 
-def requests_over_sockets(laboratory: Laboratory, subjects: Mapping[str, Child]) -> Section:
-    """Measure every variant, each behind a server of its own, in turns."""
-    effort, load = laboratory.effort, laboratory.load
-    measured: dict[str, list[float]] = {name: [] for name in subjects}
-    rates: dict[str, list[float]] = {name: [] for name in subjects}
-    ports = {name: subject.ask("serve")["port"] for name, subject in subjects.items()}
-    for name, subject in subjects.items():
-        load.ask("requests", ports[name], effort.warm_up)
-        laboratory.settle(subject)
-    for turn in turns(tuple(subjects), effort.rounds, "over sockets"):
-        for name in turn:
-            processor, wall = _round(subjects[name], load, ports[name], effort.requests)
-            measured[name].append(processor * _MICROSECONDS / effort.requests)
-            rates[name].append(effort.requests / wall)
+def requests_over_sockets(laboratory: Laboratory) -> Section:
+    """Measure every variant, each behind a server of its own, in turns, in several fresh processes."""
+    requests, draws = laboratory.effort.requests, laboratory.effort.draws
+    measured: dict[str, list[float]] = {name: [] for name in variants.TITLES}
+    rates: dict[str, list[float]] = {name: [] for name in variants.TITLES}
+    for draw in range(1, draws + 1):
+        with every_variant(laboratory) as subjects:
+            for name, processor, wall in _rounds(laboratory, subjects, f"over sockets, {draw} of {draws}"):
+                measured[name].append(processor * _MICROSECONDS / requests)
+                rates[name].append(requests / wall)
     return compare(
         "Over sockets",
         f"uvicorn (asyncio, h11) with one worker; a client in another process holds {CONNECTIONS} keep-alive "
         "connections, each of which asks again when it has its answer. Microseconds of processor time of the "
-        "server a request, all its threads; beside it what the client saw.",
-        Rounds(measured, variants.BARE),
-        {name: statistics.median(rates[name]) for name in subjects},
+        "server a request, all its threads; beside it what the client saw. "
+        f"Fresh processes of each variant: {draws}, one after the other.",
+        Rounds(measured, variants.BARE, draws),
+        {name: statistics.median(rates[name]) for name in rates},
     )
+
+
+def _rounds(
+    laboratory: Laboratory, subjects: Mapping[str, Child], label: str
+) -> Iterator[tuple[str, float, float]]:
+    """The rounds of one draw: a variant, processor seconds of its server, and seconds of the clock."""
+    effort, load = laboratory.effort, laboratory.load
+    ports = {name: subject.ask("serve")["port"] for name, subject in subjects.items()}
+    for name, subject in subjects.items():
+        load.ask("requests", ports[name], effort.warm_up)
+        laboratory.settle(subject)
+    for turn in turns(tuple(subjects), effort.rounds_of_a_draw, label):
+        for name in turn:
+            yield name, *_round(subjects[name], load, ports[name], effort.requests)
+    for port in ports.values():
+        load.ask("leave", port)
 
 
 def _round(subject: Child, load: Child, port: int, requests: int) -> tuple[float, float]:
