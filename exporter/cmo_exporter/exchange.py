@@ -69,9 +69,9 @@ class Site:
         self.tallies = tallies
         self.active = tallies.active
         self.loop = loop
-        self.journal = exporter.recorder.journal
         self.live = exporter.recorder.ledger.scenario(LIVE)
-        self.watch = DepartureWatch(loop, self.errors, self.journal)
+        self.watch = DepartureWatch(loop, self.errors, exporter.recorder.journal)
+        self.young = self.watch.young
 
 
 class Exchange:
@@ -119,7 +119,7 @@ class Exchange:
         if not watch.ticking:
             watch.tick_later()
         active.lines.append(1)
-        watch.young[self] = arrived
+        site.young[self] = arrived
 
     def begin_query(self) -> None:
         """The request is a query, which has not been said before."""
@@ -267,8 +267,11 @@ class Exchange:
             return
         self.complete = True
         ended, scope, site, active, status = monotonic(), self._scope, self.site, self._active, self._status
-        scope.pop(MARK, None)
-        site.watch.young.pop(self, None)
+        try:  # noqa: SIM105 - `suppress` takes longer than all of this
+            del scope[MARK]
+        except KeyError:  # the application has thrown it out
+            pass
+        site.young.pop(self, None)
         active.lines.append(-1)
         is_whole = error is None and self._left_at is None
         query = self._query

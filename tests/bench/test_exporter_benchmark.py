@@ -236,8 +236,8 @@ def test_an_interval_holds_its_value_and_widens_with_the_noise() -> None:
 def test_an_interval_widens_when_processes_differ() -> None:
     # The same numbers: once each draw has all of them, once each has its own.
     mixed, apart = (
-        Rounds({"bare": [0.0] * 45, "a": added, "b": [20.0] * 45}, "bare", draws=3).share("a", "b")
-        for added in ([8.0, 10.0, 12.0] * 15, [8.0] * 15 + [10.0] * 15 + [12.0] * 15)
+        Rounds({"bare": [0.0] * 135, "a": added, "b": [20.0] * 135}, "bare", draws=3).share("a", "b")
+        for added in ([8.0, 10.0, 12.0] * 45, [8.0] * 45 + [10.0] * 45 + [12.0] * 45)
     )
     assert (mixed.low, mixed.value, mixed.high) == (0.5, 0.5, 0.5)
     assert (apart.low, apart.value, apart.high) == (0.4, 0.5, 0.6)

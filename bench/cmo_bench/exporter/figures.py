@@ -99,17 +99,25 @@ class Rounds:
         return [own - bare for own, bare in zip(self.values[variant], self.values[self.base], strict=True)]
 
     def share(self, variant: str, other: str) -> Estimate:
-        """What one variant adds, as a share of what another adds: a ratio of medians."""
+        """What one variant adds, as a share of what another adds: a ratio of medians, draw by draw."""
         return _ratio(self.added(variant), self.added(other), self.draws)
 
     def ratio(self, variant: str, other: str) -> Estimate:
-        """One variant's own numbers over another's: a ratio of medians."""
+        """One variant's own numbers over another's: a ratio of medians, draw by draw."""
         return _ratio(self.values[variant], self.values[other], self.draws)
 
 
 def _ratio(own: Sequence[float], others: Sequence[float], draws: int) -> Estimate:
-    def ratio(rounds: Sequence[int]) -> float:
+    """The median of the draws' ratios: the machine may be faster in one draw than in the next."""
+    size = len(own) // draws
+
+    def ratio_of_draw(rounds: Sequence[int]) -> float:
         divisor = statistics.median([others[index] for index in rounds])
         return statistics.median([own[index] for index in rounds]) / divisor if divisor else float("inf")
+
+    def ratio(rounds: Sequence[int]) -> float:
+        return statistics.median(
+            [ratio_of_draw(rounds[first : first + size]) for first in range(0, len(rounds), size)]
+        )
 
     return estimate(len(own), ratio, draws)

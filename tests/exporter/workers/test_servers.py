@@ -208,7 +208,8 @@ def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(
 
     def come_back() -> bool:
         with contextlib.suppress(*GONE):
-            return len(service.workers()) == WORKERS and service.workers() != started
+            found = service.workers()
+            return len(found) == WORKERS and found != started
         return False
 
     eventually(come_back)
