@@ -2,14 +2,14 @@
 
 prometheus-client keeps each number in an object of its own with a lock of its own; a query touches a dozen
 of them, and a scrape that passes in between sees it half counted. Here a series is a few neighbouring
-64-bit floats of one block. What belongs together is written under one lock, taken once, and read by
-copying the block.
+64-bit floats of one block. What belongs together is changed under one lock, taken once, and read by
+copying the block. Queries and HTTP requests reach it through the `journal`, many of them in one change.
 
 The block may be a file that other processes map too, which is how several workers are counted as one
 service. A reader of another process cannot take the writer's lock, so the writer makes a number odd before
 it changes what belongs together, and even afterwards; a reader that saw it odd, or changed, reads again.
-The end of such a block tells which series are where. A process that is killed loses nothing that it had
-counted.
+The end of such a block tells which series are where. The file outlives a process that is killed: what had
+been added to it goes on being counted, what still waited in the journal is lost.
 """
 
 from __future__ import annotations
