@@ -50,6 +50,7 @@ class Journal:
     def __init__(self, values: Values) -> None:
         self._values = values
         self.errors: ErrorCounter | None = None
+        self._is_posting = False
         # In the order in which they are posted: what has ended before what has begun, so that nothing is
         # seen to end that has not begun; queries before requests, which write their line earlier.
         self.query_ends: list[Page] = []
@@ -59,21 +60,33 @@ class Journal:
     def post(self) -> None:
         """Post everything, as one change."""
         values = self._values
-        with values.lock, values.change():
-            for page in (*self.query_ends, *self.request_ends, *self.beginnings):
-                if page.lines:
-                    self._post(page)
+        failures: list[tuple[Metric, Exception]] = []
+        with values.lock:
+            if self._is_posting:  # the handler of a signal, or a finaliser, in the middle of this very change
+                return
+            self._is_posting = True
+            try:
+                with values.change():
+                    for page in (*self.query_ends, *self.request_ends, *self.beginnings):
+                        if page.lines:
+                            self._post(page, failures)
+            finally:
+                self._is_posting = False
+        # Only now: it is said in the log, which may take long, and nobody can read in the middle of a change.
+        for metric, error in failures:
+            if self.errors is not None:
+                self.errors.report(metric, error)
 
     def forget(self) -> None:
-        """In a forked child: what waits is the parent's."""
+        """In a forked child: what waits is the parent's, and so is a change that was under way."""
+        self._is_posting = False
         for page in (*self.query_ends, *self.request_ends, *self.beginnings):
             page.lines.clear()
 
-    def _post(self, page: Page) -> None:
+    def _post(self, page: Page, failures: list[tuple[Metric, Exception]]) -> None:
         lines = page.lines[:]
         del page.lines[: len(lines)]
         try:
             page.post(self._values.numbers, lines)
         except Exception as error:  # noqa: BLE001 - neither the other pages nor the reader are to suffer
-            if self.errors is not None:
-                self.errors.report(page.metric, error)
+            failures.append((page.metric, error))

@@ -153,6 +153,10 @@ class Values:
         """
         with self.lock:
             self.journal.post()
+            self._begin_anew(keep)
+
+    def _begin_anew(self, keep: Callable[[Series], bool]) -> None:
+        with self.lock:
             numbers = [0.0] * self._next
             for series in filter(keep, self.series):
                 here = slice(series.base, series.base + series.width)
@@ -163,7 +167,8 @@ class Values:
         """In a forked child: the parent's block is the parent's, and its lock may be held for ever."""
         self.lock = threading.RLock()
         self.journal.forget()
-        self.move_out()
+        # Nothing is posted: to make the parent's number odd and even while the parent does so would spoil it.
+        self._begin_anew(lambda _: False)
 
 
 class Block:
