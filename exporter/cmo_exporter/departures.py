@@ -3,7 +3,7 @@
 An application that works and does not look cannot tell that its user has left; something has to call
 ``receive`` for it. That takes a task, which costs more than all the rest of the instrumentation together. So
 requests wait here for a moment first, and one timer looks after all of them: an answer that comes at once,
-as most do, never pays.
+as most do, never pays. The same timer posts the journal for as long as there are requests.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The queue is emptied several times a second; beyond so many pauses the oldest are lost, not memory.
+# The queue is emptied twice a second; beyond so many pauses the oldest are lost, not memory.
 _MOST_WAITING: Final = 10_000
 
 

@@ -1,6 +1,7 @@
-"""The thread that measures what would be lost between two scrapes.
+"""The thread that does what cannot wait for the next scrape of this process.
 
-That is peaks of memory, and whatever only this process knows while another one is scraped.
+Peaks of memory would be lost between two scrapes; what only this process knows, and what waits in its
+journal, is needed while another worker is scraped.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _PUBLISH_SECONDS: Final = 0.5
 
 
 class Heartbeat:
-    """Reads resident memory as often as it is told to, and publishes twice a second at most.
+    """Posts the journal and reads memory as often as it is told to, and publishes twice a second at most.
 
     Args:
-        recorder: where memory is read into.
+        recorder: whose journal is posted, and where memory is read into.
         interval_seconds: how often.
         publish: writes down what other workers have to know of this one.
     """

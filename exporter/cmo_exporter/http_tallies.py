@@ -1,4 +1,7 @@
-"""What a finished HTTP request moves, found once for each kind of request and moved as one change."""
+"""Where HTTP requests are counted, found once for each kind of request.
+
+Each kind is a page of the `journal`, and a request is a line on it.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +67,10 @@ class HttpTally:
         self._first_byte = instruments.http_first_byte.child(labels[1])
         self._received = instruments.network.child("receive").slot
         self._sent = instruments.network.child("transmit").slot
-        # Of each request the seconds from its arrival to its last byte and to its first, or None if there was
-        # none; and, of a query, how many bytes its body had and that of its answer, else 0.
         # Kept so that no other route gets the id of one of them.
         self.routes: list[object] = []
+        # Of each request the seconds from its arrival to its last byte and to its first, or None if there was
+        # none; and, of a query, how many bytes its body had and that of its answer, else 0.
         self.lines: list[tuple[float, float | None, int, int]] = []
         instruments.values.journal.request_ends.append(self)
 

@@ -2,8 +2,10 @@
 
 Checkers trust that ``in progress is 0`` means that everything has been counted, and that started equals
 finished plus in progress. That holds only when a scrape, which runs in its own thread or in another process,
-cannot look between two of the steps with which a query begins or finishes. So all steps are one change of the
-block of values. Every query goes through here twice, which is why its scenario has the places at hand.
+cannot look between two of the steps with which a query begins or finishes. So each beginning is one line in
+the `journal` and each end another, lines are posted as one change of the block of values, and no end is
+posted before its beginning. Every query goes through here twice, which is why its scenario has the places at
+hand.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ values are declared in `exporter/cmo_exporter/catalogue.py`, from which this pag
   when they are first needed.
 - `scenario` is `{LIVE}`, or one of the scenarios in the settings, which a load test names in a header.
 - Query metrics of one scrape are read at one instant: started is finished plus in progress, and in progress
-  is 0 only when everything has been counted.
+  is 0 only when everything has been counted. Of several workers, those that do not answer the scrape
+  themselves are read as they were a tenth of a second before at most.
 - A query without a session is counted as a query, but nobody is an active user by it.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
 _REQUEST_SPANS: Final = ("exporter", "opentelemetry")
+_PATHS: Final = (
+    "metrics_token_file",
+    "metrics_tls_certificate",
+    "metrics_tls_key",
+    "metrics_tls_client_ca",
+    "shared_directory",
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class ExporterSettings:
         metrics_tls_key: its private key (PEM), unless that is in the same file.
         metrics_tls_client_ca: authorities (PEM) one of which must have signed the scraper's certificate.
         session_idle_timeout_seconds: a session without a query for so long is closed.
-        memory_sample_interval_seconds: how often resident memory is read for its peaks.
+        memory_sample_interval_seconds: how often resident memory is read for its peaks, and what queries and
+            requests did is handed to the other workers: as old may their scrapes show it.
         loop_lag_interval_seconds: how often the event loop is asked to run a callback.
         loop_blocked_after_seconds: an event loop that has not answered for so long is called blocked.
         version: version of the service, for ``cmo_build_info``.
@@ -138,10 +146,8 @@ class ExporterSettings:
             if not math.isfinite(value) or value <= 0:
                 raise SettingsError(f"{name} is {value!r}; it must be above 0.")
         object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if setting.type == "Path | None" and value is not None:  # text may be one, too
-                object.__setattr__(self, setting.name, Path(value))
+        for name in _PATHS:
+            object.__setattr__(self, name, _path(name, getattr(self, name)))
 
     @property
     def all_scenarios(self) -> tuple[str, ...]:
@@ -169,6 +175,14 @@ class ExporterSettings:
             raise SettingsError(
                 f"prices names {', '.join(unknown)}; models are: {', '.join(sorted(known)) or 'none'}."
             )
+
+
+def _path(setting: str, value: Path | str | None) -> Path | None:
+    """The path, which may be given as text, too."""
+    try:
+        return None if value is None else Path(value)
+    except TypeError:
+        raise SettingsError(f"{setting} is {value!r}; it must be a path: a pathlib.Path, or text.") from None
 
 
 def _check_names(setting: str, names: tuple[str, ...], reserved: tuple[str, ...] = ()) -> None:

@@ -2,14 +2,14 @@
 
 prometheus-client keeps each number in an object of its own with a lock of its own; a query touches a dozen
 of them, and a scrape that passes in between sees it half counted. Here a series is a few neighbouring
-64-bit floats of one block. What belongs together is written under one lock, taken once, and read by
-copying the block.
+64-bit floats of one block. What belongs together is changed under one lock, taken once, and read by
+copying the block. Queries and HTTP requests reach it through the `journal`, many of them in one change.
 
 The block may be a file that other processes map too, which is how several workers are counted as one
 service. A reader of another process cannot take the writer's lock, so the writer makes a number odd before
 it changes what belongs together, and even afterwards; a reader that saw it odd, or changed, reads again.
-The end of such a block tells which series are where. A process that is killed loses nothing that it had
-counted.
+The end of such a block tells which series are where. The file outlives a process that is killed: what had
+been added to it goes on being counted, what still waited in the journal is lost.
 """
 
 from __future__ import annotations
@@ -153,6 +153,10 @@ class Values:
         """
         with self.lock:
             self.journal.post()
+            self._begin_anew(keep)
+
+    def _begin_anew(self, keep: Callable[[Series], bool]) -> None:
+        with self.lock:
             numbers = [0.0] * self._next
             for series in filter(keep, self.series):
                 here = slice(series.base, series.base + series.width)
@@ -163,7 +167,8 @@ class Values:
         """In a forked child: the parent's block is the parent's, and its lock may be held for ever."""
         self.lock = threading.RLock()
         self.journal.forget()
-        self.move_out()
+        # Nothing is posted: to make the parent's number odd and even while the parent does so would spoil it.
+        self._begin_anew(lambda _: False)
 
 
 class Block:

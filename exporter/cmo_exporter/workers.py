@@ -1,8 +1,8 @@
 """Several worker processes counted as one service: the directory through which they find each other.
 
 Each worker keeps its numbers in a file of the directory, and whichever worker is scraped adds up all of them.
-A worker takes the lowest free place. If somebody was in it before and is gone, killed or not, what they had
-counted goes on being counted and their gauges are gone. When nobody is left the directory begins anew, as
+A worker takes the lowest free place. If somebody was in it before and is gone, killed or not, what is in
+their file goes on being counted and their gauges are gone. When nobody is left the directory begins anew, as
 a single process would.
 
 A process is known by its id and start time, so a directory serves the workers of one machine, or of one

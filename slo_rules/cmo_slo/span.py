@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from cmo_slo.samples import LabelKey, Scrape, Series, Target
 
 CLOCK_MARGIN_SECONDS: Final = 0.25
-"""How far two clocks may differ. Scrapes so close to the start or the end of a scenario are not used."""
+"""How far two clocks may differ, a worker's numbers being a tenth of a second old in another worker's scrape.
+
+Scrapes so close to the start or the end of a scenario are not used.
+"""
 
 START_TIME_RESOLUTION_SECONDS: Final = 1.0
 """Start times come from the kernel's boot time, which is told in whole seconds."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import re
 import socket
 import threading
 import time
@@ -246,15 +248,21 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> No
         make()
 
 
+PATHS = [field.name for field in dataclasses.fields(ExporterSettings) if "Path" in str(field.type)]
+
+
 @pytest.mark.parametrize("kind", [Path, str])
 def test_every_file_and_folder_of_the_settings_is_a_path(kind: type) -> None:
-    names = (
-        "metrics_token_file",
-        "metrics_tls_certificate",
-        "metrics_tls_key",
-        "metrics_tls_client_ca",
-        "shared_directory",
-    )
-    given: dict[str, Any] = {name: kind(f"/run/{name}") for name in names}
+    assert len(PATHS) == 5
+    given: dict[str, Any] = {name: kind(f"/run/{name}") for name in PATHS}
     settings = ExporterSettings(**given)
-    assert [getattr(settings, name) for name in names] == [Path("/run", name) for name in names]
+    assert [getattr(settings, name) for name in PATHS] == [Path("/run", name) for name in PATHS]
+
+
+@pytest.mark.parametrize("wrong", [5, b"/run/file", ["/run/file"]], ids=repr)
+@pytest.mark.parametrize("name", PATHS)
+def test_what_cannot_be_a_path_is_refused_by_name(name: str, wrong: object) -> None:
+    given: dict[str, Any] = {"metrics_tls_certificate": "/run/certificate", name: wrong}
+    expected = f"{name} is {wrong!r}; it must be a path: a pathlib.Path, or text."
+    with pytest.raises(SettingsError, match=re.escape(expected)):
+        ExporterSettings(**given)

@@ -196,7 +196,7 @@ def test_a_blocked_worker_is_shown_whoever_is_scraped(
     eventually(lambda: not blocked())
 
 
-def test_a_worker_that_is_killed_comes_back_and_nothing_is_lost(
+def test_a_worker_that_is_killed_comes_back_and_nothing_that_was_shown_is_lost(
     service: Service, eventually: Eventually
 ) -> None:
     for _ in range(QUERIES):
