@@ -272,11 +272,10 @@ class Exchange:
         except KeyError:  # the application has thrown it out
             pass
         site.young.pop(self, None)
-        active.lines.append(-1)
         is_whole = error is None and self._left_at is None
         query = self._query
         try:
-            # Before the query ends: when none is in progress any more, all has been counted.
+            # Before the query ends and the request is not active any more: then all has been counted.
             tally = active.usual.get((id(scope.get("route")), status)) if is_whole else None
             if tally is None or "fastapi" in scope or scope.get("root_path", "") != self._root_path:
                 status, ended, error_type = self._verdict(error, ended)
@@ -292,6 +291,7 @@ class Exchange:
             if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
                 tally.remember(seconds, exemplar)
         finally:
+            active.lines.append(-1)
             if query is not None:
                 if status >= _LOWEST_FAILURE and is_whole:
                     _let_status_speak(query, status)

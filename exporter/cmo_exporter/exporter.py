@@ -7,6 +7,7 @@ into the service. Two exporters in one process do not know of each other.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import math
 import os
 import threading
@@ -58,7 +59,14 @@ def _after_fork() -> None:
         exporter._after_fork()  # noqa: SLF001 - nobody else is to call it
 
 
+def _at_exit() -> None:
+    """Post what waits: a worker that ends without `close` is still counted by the others."""
+    for exporter in _exporters:
+        exporter.recorder.journal.post()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
 
 
 class Exporter:

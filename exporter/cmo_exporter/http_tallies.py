@@ -47,7 +47,7 @@ class ActiveRequests:
             self._slot = recorder.instruments.http_active.child(method).slot
         except Exception as error:  # noqa: BLE001 - nothing here may reach the service
             recorder.errors.report(self.metric, error)
-        recorder.journal.beginnings.append(self)
+        recorder.journal.active.append(self)
 
     def post(self, numbers: Numbers, lines: list[int]) -> None:
         """Requests have arrived, and ended."""

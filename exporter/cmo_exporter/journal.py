@@ -51,8 +51,10 @@ class Journal:
         self._values = values
         self.errors: ErrorCounter | None = None
         self._is_posting = False
-        # In the order in which they are posted: what has ended before what has begun, so that nothing is
-        # seen to end that has not begun; queries before requests, which write their line earlier.
+        # In the order in which they are posted, so that when no request is active, and no query in progress,
+        # all of them have been counted: what says so is taken before what it says it of. And what has ended
+        # comes before what has begun, so that nothing is seen to end that has not begun.
+        self.active: list[Page] = []
         self.query_ends: list[Page] = []
         self.request_ends: list[Page] = []
         self.beginnings: list[Page] = []
@@ -67,7 +69,7 @@ class Journal:
             self._is_posting = True
             try:
                 with values.change():
-                    for page in (*self.query_ends, *self.request_ends, *self.beginnings):
+                    for page in self._pages():
                         if page.lines:
                             self._post(page, failures)
             finally:
@@ -80,8 +82,11 @@ class Journal:
     def forget(self) -> None:
         """In a forked child: what waits is the parent's, and so is a change that was under way."""
         self._is_posting = False
-        for page in (*self.query_ends, *self.request_ends, *self.beginnings):
+        for page in self._pages():
             page.lines.clear()
+
+    def _pages(self) -> tuple[Page, ...]:
+        return (*self.active, *self.query_ends, *self.request_ends, *self.beginnings)
 
     def _post(self, page: Page, failures: list[tuple[Metric, Exception]]) -> None:
         lines = page.lines[:]

@@ -69,8 +69,7 @@ class ExporterSettings:
         metrics_tls_key: its private key (PEM), unless that is in the same file.
         metrics_tls_client_ca: authorities (PEM) one of which must have signed the scraper's certificate.
         session_idle_timeout_seconds: a session without a query for so long is closed.
-        memory_sample_interval_seconds: how often resident memory is read for its peaks, and what queries and
-            requests did is handed to the other workers: as old may their scrapes show it.
+        memory_sample_interval_seconds: how often resident memory is read for its peaks.
         loop_lag_interval_seconds: how often the event loop is asked to run a callback.
         loop_blocked_after_seconds: an event loop that has not answered for so long is called blocked.
         version: version of the service, for ``cmo_build_info``.

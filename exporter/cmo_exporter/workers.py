@@ -131,8 +131,11 @@ class SharedDirectory:
     def leave(self, values: Values, keep: Callable[[Series], bool]) -> None:
         """Give the place back; what was counted stays, but for the series that are to be kept."""
         self.has_place = False
-        values.numbers[PROCESS_ID] = 0.0
-        values.move_out(keep)
+        with values.lock:
+            # First: of a worker that has left nobody waits for a change to end.
+            values.journal.post()
+            values.numbers[PROCESS_ID] = 0.0
+            values.move_out(keep)
 
     def blocks(self) -> list[tuple[str, Block, bool]]:
         """Every worker's place, its block, and whether the worker is alive."""

@@ -58,7 +58,7 @@ def failures(exporter: Exporter, metric: Metric) -> float:
 
 
 def pages(journal: Journal) -> list[Page]:
-    return [*journal.query_ends, *journal.request_ends, *journal.beginnings]
+    return [*journal.active, *journal.query_ends, *journal.request_ends, *journal.beginnings]
 
 
 def waiting(exporter: Exporter) -> int:
@@ -231,7 +231,7 @@ def test_whoever_posts_in_the_middle_of_a_post_changes_nothing() -> None:
     assert set(seen) == {1.0}, "a reader of another process would take the middle for the end"
 
 
-@pytest.mark.parametrize("kind", ["query_ends", "request_ends", "beginnings"])
+@pytest.mark.parametrize("kind", ["active", "query_ends", "request_ends", "beginnings"])
 def test_a_page_that_cannot_be_posted_loses_its_own_lines_alone(kind: str) -> None:
     exporter = make()
 

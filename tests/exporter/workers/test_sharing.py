@@ -127,6 +127,18 @@ def test_a_killed_worker_loses_nothing_that_was_posted_and_its_place_is_taken(tm
         assert sorted(file.name.partition(".")[0] for file in directory.glob("*.values")) == ["0", "1"]
 
 
+def test_a_worker_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "shared"
+    code = """
+    for _ in range(10):
+        with exporter.query() as query:
+            query.answered("lightrag")
+    """
+    with make(directory) as survivor:
+        assert in_a_child(directory, code).wait(60) == 0
+        assert answered(survivor) == 10
+
+
 def test_a_service_that_starts_anew_counts_anew(tmp_path: Path) -> None:
     directory = tmp_path / "shared"
     child = in_a_child(directory, f"answer(10); exporter.query('rush', 'u').begin(); {KILL}")
