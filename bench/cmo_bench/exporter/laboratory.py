@@ -38,9 +38,9 @@ class Effort:
         processes: fresh processes of each kind whose memory is compared.
     """
 
-    rounds: int = 40
+    rounds: int = 100
     draws: int = 4
-    requests: int = 250
+    requests: int = 100
     warm_up: int = 1000
     slices: int = 25
     slice_seconds: float = 1.0
