@@ -14,7 +14,7 @@ from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cmo_exporter.instruments import Instruments
+    from cmo_exporter.instruments import Buckets, Instruments
     from cmo_exporter.recorder import Recorder
     from cmo_exporter.routes import RouteTemplates, Scope
     from cmo_exporter.values import Numbers
@@ -62,9 +62,9 @@ class HttpTally:
 
     metric: Final = catalogue.HTTP_SERVER_REQUEST_DURATION
 
-    def __init__(self, instruments: Instruments, labels: tuple[str, str, str, str]) -> None:
-        self._duration = instruments.http_duration.child(*labels)
-        self._first_byte = instruments.http_first_byte.child(labels[1])
+    def __init__(self, instruments: Instruments, duration: Buckets, first_byte: Buckets) -> None:
+        self._duration = duration
+        self._first_byte = first_byte
         self._received = instruments.network.child("receive").slot
         self._sent = instruments.network.child("transmit").slot
         # Kept so that no other route gets the id of one of them.
@@ -101,6 +101,8 @@ class HttpTallies:
         self.active = {
             method: ActiveRequests(recorder, method) for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD)
         }
+        self._tallies: dict[tuple[Buckets, Buckets], HttpTally] = {}
+        # By labels, without those that are beyond the maximum.
         self._known: dict[tuple[str, str, str, str], HttpTally] = {}
 
     def of(self, scope: Scope, root_path_at_arrival: str, kind: tuple[str, int, str]) -> HttpTally:
@@ -138,7 +140,10 @@ class HttpTallies:
         if found is not None:
             return found
         instruments = self._instruments
-        tally = HttpTally(instruments, labels)
+        buckets = (instruments.http_duration.child(*labels), instruments.http_first_byte.child(labels[1]))
+        tally = self._tallies.get(buckets)
+        if tally is None:
+            tally = self._tallies[buckets] = HttpTally(instruments, *buckets)
         # What goes to the overflow is asked for again each time, for there it is counted as dropped.
         if instruments.http_duration.has(*labels) and instruments.http_first_byte.has(labels[1]):
             self._known[labels] = tally

@@ -79,10 +79,13 @@ def test_statuses_and_routes_beyond_the_maximum_are_other(serve: Serve) -> None:
                 client.get(f"/status/{status}")
             for number in range(10):
                 client.get(f"/route{number}")
-            before = http_series(exporter)
+            before, pages = http_series(exporter), len(exporter.recorder.journal.request_ends)
             for status in (*range(420, 451), *range(420, 451)):
                 client.get(f"/status/{status}")
         assert http_series(exporter) == before
+        assert len(exporter.recorder.journal.request_ends) == pages, (
+            "what is beyond the maximum shares a page"
+        )
         overflow = {
             "http_request_method": "_OTHER",
             "http_route": "_other",
