@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, catalogue, instrument_asgi
+from cmo_exporter.heartbeat import Heartbeat
 from cmo_exporter.journal import MOST_WAITING
 from cmo_exporter.values import SEQUENCE
 from hypothesis import given
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     Eventually = Callable[[Callable[[], object]], None]
 
-NEVER = 1e6
 """Seconds between two beats of a heart that is not to post: longer than any test."""
 
 SCENARIOS = ("live", "rush")
@@ -304,8 +304,15 @@ def test_lines_that_wait_are_those_of_the_parent_and_not_of_its_child() -> None:
     assert (books.started, books.finished["success"]) == (4, 4)
 
 
+@pytest.fixture
+def without_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is posted but for what a test does."""
+    monkeypatch.setattr(Heartbeat, "_run", lambda _: None)
+
+
+@pytest.mark.usefixtures("without_heartbeat")
 def test_a_child_leaves_the_shared_numbers_of_its_parent_alone(tmp_path: Path) -> None:
-    with make(tmp_path / "shared", memory_sample_interval_seconds=NEVER) as parent:
+    with make(tmp_path / "shared") as parent:
         answer(parent)
         before = list(numbers_of(parent))
         assert in_a_fork(lambda: not waiting(parent))
@@ -337,10 +344,11 @@ def test_lines_do_not_pile_up_where_nothing_is_started_and_nobody_reads() -> Non
     assert sum(Books(exporter, scenario).started for scenario in SCENARIOS) == 10_000
 
 
+@pytest.mark.usefixtures("without_heartbeat")
 def test_going_into_shared_storage_and_out_of_it_loses_no_line(tmp_path: Path) -> None:
     directory = tmp_path / "shared"
     with make(directory) as stays:
-        comes = make(directory, memory_sample_interval_seconds=NEVER)
+        comes = make(directory)
         answer(comes, 3)
         query = comes.query("rush")
         query.begin()
