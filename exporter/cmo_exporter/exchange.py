@@ -62,7 +62,6 @@ class Site:
     ) -> None:
         self.exporter = exporter
         self.recorder = exporter.recorder
-        self.instruments = exporter.recorder.instruments
         self.errors = exporter.recorder.errors
         # Without traces nothing is asked for: every request would pay.
         self.exemplar = exporter.tracing.exemplar if exporter.tracing.enabled else None

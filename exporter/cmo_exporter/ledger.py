@@ -296,6 +296,7 @@ class Ledger:
                     instruments.memory_peak.child(worker, scenario).set(peak)
             for book in self._scenarios.values():
                 # The time at which it began; the reader knows what time it is by then.
+                # Copied in one step: queries begin and end meanwhile, without the lock.
                 book.oldest.set(next(iter(list(book.under_way.values())), 0.0))
             instruments.worker_start_time.child(worker).set(self._start_time)
             instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])

@@ -11,6 +11,7 @@ import pytest
 from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi
 from cmo_exporter.routes import path_in_app
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
@@ -39,6 +40,21 @@ def fetch(port: int, *paths: str) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for path in paths:
             client.get(path)
+
+
+def test_one_route_that_is_served_at_two_places_is_two(
+    exporter: Exporter, serve: Serve, counted: Counted
+) -> None:
+    """Also included: then FastAPI says by another way which of them it is."""
+    route, router = APIRoute("/show", ask), APIRouter()
+    router.get("/ask")(ask)
+    app = FastAPI(routes=[route, Mount("/under", routes=[route])])
+    app.include_router(router)
+    app.include_router(router, prefix="/again")
+    instrument_fastapi(app, exporter)
+    with serve(app) as port:
+        fetch(port, *["/show", "/under/show", "/ask", "/again/ask"] * 3)
+    assert counted() == {("GET", path, "200"): 3.0 for path in ("/show", "/under/show", "/ask", "/again/ask")}
 
 
 def test_fastapi_with_routers_in_routers_and_mounts_in_mounts(
