@@ -132,7 +132,7 @@ class Exporter:
         self._server.warn_when_open_to_all()
         self._health.start()
         self._heartbeat = Heartbeat(
-            self.recorder, self.settings.memory_sample_interval_seconds, self._membership.publish
+            self.recorder, self.settings.memory_sample_interval_seconds, self._membership
         )
 
     def close(self) -> None:

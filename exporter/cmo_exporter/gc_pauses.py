@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The queue is emptied twice a second; beyond so many pauses the oldest are lost, not memory.
+# The queue is emptied every few seconds; beyond so many pauses the oldest are lost, not memory.
 _MOST_WAITING: Final = 10_000
 
 
@@ -47,7 +47,8 @@ class GcPauses:
 
     def drain(self) -> Iterator[tuple[str, float]]:
         """Generation and seconds of every pause since the last call; each is handed out once."""
-        while True:
+        # Not of those that begin meanwhile: to record one may bring about the next.
+        for _ in range(len(self._pauses)):
             try:
                 generation, seconds = self._pauses.popleft()
             except IndexError:

@@ -68,11 +68,12 @@ class _WatchedLoop:
         """In the loop: count its tasks, unless the last count took so long that this one comes too soon."""
         if now < self._count_from:
             return
+        began = time.thread_time()  # while other threads have the interpreter, nothing is counted
         try:
             self.tasks = len(asyncio.all_tasks(self.loop))
         except RuntimeError:  # other threads made tasks all the time; the last count stands
             return
-        self._count_from = now + _REST_AFTER_COUNTING * (time.monotonic() - now)
+        self._count_from = now + _REST_AFTER_COUNTING * (time.thread_time() - began)
 
     def blocked_seconds(self, now: float) -> float:
         """How long the loop has owed an answer; 0 when it owes none."""

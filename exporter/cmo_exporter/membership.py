@@ -49,6 +49,11 @@ class Membership:
         path = settings.shared_directory
         self.directory = None if path is None else SharedDirectory(path, _version(settings))
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether there are, or can be, other workers that read what this one writes."""
+        return self._place is not None
+
     def publish(self) -> None:
         """Write down what only this process can know of itself; nothing while it has no place."""
         if self.directory is None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+_LONGEST_STATM: Final = 256
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PSS_INTERVAL_SECONDS: Final = 5.0
@@ -24,8 +25,12 @@ _START_TIME_FIELD: Final = 19
 def resident_bytes() -> float | None:
     """Resident set size of this process (`/proc/self/statm`, second field), in bytes."""
     try:
-        with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - twice as fast, and read very often
-            return float(int(statm.read().split()[1]) * _PAGE_BYTES)
+        # Without a file object: half the time, and it is read very often.
+        statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return float(int(os.read(statm, _LONGEST_STATM).split()[1]) * _PAGE_BYTES)
+        finally:
+            os.close(statm)
     except (OSError, ValueError, IndexError):
         return None
 

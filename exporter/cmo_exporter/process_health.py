@@ -2,8 +2,9 @@
 
 All of it is known to the process itself only, while another worker's process may be the one that is scraped.
 So nothing is computed in a scrape: `ProcessHealth.publish` writes every value where any worker's scrape finds
-it, and is called twice a second and before each scrape of this process. What the operating system
-does not say (there is no /proc, say) stays absent, and is never 0.
+it, and is called before each scrape of this process, twice a second where there are other workers, and else
+every few seconds. What the operating system does not say (without /proc, for example) stays absent, and is
+never 0.
 """
 
 from __future__ import annotations

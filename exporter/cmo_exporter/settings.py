@@ -102,7 +102,7 @@ class ExporterSettings:
     metrics_tls_key: Path | None = None
     metrics_tls_client_ca: Path | None = None
     session_idle_timeout_seconds: float = 60.0
-    memory_sample_interval_seconds: float = 0.1
+    memory_sample_interval_seconds: float = 0.25
     loop_lag_interval_seconds: float = 0.25
     loop_blocked_after_seconds: float = 0.5
     version: str = "unknown"

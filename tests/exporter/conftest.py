@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, Price
+from cmo_exporter.queries import CURRENT
 
 from .collector import collecting
 from .uvicorn_server import serving
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from .collector import Collector
 
 DEADLINE_SECONDS = 60.0
+
+
+@pytest.fixture(autouse=True)
+def no_query_of_another_test() -> Iterator[None]:
+    """All tests of a process run in one context, and some leave a query that does not end."""
+    token = CURRENT.set(None)
+    yield
+    CURRENT.reset(token)
 
 
 @pytest.fixture
