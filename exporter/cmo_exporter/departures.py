@@ -9,6 +9,7 @@ as most do, never pays. The same timer posts the journal for as long as there ar
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -29,8 +30,14 @@ PATIENCE_SECONDS: Final = 0.025
 _MOST_MESSAGES_KEPT: Final = 8
 
 
-class Overdue(Protocol):
+_TOLD: Final = math.inf
+
+
+class Request(Protocol):
     """What can take long."""
+
+    method: object
+    """As it arrived."""
 
     def overdue(self) -> None:
         """It takes long."""
@@ -38,24 +45,26 @@ class Overdue(Protocol):
 
 
 class DepartureWatch:
-    """The young requests of one event loop; called in that loop alone."""
+    """The active requests of one event loop; called in that loop alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, errors: ErrorCounter, journal: Journal) -> None:
         self.loop = loop
         self._errors = errors
         self._journal = journal
-        self.young: dict[Overdue, float] = {}
-        """With the time since which each waits, the oldest first. Whoever is answered takes itself out."""
+        self.active: dict[Request, float] = {}
+        """With the time since which each waits; infinite once it has been told that it takes long. Who
+        arrives puts itself in, and who is answered takes itself out; else none leaves it for a moment."""
         self.ticking = False
 
-    def add(self, request: Overdue, now: float) -> None:
-        """Tell this request when it takes long."""
-        self.young[request] = now
-        if not self.ticking:
-            self.tick_later()
+    def wait_again(self, request: Request, now: float) -> None:
+        """Tell this request, if it is still active, when it takes long from now on."""
+        if request in self.active:
+            self.active[request] = now
+            if not self.ticking:
+                self.tick_later()
 
     def tick_later(self) -> None:
-        """Look after the requests in a moment, and from then on for as long as there are any."""
+        """Look after the requests in a moment, and from then on for as long as any has not been told."""
         self.ticking = True
         # In a context of its own: what is started from the timer belongs to no request in particular.
         self.loop.call_later(PATIENCE_SECONDS, self._tick, context=Context())
@@ -66,17 +75,16 @@ class DepartureWatch:
             self._call_overdue(time.monotonic() - PATIENCE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the event loop is not ours
             self._errors.report(catalogue.HTTP_SERVER_REQUEST_DURATION, error)
-        if self.young:
+        if min(self.active.values(), default=_TOLD) < _TOLD:
             self.tick_later()
         else:
             self.ticking = False
 
     def _call_overdue(self, since: float) -> None:
-        for request, waits_since in list(self.young.items()):
-            if waits_since > since:
-                break
-            del self.young[request]
-            request.overdue()
+        for request, waits_since in list(self.active.items()):
+            if waits_since <= since:
+                self.active[request] = _TOLD
+                request.overdue()
 
 
 class Listener:

@@ -20,7 +20,7 @@ from cmo_exporter.catalogue import (
     SESSION_HEADER,
 )
 from cmo_exporter.departures import DepartureWatch, Listener
-from cmo_exporter.http_tallies import STATUS_CODES, status_code
+from cmo_exporter.http_tallies import STATUS_CODES, ActiveRequests, known_method, status_code
 from cmo_exporter.queries import Query
 
 if TYPE_CHECKING:
@@ -66,18 +66,22 @@ class Site:
         # Without traces nothing is asked for: every request would pay.
         self.exemplar = exporter.tracing.exemplar if exporter.tracing.enabled else None
         self.tallies = tallies
-        self.active = tallies.active
+        self.usual = tallies.usual
         self.loop = loop
         self.live = exporter.recorder.ledger.scenario(LIVE)
         self.watch = DepartureWatch(loop, self.errors, exporter.recorder.journal)
-        self.young = self.watch.young
+        self.active = self.watch.active
+        self._active_requests = ActiveRequests(exporter.recorder, self.active)
+
+    def close(self) -> None:
+        """The event loop is closed."""
+        self._active_requests.close()
 
 
 class Exchange:
     """Counts one request; see the module."""
 
     __slots__ = (
-        "_active",
         "_arrived",
         "_body_read",
         "_ending",
@@ -95,12 +99,14 @@ class Exchange:
         "_status",
         "complete",
         "listener",
+        "method",
         "site",
     )
 
     def __init__(self, site: Site, scope: Scope, root_path: str, receive: Receive, send: Send) -> None:
         self._arrived = arrived = monotonic()
         self.site = site
+        self.method: object = scope["method"]  # as it arrived; the application may put another there
         self._scope = scope
         self._inner_receive = receive
         self._inner_send = send
@@ -113,12 +119,10 @@ class Exchange:
         # What follows is about listening whether the user leaves.
         self._receiving = self._body_read = self._listened = False
         self.listener: Listener | None = None
-        self._active = active = site.active.get(scope["method"]) or site.tallies.unusual()
         watch = site.watch
         if not watch.ticking:
             watch.tick_later()
-        active.lines.append(1)
-        site.young[self] = arrived
+        site.active[self] = arrived
 
     def begin_query(self) -> None:
         """The request is a query, which has not been said before."""
@@ -156,7 +160,7 @@ class Exchange:
         if self.listener is not None and self.listener.listens:
             message = await self.listener.next()
             if not self.listener.listens:
-                self.site.watch.add(self, monotonic())
+                self.site.watch.wait_again(self, monotonic())
             return message
         self._receiving = True
         try:
@@ -169,13 +173,13 @@ class Exchange:
         try:
             if message["type"] == "http.request":
                 self._received_bytes += len(message.get("body") or b"")
-                self._body_read = not message.get("more_body", False)
+                self._body_read = not message.get("more_body")
             else:
                 self._received(message)
         except Exception as error:  # noqa: BLE001 - as above
             self.site.errors.report(catalogue.NETWORK, error)
         if self.listener is not None:
-            self.site.watch.add(self, monotonic())
+            self.site.watch.wait_again(self, monotonic())
         return message
 
     async def send(self, message: Message) -> None:
@@ -194,7 +198,7 @@ class Exchange:
                 body = message.get("body")
                 if body:
                     self._sent_bytes += len(body)
-                if not message.get("more_body", False):
+                if not message.get("more_body"):
                     self._finish(None)
                 elif body and self._first_byte_at is None and self._left_at is None:
                     self._first_byte_at = monotonic()
@@ -265,34 +269,30 @@ class Exchange:
         if self.complete:
             return
         self.complete = True
-        ended, scope, site, active, status = monotonic(), self._scope, self.site, self._active, self._status
+        scope, site, query, status = self._scope, self.site, self._query, self._status
         try:  # noqa: SIM105 - `suppress` takes longer than all of this
             del scope[MARK]
         except KeyError:  # the application has thrown it out
             pass
-        site.young.pop(self, None)
-        is_whole = error is None and self._left_at is None
-        query = self._query
         try:
             # Before the query ends and the request is not active any more: then all has been counted.
-            tally = active.usual.get((id(scope.get("route")), status)) if is_whole else None
+            ended, first_byte_at, tally = monotonic(), self._first_byte_at, None
+            if error is None and self._left_at is None:
+                first_byte_at = first_byte_at or ended  # it went out with the last
+                tally = site.usual.get((self.method, id(scope.get("route")), status))
             if tally is None or "fastapi" in scope or scope.get("root_path", "") != self._root_path:
                 status, ended, error_type = self._verdict(error, ended)
-                tally = site.tallies.of(scope, self._root_path, (active.method, status, error_type))
-            seconds = ended - self._arrived
-            if self._first_byte_at is None:  # it went out with the last, or never
-                first_byte_seconds = seconds if is_whole else None
-            else:
-                first_byte_seconds = self._first_byte_at - self._arrived
+                kind = (known_method(self.method), status, error_type)
+                tally = site.tallies.of(scope, self._root_path, kind)
             if query is None:
                 self._received_bytes = self._sent_bytes = 0
-            tally.lines.append((seconds, first_byte_seconds, self._received_bytes, self._sent_bytes))
+            tally.lines.append((self._arrived, first_byte_at, ended, self._received_bytes, self._sent_bytes))
             if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
-                tally.remember(seconds, exemplar)
+                tally.remember(ended - self._arrived, exemplar)
         finally:
-            active.lines.append(-1)
+            site.active.pop(self, None)
             if query is not None:
-                if status >= _LOWEST_FAILURE and is_whole:
+                if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
                     _let_status_speak(query, status)
                 query.finish(error)
 

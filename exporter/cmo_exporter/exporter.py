@@ -186,8 +186,7 @@ class Exporter:
         """
         recorder = self.recorder
         ledger = recorder.ledger
-        if began is not None:
-            began = self._instant(began)
+        arrived = 0.0 if began is None else self._instant(began)
         try:
             book = ledger.known_scenarios[scenario]
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
@@ -198,7 +197,7 @@ class Exporter:
         key = None
         if session is not None and _usable(session):
             key = ledger.sessions.key(book.name, str.__str__(session))
-        return Query(recorder, book, key, ends_session=end_session, began=began)
+        return Query(recorder, book, key, ends_session=end_session, began=arrived)
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
@@ -427,8 +426,8 @@ class Exporter:
             self.recorder.instruments.dropped(catalogue.ACTIVE_USERS.name)
         return known or OTHER
 
-    def _instant(self, began: float) -> float | None:
-        """When a query began, if that was before now: a time by another clock would spoil sums for good."""
+    def _instant(self, began: float) -> float:
+        """When a query began, or 0 if that is no past time: those of another clock would spoil sums."""
         try:
             is_past = 0.0 <= began <= time.monotonic()
         except Exception:  # noqa: BLE001 - it may not even be a number
@@ -436,7 +435,7 @@ class Exporter:
         if is_past:
             return began
         self.errors.report(catalogue.QUERIES_STARTED, ValueError("not a past time of the monotonic clock"))
-        return None
+        return 0.0
 
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)

@@ -5,6 +5,8 @@ Each kind is a page of the `journal`, and a request is a line on it.
 
 from __future__ import annotations
 
+from collections import Counter
+from operator import sub
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
@@ -14,11 +16,13 @@ from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cmo_exporter.departures import Request
     from cmo_exporter.instruments import Buckets, Instruments
     from cmo_exporter.recorder import Recorder
     from cmo_exporter.routes import RouteTemplates, Scope
     from cmo_exporter.values import Numbers
 
+_METHODS: Final = frozenset(KNOWN_HTTP_METHODS)
 _MOST_USUAL: Final = 1000
 
 STATUS_CODES: Final = {status: str(status) for status in range(100, 600)}
@@ -29,30 +33,47 @@ def status_code(status: int) -> str:
     return STATUS_CODES.get(status, OTHER)
 
 
-class ActiveRequests:
-    """Where requests of one method are counted while they are active."""
+def known_method(method: object) -> str:
+    """The method as a label value: one of HTTP's, or ``_OTHER``."""
+    return method if isinstance(method, str) and method in _METHODS else OTHER_HTTP_METHOD
 
-    __slots__ = ("_slot", "lines", "method", "usual")
+
+class ActiveRequests:
+    """How many requests are active in one event loop, by method.
+
+    Args:
+        recorder: what is counted with.
+        requests: those that are active; they are in no other `ActiveRequests`.
+    """
 
     metric: Final = catalogue.HTTP_SERVER_ACTIVE_REQUESTS
 
-    def __init__(self, recorder: Recorder, method: str) -> None:
-        self.method = method
-        self._slot: int | None = None
-        # 1 for each that has arrived, -1 for each that has ended.
-        self.lines: list[int] = []
-        # Where those are counted that all went well with, by the id of their route and their status.
-        self.usual: dict[tuple[int, int], HttpTally] = {}
-        try:
-            self._slot = recorder.instruments.http_active.child(method).slot
-        except Exception as error:  # noqa: BLE001 - nothing here may reach the service
-            recorder.errors.report(self.metric, error)
-        recorder.journal.active.append(self)
+    def __init__(self, recorder: Recorder, requests: dict[Request, float]) -> None:
+        self._requests = requests
+        self._children = recorder.instruments.http_active
+        self._journal = recorder.journal
+        self._posted: Counter[str] = Counter()
+        self._journal.active.append(self)
 
-    def post(self, numbers: Numbers, lines: list[int]) -> None:
-        """Requests have arrived, and ended."""
-        if self._slot is not None:
-            numbers[self._slot] += sum(lines)
+    def post(self, numbers: Numbers) -> None:
+        """Let the numbers say how many there are now."""
+        # Copied in one step: requests come and go meanwhile, without the lock.
+        now = Counter([known_method(request.method) for request in list(self._requests)])
+        if now != self._posted:
+            for method in now | self._posted:
+                numbers[self._children.child(method).slot] += now[method] - self._posted[method]
+            self._posted = now
+
+    def forget(self) -> None:
+        """In a forked child: they are the parent's."""
+        self._requests.clear()
+        self._posted.clear()
+
+    def close(self) -> None:
+        """Their event loop is closed: none of them will be answered."""
+        self._requests.clear()
+        self._journal.post()
+        self._journal.active.remove(self)
 
 
 class HttpTally:
@@ -69,16 +90,17 @@ class HttpTally:
         self._sent = instruments.network.child("transmit").slot
         # Kept so that no other route gets the id of one of them.
         self.routes: list[object] = []
-        # Of each request the seconds from its arrival to its last byte and to its first, or None if there was
-        # none; and, of a query, how many bytes its body had and that of its answer, else 0.
-        self.lines: list[tuple[float, float | None, int, int]] = []
+        # Of each request when it arrived, when its first byte went out (None if it never did) and its last,
+        # in monotonic seconds; and, of a query, how many bytes its body had and that of its answer, else 0.
+        self.lines: list[tuple[float, float | None, float, int, int]] = []
         instruments.values.journal.request_ends.append(self)
 
-    def post(self, numbers: Numbers, lines: list[tuple[float, float | None, int, int]]) -> None:
+    def post(self, numbers: Numbers, lines: list[tuple[float, float | None, float, int, int]]) -> None:
         """Requests have ended."""
-        durations, waits, received, sent = zip(*lines, strict=True)
-        self._duration.add(numbers, durations)
-        self._first_byte.add(numbers, [seconds for seconds in waits if seconds is not None])
+        arrived, first_byte_at, ended, received, sent = zip(*lines, strict=True)
+        self._duration.add(numbers, list(map(sub, ended, arrived)))
+        waits = zip(first_byte_at, arrived, strict=True)
+        self._first_byte.add(numbers, [first - began for first, began in waits if first is not None])
         numbers[self._received] += sum(received)
         numbers[self._sent] += sum(sent)
 
@@ -98,9 +120,8 @@ class HttpTallies:
     def __init__(self, recorder: Recorder, routes: RouteTemplates) -> None:
         self._instruments = recorder.instruments
         self._routes = routes
-        self.active = {
-            method: ActiveRequests(recorder, method) for method in (*KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD)
-        }
+        # Where those are counted that all went well with, by method, the id of their route, and status.
+        self.usual: dict[tuple[object, int, int], HttpTally] = {}
         self._tallies: dict[tuple[Buckets, Buckets], HttpTally] = {}
         # By labels, without those that are beyond the maximum.
         self._known: dict[tuple[str, str, str, str], HttpTally] = {}
@@ -115,25 +136,23 @@ class HttpTallies:
                 which is empty where all went well.
         """
         method, status, error_type = kind
+        if method == OTHER_HTTP_METHOD:
+            self._instruments.dropped(catalogue.HTTP_SERVER_REQUEST_DURATION.name)
         labels = (method, self._routes.of(scope, root_path_at_arrival), status_code(status), error_type)
         tally = self._labelled(labels)
-        usual, route = self.active[method].usual, scope.get("route")
+        usual, route = self.usual, scope.get("route")
         # The route alone tells next time, unless it was mounted, included or met for the first time.
         if (
             labels in self._known
+            and method != OTHER_HTTP_METHOD
             and not error_type
             and "fastapi" not in scope
             and scope.get("root_path", "") == root_path_at_arrival
             and len(usual) < _MOST_USUAL
         ):
             tally.routes.append(route)
-            usual[id(route), status] = tally
+            usual[method, id(route), status] = tally
         return tally
-
-    def unusual(self) -> ActiveRequests:
-        """Where requests are counted whose method is none of HTTP's."""
-        self._instruments.dropped(catalogue.HTTP_SERVER_ACTIVE_REQUESTS.name)
-        return self.active[OTHER_HTTP_METHOD]
 
     def _labelled(self, labels: tuple[str, str, str, str]) -> HttpTally:
         found = self._known.get(labels)

@@ -40,6 +40,23 @@ class Page(Protocol):
         ...
 
 
+class Standing(Protocol):
+    """What need not be written down, because it can be seen at any time; posted as it is then."""
+
+    @property
+    def metric(self) -> Metric:
+        """What cannot be recorded when it cannot be posted."""
+        ...
+
+    def post(self, numbers: Numbers) -> None:
+        """Let the numbers say what is so now."""
+        ...
+
+    def forget(self) -> None:
+        """In a forked child: what is so is so in the parent, and the numbers are 0."""
+        ...
+
+
 class Journal:
     """The pages of one process.
 
@@ -54,7 +71,7 @@ class Journal:
         # In the order in which they are posted, so that when no request is active, and no query in progress,
         # all of them have been counted: what says so is taken before what it says it of. And what has ended
         # comes before what has begun, so that nothing is seen to end that has not begun.
-        self.active: list[Page] = []
+        self.active: list[Standing] = []
         self.query_ends: list[Page] = []
         self.request_ends: list[Page] = []
         self.beginnings: list[Page] = []
@@ -69,6 +86,8 @@ class Journal:
             self._is_posting = True
             try:
                 with values.change():
+                    for standing in self.active:
+                        self._post_standing(standing, failures)
                     for page in self._pages():
                         if page.lines:
                             self._post(page, failures)
@@ -82,11 +101,19 @@ class Journal:
     def forget(self) -> None:
         """In a forked child: what waits is the parent's, and so is a change that was under way."""
         self._is_posting = False
+        for standing in self.active:
+            standing.forget()
         for page in self._pages():
             page.lines.clear()
 
     def _pages(self) -> tuple[Page, ...]:
-        return (*self.active, *self.query_ends, *self.request_ends, *self.beginnings)
+        return (*self.query_ends, *self.request_ends, *self.beginnings)
+
+    def _post_standing(self, standing: Standing, failures: list[tuple[Metric, Exception]]) -> None:
+        try:
+            standing.post(self._values.numbers)
+        except Exception as error:  # noqa: BLE001 - as below
+            failures.append((standing.metric, error))
 
     def _post(self, page: Page, failures: list[tuple[Metric, Exception]]) -> None:
         lines = page.lines[:]

@@ -129,9 +129,9 @@ class Middleware:
             await self._pass_through(scope, receive, send)
             return
         try:
-            loop, site = get_running_loop(), self._site
-            if site is None or site.loop is not loop:
-                site = self._enter(loop)
+            site = self._site
+            if site is None or site.loop is not get_running_loop():
+                site = self._enter(get_running_loop())
             root_path = scope.get("root_path", "")
             path = path_in_app(scope) if root_path else scope["path"]
             is_query = path in self._query_routes and scope["method"] in self._query_methods
@@ -182,7 +182,7 @@ class Middleware:
         site = self._sites.get(loop)
         if site is None:
             for ended in [known for known in self._sites if known.is_closed()]:
-                del self._sites[ended]
+                self._sites.pop(ended).close()
             site = self._sites[loop] = Site(self._exporter, self._tallies, loop)
         self._site = site
         return site

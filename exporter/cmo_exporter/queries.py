@@ -76,13 +76,13 @@ class Query:
         session: SessionKey | None = None,
         *,
         ends_session: bool = False,
-        began: float | None = None,
+        began: float = 0.0,
     ) -> None:
         self._recorder = recorder
         self._book = book
         self._session = session
         self._ends_session = ends_session
-        self._began = began or 0.0  # 0 until it begins
+        self._began = began  # 0 until it begins, unless it began before
         self._left_at: float | None = None
         self._outcome: str | None = None
         self._source: str | None = None
@@ -220,19 +220,19 @@ class Query:
         try:
             if self._token is not None:
                 return
-            book, recorder, began = self._book, self._recorder, self._began
-            if not began:
-                began = self._began = monotonic()
+            if not self._began:
+                self._began = monotonic()
             self._finished = False
             self._token = CURRENT.set(self)
-            book.under_way[self] = began
+            book, recorder = self._book, self._recorder
+            book.under_way[self] = self._began
             if self._session is None:
                 book.lines.append(None)
             elif not recorder.ledger.enter(book, self._session):
                 self._session = None
                 recorder.dropped(catalogue.ACTIVE_USERS)
             if recorder.watch is not None:
-                self.record = recorder.watch.query(book.name, began)
+                self.record = recorder.watch.query(book.name, self._began)
         except Exception as error:  # noqa: BLE001 - the guard, written out
             self.errors.report(catalogue.QUERIES_STARTED, error)
 

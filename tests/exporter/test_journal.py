@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, catalogue, instrument_asgi
 from cmo_exporter.heartbeat import Heartbeat
+from cmo_exporter.http_tallies import ActiveRequests
 from cmo_exporter.journal import MOST_WAITING
 from cmo_exporter.values import SEQUENCE
 from hypothesis import given
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmo_exporter.catalogue import Metric
+    from cmo_exporter.departures import Request
     from cmo_exporter.journal import Journal, Page
     from cmo_exporter.values import Numbers
 
     Eventually = Callable[[Callable[[], object]], None]
-
-"""Seconds between two beats of a heart that is not to post: longer than any test."""
 
 SCENARIOS = ("live", "rush")
 OUTCOMES = ("success", "error", "timeout", "rejected", "cancelled")
@@ -58,7 +58,7 @@ def failures(exporter: Exporter, metric: Metric) -> float:
 
 
 def pages(journal: Journal) -> list[Page]:
-    return [*journal.active, *journal.query_ends, *journal.request_ends, *journal.beginnings]
+    return [*journal.query_ends, *journal.request_ends, *journal.beginnings]
 
 
 def waiting(exporter: Exporter) -> int:
@@ -231,7 +231,7 @@ def test_whoever_posts_in_the_middle_of_a_post_changes_nothing() -> None:
     assert set(seen) == {1.0}, "a reader of another process would take the middle for the end"
 
 
-@pytest.mark.parametrize("kind", ["active", "query_ends", "request_ends", "beginnings"])
+@pytest.mark.parametrize("kind", ["query_ends", "request_ends", "beginnings"])
 def test_a_page_that_cannot_be_posted_loses_its_own_lines_alone(kind: str) -> None:
     exporter = make()
 
@@ -246,6 +246,58 @@ def test_a_page_that_cannot_be_posted_loses_its_own_lines_alone(kind: str) -> No
         assert failures(exporter, broken.metric) == number_of_failures
         assert not broken.lines
         broken.lines.append(None)
+
+
+def test_active_requests_that_cannot_be_counted_cost_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = make()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("does my patient have phenylketonuria")
+
+    monkeypatch.setattr(ActiveRequests, "post", fail)
+    ActiveRequests(exporter.recorder, {})
+    answer(exporter, 3)
+    assert Books(exporter, "live").finished["success"] == 3
+    assert failures(exporter, ActiveRequests.metric) > 0
+
+
+class Waiting:
+    """A request that waits."""
+
+    def __init__(self, method: object) -> None:
+        self.method = method
+
+    def overdue(self) -> None:
+        """Nobody is told."""
+
+
+def active(exporter: Exporter, method: str) -> float:
+    return value(exporter, "http_server_active_requests", http_request_method=method)
+
+
+def test_active_requests_of_all_event_loops_are_added_up_until_the_loop_is_closed() -> None:
+    exporter = make()
+    here: dict[Request, float] = {Waiting("GET"): 0.0, Waiting("GET"): 0.0, Waiting("POST"): 0.0}
+    there: dict[Request, float] = {Waiting("GET"): 0.0, Waiting("BREW"): 0.0, Waiting(["GET"]): 0.0}
+    ActiveRequests(exporter.recorder, here)
+    closing = ActiveRequests(exporter.recorder, there)
+    assert [active(exporter, method) for method in ("GET", "POST", "_OTHER")] == [3, 1, 2]
+    closing.close()
+    assert [active(exporter, method) for method in ("GET", "POST", "_OTHER")] == [2, 1, 0]
+    assert len(exporter.recorder.journal.active) == 1, "what is closed is not asked any more"
+    here.clear()
+    assert [active(exporter, method) for method in ("GET", "POST", "_OTHER")] == [0, 0, 0]
+
+
+def test_requests_of_the_parent_are_not_active_in_a_child() -> None:
+    exporter = make()
+    requests: dict[Request, float] = {Waiting("GET"): 0.0}
+    ActiveRequests(exporter.recorder, requests)
+    assert active(exporter, "GET") == 1
+    exporter._after_fork()
+    assert active(exporter, "GET") == 0
+    requests[Waiting("GET")] = 0.0
+    assert active(exporter, "GET") == 1
 
 
 def test_a_failure_is_said_when_the_change_is_over() -> None:

@@ -156,3 +156,22 @@ def test_instrumenting_too_late_says_so(exporter: Exporter, serve: Serve) -> Non
     app = FastAPI()
     with serve(app), pytest.raises(ExporterError, match="too late"):
         instrument_fastapi(app, exporter)
+
+
+def test_a_request_is_counted_under_the_method_that_it_arrived_with(
+    exporter: Exporter, counted: Counted
+) -> None:
+    """Some middlewares put another one into the scope, as a form's hidden field says."""
+
+    async def overridden(scope: Any, _receive: Any, send: Any) -> None:
+        scope["method"] = "DELETE"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"gone"})
+
+    async def unused(*_: Any) -> Any:
+        """A server that takes everything."""
+
+    app: Any = instrument_asgi(overridden, exporter)
+    for _ in range(2):
+        asyncio.run(app({"type": "http", "method": "POST", "path": "/", "headers": []}, unused, unused))
+    assert counted() == {("POST", "unmatched", "200"): 2}

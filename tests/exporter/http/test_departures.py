@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -22,6 +23,11 @@ Connect = Callable[[int], AbstractContextManager[socket]]
 
 GET = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
+
+
+def all_told(instrumented: Any) -> bool:
+    """Whether there are requests, and each has been found to take long."""
+    return set(instrumented._site.watch.active.values()) == {math.inf}
 
 
 class Held:
@@ -76,7 +82,7 @@ def test_an_application_that_never_looks(
         with connect(port) as client:
             client.sendall(request_bytes)
             assert held.began.wait(60)
-            eventually(lambda: not instrumented._site.watch.young)  # it is listened to
+            eventually(lambda: all_told(instrumented))  # it is listened to
         assert departed.wait(60), "nobody has listened for the departure"
         held.release.set()
         eventually(counted)
@@ -127,7 +133,7 @@ def test_what_was_heard_is_not_lost_to_the_application(
     with serve(served) as port, connect(port) as client:
         client.sendall(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n" + b"x" * 100_000)
         assert began.wait(60)
-        eventually(lambda: not served._site.watch.young)  # it is listened to
+        eventually(lambda: all_told(served))  # it is listened to
         client.sendall(b"x" * 100_000)
         release.set()
         client.sendall(b"x" * 100_000)
@@ -223,7 +229,7 @@ def test_a_body_that_the_client_offers_is_not_asked_for_in_the_applications_plac
     with serve(site) as port, connect(port) as client:
         client.sendall(POST.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"))
         assert began.wait(60)
-        eventually(lambda: not site._site.watch.young)  # it has been found to take long
+        eventually(lambda: all_told(site))  # it has been found to take long
         release.set()
         answer = client.recv(1024)
         if status == "100":
@@ -282,3 +288,21 @@ def test_a_server_may_say_disconnect_while_it_is_given_the_last_byte(
     instrumented: Any = instrument_asgi(app, exporter)
     asyncio.run(instrumented(scope, receive, send))
     assert counted() == {("GET", "unmatched", "200"): 1}
+
+
+def test_the_timer_rests_while_all_who_are_left_have_been_told(
+    exporter: Exporter, serve: Serve, eventually: Eventually, connect: Connect, counted: Counted
+) -> None:
+    """A stream may stay open for hours: it costs nothing but the look at it when another request comes."""
+    held = Held()
+    instrumented: Any = instrument_asgi(held, exporter)
+    with serve(instrumented) as port, connect(port) as client:
+        client.sendall(GET)
+        assert held.began.wait(60)
+        eventually(lambda: all_told(instrumented) and not instrumented._site.watch.ticking)
+        held.release.set()
+        assert client.recv(65536).startswith(b"HTTP/1.1 200")
+        eventually(counted)
+        assert not instrumented._site.watch.active
+        client.sendall(GET)
+        eventually(lambda: list(counted().values()) == [2])

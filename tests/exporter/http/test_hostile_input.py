@@ -60,7 +60,7 @@ def test_methods_paths_and_hosts_make_no_series(
         ("GET", "unmatched", "404"): 50,
         **odd,
     }
-    assert value("cmo_series_dropped_total", metric="http_server_active_requests") == 10 * len(odd)
+    assert value("cmo_series_dropped_total", metric="http_server_request_duration_seconds") == 10 * len(odd)
 
 
 def test_statuses_and_routes_beyond_the_maximum_are_other(serve: Serve) -> None:
