@@ -290,7 +290,10 @@ class Exchange:
             if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
                 tally.remember(ended - self._arrived, exemplar)
         finally:
-            site.active.pop(self, None)
+            try:  # noqa: SIM105 - as above
+                del site.active[self]
+            except KeyError:  # in a child that was forked meanwhile
+                pass
             if query is not None:
                 if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
                     _let_status_speak(query, status)

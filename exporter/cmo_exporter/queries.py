@@ -268,7 +268,9 @@ class Query:
             if outcome in _NOT_ORDINARY or error is not None or self._left_at is not None:
                 outcome, source, seconds = self._settled(error, seconds)
             book, cache_result = self._book, self._cache_result or "bypass"
-            if book.under_way.pop(self, None) is None:
+            try:
+                del book.under_way[self]
+            except KeyError:  # in a child that was forked meanwhile
                 return
             ending = book.endings[outcome, cache_result, source]
             if self._session is None:
