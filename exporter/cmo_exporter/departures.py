@@ -55,6 +55,8 @@ class DepartureWatch:
         """With the time since which each waits; infinite once it has been told that it takes long. Who
         arrives puts itself in, and who is answered takes itself out; else none leaves it for a moment."""
         self.ticking = False
+        # Of its own: what is started from the timer belongs to no request in particular.
+        self._context = Context()
 
     def wait_again(self, request: Request, now: float) -> None:
         """Tell this request, if it is still active, when it takes long from now on."""
@@ -66,8 +68,7 @@ class DepartureWatch:
     def tick_later(self) -> None:
         """Look after the requests in a moment, and from then on for as long as any has not been told."""
         self.ticking = True
-        # In a context of its own: what is started from the timer belongs to no request in particular.
-        self.loop.call_later(PATIENCE_SECONDS, self._tick, context=Context())
+        self.loop.call_later(PATIENCE_SECONDS, self._tick, context=self._context)
 
     def _tick(self) -> None:
         try:

@@ -8,6 +8,7 @@ decorator, and nothing is looked up twice.
 from __future__ import annotations
 
 import asyncio
+from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,7 @@ _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
 _SESSION_END: Final = SESSION_END_HEADER.lower().encode()
 _OURS: Final = frozenset({_SCENARIO, _SESSION, _SESSION_END})
+_NAME_OF_HEADER: Final = itemgetter(0)
 
 _SERVER_ERROR: Final = 500
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -128,11 +130,11 @@ class Exchange:
         """The request is a query, which has not been said before."""
         try:
             site = self.site
-            headers = dict(self._scope["headers"])
-            if _OURS.isdisjoint(headers):
-                query = Query(site.recorder, site.live, began=self._arrived)
+            headers = self._scope["headers"]
+            if _OURS.isdisjoint(map(_NAME_OF_HEADER, headers)):
+                query = Query(site.recorder, site.live, self._arrived)
             else:
-                query = self._query_of(headers)
+                query = self._query_of(dict(headers))
             query.begin()
             self._query = query
         except Exception as error:  # noqa: BLE001 - as above

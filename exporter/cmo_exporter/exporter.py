@@ -197,7 +197,7 @@ class Exporter:
         key = None
         if session is not None and _usable(session):
             key = ledger.sessions.key(book.name, str.__str__(session))
-        return Query(recorder, book, key, ends_session=end_session, began=arrived)
+        return Query(recorder, book, arrived, key, ends_session=end_session)
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""

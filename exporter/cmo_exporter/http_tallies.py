@@ -5,7 +5,6 @@ Each kind is a page of the `journal`, and a request is a line on it.
 
 from __future__ import annotations
 
-from collections import Counter
 from operator import sub
 from typing import TYPE_CHECKING, Final
 
@@ -52,16 +51,20 @@ class ActiveRequests:
         self._requests = requests
         self._children = recorder.instruments.http_active
         self._journal = recorder.journal
-        self._posted: Counter[str] = Counter()
+        self._posted: dict[str, int] = {}
         self._journal.active.append(self)
 
     def post(self, numbers: Numbers) -> None:
         """Let the numbers say how many there are now."""
         # Copied in one step: requests come and go meanwhile, without the lock.
-        now = Counter([known_method(request.method) for request in list(self._requests)])
+        now: dict[str, int] = {}
+        for request in list(self._requests):
+            method = known_method(request.method)
+            now[method] = now.get(method, 0) + 1
         if now != self._posted:
-            for method in now | self._posted:
-                numbers[self._children.child(method).slot] += now[method] - self._posted[method]
+            for method in {**self._posted, **now}:
+                change = now.get(method, 0) - self._posted.get(method, 0)
+                numbers[self._children.child(method).slot] += change
             self._posted = now
 
     def forget(self) -> None:

@@ -132,7 +132,8 @@ class Buckets:
                 counted = within
             if counted == len(ordered):
                 break
-        numbers[slot + len(edges)] += len(ordered) - counted
+        else:
+            numbers[slot + len(edges)] += len(ordered) - counted
         numbers[slot + len(edges) + 1] += sum(values)
 
     def remember(self, value: float, exemplar: Mapping[str, str]) -> None:

@@ -73,10 +73,10 @@ class Query:
         self,
         recorder: Recorder,
         book: ScenarioBook,
+        began: float = 0.0,
         session: SessionKey | None = None,
         *,
         ends_session: bool = False,
-        began: float = 0.0,
     ) -> None:
         self._recorder = recorder
         self._book = book

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 import threading
@@ -298,6 +299,29 @@ def test_requests_of_the_parent_are_not_active_in_a_child() -> None:
     assert active(exporter, "GET") == 0
     requests[Waiting("GET")] = 0.0
     assert active(exporter, "GET") == 1
+
+
+EDGES = catalogue.QUERY_DURATION.buckets
+
+
+@given(
+    st.lists(
+        st.sampled_from(EDGES)
+        | st.sampled_from(EDGES).map(lambda edge: math.nextafter(edge, math.inf))
+        | st.floats(0, 2 * EDGES[-1])
+    )
+)
+@hypothesis_settings(deadline=None)
+def test_values_that_are_counted_together_go_where_each_would_go_alone(values: list[float]) -> None:
+    exporter = make()
+    together, alone = (exporter.recorder.instruments.duration.child(name, "success") for name in SCENARIOS)
+    numbers = numbers_of(exporter)
+    together.add(numbers, values)
+    for one in values:
+        alone.observe(one)
+    places = len(EDGES) + 1
+    assert numbers[together.slot : together.slot + places] == numbers[alone.slot : alone.slot + places]
+    assert numbers[together.slot + places] == pytest.approx(numbers[alone.slot + places])
 
 
 def test_a_failure_is_said_when_the_change_is_over() -> None:

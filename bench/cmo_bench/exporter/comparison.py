@@ -70,13 +70,11 @@ def every_variant(laboratory: Laboratory) -> Iterator[Mapping[str, Child]]:
     Raises:
         ChildError: a variant has not recorded every request, or has sent no telemetry that it should have.
     """
-    effort = laboratory.effort
-    requests = effort.warm_up + effort.rounds_of_a_draw * effort.requests
     with contextlib.ExitStack() as stack:
         subjects = {name: stack.enter_context(laboratory.subject(name)) for name in variants.TITLES}
         yield subjects
         for name, subject in subjects.items():
-            check_recorded(name, subject, requests)
+            check_recorded(name, subject, laboratory.effort.requests_of_a_draw)
             subject.ask("close")
             check_sent(name, laboratory.telemetry_of(subject))
 

@@ -57,6 +57,7 @@ def _requests(
         laboratory.settle(subject)
     for turn in turns(tuple(subjects), effort.rounds_of_a_draw, label):
         for name in turn:
+            subjects[name].ask("requests", effort.lead_in)
             yield name, _microseconds(subjects[name], "requests", effort.requests)
 
 

@@ -31,6 +31,7 @@ class Effort:
         rounds: rounds over all variants, in process and over sockets.
         draws: fresh processes of each variant, among which the rounds are divided.
         requests: requests of one variant in one round.
+        lead_in: requests before those, which are not measured: one of each connection at least.
         warm_up: requests of one variant before the first round.
         slices: pairs of slices of time, without scrapes and with them.
         slice_seconds: how long a slice is.
@@ -38,11 +39,12 @@ class Effort:
         processes: fresh processes of each kind whose memory is compared.
     """
 
-    rounds: int = 100
-    draws: int = 4
+    rounds: int = 160
+    draws: int = 8
     requests: int = 100
+    lead_in: int = 32
     warm_up: int = 1000
-    slices: int = 25
+    slices: int = 50
     slice_seconds: float = 1.0
     scrapes: int = 40
     processes: int = 5
@@ -52,9 +54,22 @@ class Effort:
         """Rounds that each draw is measured in."""
         return self.rounds // self.draws
 
+    @property
+    def requests_of_a_draw(self) -> int:
+        """Requests that each process is sent, measured or not."""
+        return self.warm_up + self.rounds_of_a_draw * (self.lead_in + self.requests)
+
 
 QUICK = Effort(
-    rounds=2, draws=1, requests=40, warm_up=80, slices=2, slice_seconds=0.5, scrapes=2, processes=2
+    rounds=2,
+    draws=1,
+    requests=40,
+    lead_in=32,
+    warm_up=80,
+    slices=2,
+    slice_seconds=0.5,
+    scrapes=2,
+    processes=2,
 )
 
 

@@ -31,7 +31,9 @@ _METHOD: Final = """## How it is measured
   which are off for every variant by `FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})`.
 - Each variant runs in a process of its own, is warmed up, and is then measured in turns with the others, in
   many short rounds, which begin with another variant each time. Garbage is collected before each round and
-  the collector stays on in it. What a variant adds is taken within each round.
+  the collector stays on in it. The first requests of a round are not measured: meanwhile nine other services
+  have had the processor and its caches, as nobody has where a service works. What a variant adds is taken
+  within each round.
 - After a share of the rounds all processes end, and fresh ones are measured in the next share. In another
   process the same code easily adds a fifth more or less, as its memory is laid out otherwise and its hashes
   have another seed: a comparison of single processes is partly luck. The rounds of all processes are put
@@ -65,7 +67,8 @@ def _circumstances(laboratory: Laboratory, options: Sequence[str]) -> list[str]:
         else "There is one core, which what is measured shares with what loads it."
     )
     amounts = (
-        f"{effort.rounds} rounds of {effort.requests} requests, divided among {effort.draws} fresh processes "
+        f"{effort.rounds} rounds of {effort.requests} requests after {effort.lead_in} that are not measured, "
+        f"divided among {effort.draws} fresh processes "
         f"of each variant after {effort.warm_up} to warm up, "
         f"{effort.slices} pairs of slices, {effort.scrapes} scrapes, {effort.processes} processes."
     )

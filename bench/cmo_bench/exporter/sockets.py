@@ -53,6 +53,9 @@ def _rounds(
         laboratory.settle(subject)
     for turn in turns(tuple(subjects), effort.rounds_of_a_draw, label):
         for name in turn:
+            subjects[name].ask("collect")
+            load.ask("requests", ports[name], effort.lead_in)
+            subjects[name].ask("flush")
             yield name, *_round(subjects[name], load, ports[name], effort.requests)
     for port in ports.values():
         load.ask("leave", port)
@@ -60,7 +63,6 @@ def _rounds(
 
 def _round(subject: Child, load: Child, port: int, requests: int) -> tuple[float, float]:
     """Processor seconds of the server, and seconds of the clock."""
-    subject.ask("collect")
     before = subject.ask("processor_time")["process"]
     wall: float = load.ask("requests", port, requests)["seconds"]
     subject.ask("flush")
