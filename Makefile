@@ -22,7 +22,7 @@ test: setup-test check ## Run every test
 
 bench: bench-exporter ## Run every benchmark
 
-bench-exporter: setup ## Measure what the exporter costs, in five minutes, and write docs/benchmarks.md
+bench-exporter: setup ## Measure what the exporter costs, in a quarter of an hour, and write docs/benchmarks.md
 	.venv/bin/python -m cmo_bench.exporter --output docs/benchmarks.md
 
 check: setup ## Run linters and the type checker

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
+from cmo_exporter.heartbeat import Heartbeat
+from cmo_exporter.ledger import Ending
+from cmo_exporter.memory import process_start_ticks
 from cmo_exporter.sessions import FileLock, Sessions, table_bytes
-from cmo_exporter.values import SEQUENCE, FullError, Numbers, Values
+from cmo_exporter.values import PROCESS_ID, SEQUENCE, FullError, Numbers, Values
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -334,6 +337,40 @@ def test_what_belongs_together_is_changed_while_readers_wait() -> None:
     assert len(watched.changed) == 7
     assert values.numbers[SEQUENCE] % 2 == 0
     assert answered(exporter) == 2
+
+
+def test_a_scrape_while_a_worker_joins_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port is open by then, and its numbers are where others will see them, but do not yet."""
+    exporter = make(tmp_path / "shared")
+    answer(exporter)
+    scraped: list[float | None] = []
+
+    def scrape_first(process: int) -> int | None:
+        if exporter.recorder.ledger._values.is_shared and not scraped:
+            scraped.append(None)
+            scraped.append(answered(exporter))
+        return process_start_ticks(process)
+
+    monkeypatch.setattr("cmo_exporter.workers.process_start_ticks", scrape_first)
+    with exporter:
+        assert answered(exporter) == 1
+    assert len(scraped) == 2
+
+
+def test_a_worker_posts_what_waits_before_it_says_that_it_has_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heartbeat, "_run", lambda _: None)
+    post, written_by = Ending.post, []
+
+    def noting(page: Ending, numbers: Numbers, lines: list[float]) -> None:
+        written_by.append(numbers[PROCESS_ID])
+        post(page, numbers, lines)
+
+    monkeypatch.setattr(Ending, "post", noting)
+    with make(tmp_path / "shared") as exporter:
+        answer(exporter)
+    assert written_by == [os.getpid()], "nobody waits for the change of a worker that has left"
 
 
 def test_a_reader_waits_for_a_change_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
