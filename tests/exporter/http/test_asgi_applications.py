@@ -114,7 +114,7 @@ def test_a_query_is_seen_through_a_middleware_with_tasks_of_its_own(
     @app.post("/query")
     async def ask(request: Request) -> dict[str, int]:
         body = await request.body()
-        await asyncio.sleep(0.1)  # so long that its departure is listened for
+        await asyncio.sleep(0.3)  # so long that its departure is listened for
         exporter.current_query().answered("lightrag")
         return {"length": len(body)}
 

@@ -62,7 +62,7 @@ def test_a_failure_is_counted_and_goes_no_further(
 
     @app.post("/query")
     async def ask(body: dict[str, str]) -> dict[str, str]:
-        await asyncio.sleep(0.06)  # so long that its departure is listened for
+        await asyncio.sleep(0.3)  # so long that its departure is listened for
         return body
 
     @app.post("/stream")
