@@ -237,7 +237,7 @@ def test_requests_that_share_a_connection_are_counted_one_by_one(
 
     @app.get("/item/{number}")
     async def item(number: int) -> dict[str, int]:
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(0.2)  # so long that each is listened to
         return {"item": number}
 
     with serve(app) as port, connect(port) as client:
