@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from itertools import accumulate
-from time import sleep
+from time import sleep, thread_time
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.exposition import choose_encoder
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from cmo_exporter.totals import Exemplar, Total, Totals
 
 _OPENMETRICS: Final = "application/openmetrics-text"
+# So long at a time a scrape keeps Python's lock. Rests cost as much as some 0.1 ms of work each.
+_WORK_SECONDS: Final = 0.0003
 _REST_SECONDS: Final = 0.0001
 _USUAL_NUMBERS: Final = {float(number): f"{number}.0" for number in range(1000)}
 
@@ -75,13 +77,16 @@ class Exposition:
         families = self._open if is_open else self._plain
         with self._lock:
             parts: list[str] = []
+            rest_at = thread_time() + _WORK_SECONDS
             for metric, totals in self._read(with_exemplars=is_open):
                 family = families.get(metric.name)
                 if family is None:
                     family = families[metric.name] = _Family(metric, is_open=is_open)
-                if family.write(totals, parts):
+                parts.append(family.text(totals))
+                if thread_time() >= rest_at:
                     # Lets go of Python's lock: whoever waits for it would otherwise do so for 5 ms.
                     sleep(_REST_SECONDS)
+                    rest_at = thread_time() + _WORK_SECONDS
         if is_open:
             parts.append("# EOF\n")
         return "".join(parts).encode(), content_type
@@ -123,20 +128,17 @@ class _Family:
         self._last: tuple[list[Total], str] = ([], "")
         self._texts: dict[tuple[str, ...], tuple[Total, str]] = {}
 
-    def write(self, totals: list[Total], parts: list[str]) -> bool:
-        """Add the text of these series to the parts; whether any of it had to be made."""
-        if totals is self._last[0]:
-            parts.append(self._last[1])
-            return False
-        texts = [self._head]
-        for total in totals:
-            known = self._texts.get(total.labels)
-            if known is None or known[0] != total:
-                known = self._texts[total.labels] = (total, self._text(total))
-            texts.append(known[1])
-        self._last = (totals, "".join(texts))
-        parts.append(self._last[1])
-        return True
+    def text(self, totals: list[Total]) -> str:
+        """The text of these series, which are all that the metric has."""
+        if totals is not self._last[0]:
+            texts = [self._head]
+            for total in totals:
+                known = self._texts.get(total.labels)
+                if known is None or known[0] != total:
+                    known = self._texts[total.labels] = (total, self._text(total))
+                texts.append(known[1])
+            self._last = (totals, "".join(texts))
+        return self._last[1]
 
     def _text(self, total: Total) -> str:
         prefixes = self._prefixes.get(total.labels)
