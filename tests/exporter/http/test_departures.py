@@ -306,3 +306,31 @@ def test_the_timer_rests_while_all_who_are_left_have_been_told(
         assert not instrumented._site.watch.active
         client.sendall(GET)
         eventually(lambda: list(counted().values()) == [2])
+
+
+def test_a_slow_upload_is_listened_to_once_it_has_arrived(
+    exporter: Exporter, serve: Serve, eventually: Eventually, counted: Counted, connect: Connect
+) -> None:
+    """While the application waits for the body it would hear of a departure itself; afterwards it works."""
+    work, release = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, _send: Any) -> None:
+        if scope["type"] == "http":
+            while (await receive()).get("more_body"):
+                pass
+            work.set()
+            await asyncio.to_thread(release.wait, 60)
+
+    instrumented: Any = instrument_asgi(app, exporter)
+    with serve(instrumented) as port:
+        with connect(port) as client:
+            client.sendall(POST)
+            eventually(lambda: instrumented._site and all_told(instrumented))
+            assert not work.is_set()
+            client.sendall(b"hello")
+            assert work.wait(60)
+            eventually(lambda: all_told(instrumented))
+        eventually(lambda: [one._left_at for one in instrumented._site.watch.active] != [None])
+        release.set()
+        eventually(counted)
+    assert counted() == {("POST", "unmatched", "499"): 1}

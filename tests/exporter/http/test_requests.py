@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi
+from cmo_exporter.http_tallies import HttpTallies
 from fastapi import BackgroundTasks, FastAPI, HTTPException
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
@@ -252,3 +253,22 @@ def test_requests_that_share_a_connection_are_counted_one_by_one(
                 answer += client.recv(65536)
         assert answer.count(b"200 OK") == 8
         eventually(lambda: counted() == {("GET", "/item/{number}", "200"): 8})
+
+
+def test_a_request_is_active_until_it_is_counted(
+    exporter: Exporter, serve: Serve, value: Value, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits until nothing is active must find everything counted."""
+    app = instrumented(exporter)
+    app.get("/ask")(lambda: "yes")
+    of, active = HttpTallies.of, []
+
+    def noting(tallies: HttpTallies, *about: Any) -> Any:
+        active.append(value("http_server_active_requests", http_request_method="GET"))
+        return of(tallies, *about)
+
+    monkeypatch.setattr(HttpTallies, "of", noting)
+    with serve(app) as port:
+        assert httpx.get(f"http://127.0.0.1:{port}/ask", timeout=60).status_code == 200
+    assert counted() == {("GET", "/ask", "200"): 1}
+    assert active == [1]
