@@ -3,7 +3,8 @@
 An application that works and does not look cannot tell that its user has left; something has to call
 ``receive`` for it. That takes a task, which costs more than all the rest of the instrumentation together. So
 requests wait here for a moment first, and one timer looks after all of them: an answer that comes at once,
-as most do, never pays. The same timer posts the journal for as long as there are requests.
+as most do, never pays. The same timer posts the journal, and rests while only requests are left that have
+been told.
 """
 
 from __future__ import annotations
@@ -29,10 +30,8 @@ _PATIENCE_SECONDS: Final = 0.1
 """After so long without an answer a request is listened to, at the next tick. Under load nearly all are
 answered before: a task for each that is a little late would make all of them later."""
 
-_MOST_MESSAGES_KEPT: Final = 8
-
-
 _TOLD: Final = math.inf
+_MOST_MESSAGES_KEPT: Final = 8
 
 
 class Request(Protocol):

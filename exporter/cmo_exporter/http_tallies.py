@@ -62,9 +62,10 @@ class ActiveRequests:
             method = known_method(request.method)
             now[method] = now.get(method, 0) + 1
         if now != self._posted:
-            for method in {**self._posted, **now}:
-                change = now.get(method, 0) - self._posted.get(method, 0)
-                numbers[self._children.child(method).slot] += change
+            # All places first: after an error in the middle, some would be counted again next time.
+            slots = {method: self._children.child(method).slot for method in {**self._posted, **now}}
+            for method, slot in slots.items():
+                numbers[slot] += now.get(method, 0) - self._posted.get(method, 0)
             self._posted = now
 
     def forget(self) -> None:

@@ -86,7 +86,7 @@ class Journal:
             self._is_posting = True
             try:
                 with values.change():
-                    for standing in self.active:
+                    for standing in tuple(self.active):  # an event loop may come or go meanwhile
                         self._post_standing(standing, failures)
                     for page in self._pages():
                         if page.lines:
