@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Message = MutableMapping[str, Any]
 
-_TICK_SECONDS: Final = 0.05
+_TICK_SECONDS: Final = 0.1
 _PATIENCE_SECONDS: Final = 0.1
 """After so long without an answer a request is listened to, at the next tick. Under load nearly all are
 answered before: a task for each that is a little late would make all of them later."""

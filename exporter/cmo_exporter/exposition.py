@@ -9,8 +9,9 @@ serve them with others.
 from __future__ import annotations
 
 import threading
-from itertools import accumulate
-from time import sleep, thread_time
+from itertools import accumulate, compress, count
+from operator import is_not
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client.exposition import choose_encoder
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
 _OPENMETRICS: Final = "application/openmetrics-text"
 # So long at a time a scrape keeps Python's lock. Rests cost as much as some 0.1 ms of work each.
-_WORK_SECONDS: Final = 0.0003
+_WORK_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.0001
-_USUAL_NUMBERS: Final = {float(number): f"{number}.0" for number in range(1000)}
+# Go writes them otherwise than Python from here on.
+_LARGE: Final = 1e6
 
 
 class Exposition:
@@ -76,20 +78,20 @@ class Exposition:
         is_open = content_type.startswith(_OPENMETRICS)
         families = self._open if is_open else self._plain
         with self._lock:
-            parts: list[str] = []
-            rest_at = thread_time() + _WORK_SECONDS
+            parts: list[bytes] = []
+            rest_at = monotonic() + _WORK_SECONDS
             for metric, totals in self._read(with_exemplars=is_open):
                 family = families.get(metric.name)
                 if family is None:
                     family = families[metric.name] = _Family(metric, is_open=is_open)
                 parts.append(family.text(totals))
-                if thread_time() >= rest_at:
+                if monotonic() >= rest_at:
                     # Lets go of Python's lock: whoever waits for it would otherwise do so for 5 ms.
                     sleep(_REST_SECONDS)
-                    rest_at = thread_time() + _WORK_SECONDS
+                    rest_at = monotonic() + _WORK_SECONDS
         if is_open:
-            parts.append("# EOF\n")
-        return "".join(parts).encode(), content_type
+            parts.append(b"# EOF\n")
+        return b"".join(parts), content_type
 
     def _read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
         catch_up()
@@ -123,22 +125,22 @@ class _Family:
         text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
         if is_open:
             text = text.replace('"', r"\"")
-        self._head = f"# HELP {name} {text}\n# TYPE {name} {metric.kind.value}\n"
+        self._head = f"# HELP {name} {text}\n# TYPE {name} {metric.kind.value}\n".encode()
         self._prefixes: dict[tuple[str, ...], list[str]] = {}
-        self._last: tuple[list[Total], str] = ([], "")
-        self._texts: dict[tuple[str, ...], tuple[Total, str]] = {}
+        self._totals: list[Total] = []
+        self._texts: list[bytes] = []
+        self._all = b""
 
-    def text(self, totals: list[Total]) -> str:
+    def text(self, totals: list[Total]) -> bytes:
         """The text of these series, which are all that the metric has."""
-        if totals is not self._last[0]:
-            texts = [self._head]
-            for total in totals:
-                known = self._texts.get(total.labels)
-                if known is None or known[0] != total:
-                    known = self._texts[total.labels] = (total, self._text(total))
-                texts.append(known[1])
-            self._last = (totals, "".join(texts))
-        return self._last[1]
+        if totals is not self._totals or not self._all:
+            changed: Iterable[int] = compress(count(), map(is_not, totals, self._totals))
+            if len(totals) != len(self._totals):
+                changed, self._texts = range(len(totals)), [b""] * len(totals)
+            for index in changed:
+                self._texts[index] = self._text(totals[index]).encode()
+            self._totals, self._all = totals, b"".join((self._head, *self._texts))
+        return self._all
 
     def _text(self, total: Total) -> str:
         prefixes = self._prefixes.get(total.labels)
@@ -189,7 +191,7 @@ def _escaped(value: str) -> str:
 
 
 def _text(number: float) -> str:
-    return _USUAL_NUMBERS.get(number) or _number(number)
+    return repr(number) if 0.0 <= number < _LARGE else _number(number)
 
 
 def _exemplar(exemplar: Exemplar | None) -> str:

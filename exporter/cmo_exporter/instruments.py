@@ -88,7 +88,7 @@ class Number:
         """Put it to a value; a counter only where somebody else counts, as the kernel does CPU time."""
         values = self._values
         with values.lock:
-            values.numbers[self.slot] = value
+            values.numbers[self.slot] = float(value)  # an integer would be shown as one
 
 
 class Buckets:

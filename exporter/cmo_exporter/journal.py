@@ -4,8 +4,8 @@ Bookkeepers write into a journal first and post to the ledger later, for whoever
 here: between two recording calls the service and its framework take the processor's caches, and code that
 comes back to them costs three times as much as code that runs again at once. So what every query and every
 HTTP request does is one line on the page of its kind, and lines are posted together: before this process is
-read, every 50 ms while HTTP requests arrive (`departures`), ten times a second by the `heartbeat` of
-one worker among several, and when too many wait. Another worker's scrape may show this one as it was a tenth
+read, ten times a second while HTTP requests arrive (`departures`) and by the `heartbeat` of one worker
+among several, and when too many wait. Another worker's scrape may show this one as it was a tenth
 of a second before, and so much is lost when this one is killed. Nothing is lost that any scrape has shown.
 
 A list takes a line in one step, so no lock is needed to write one, not even in a finaliser that the garbage

@@ -2,8 +2,8 @@
 
 A worker's block says which series are where in it. Workers of one service have the same series at the
 start and a few of their own later, so what has to be added to what is worked out only when a series or a
-worker has come or gone. Most series do not change from one scrape to the next, and what does not is not
-added up again.
+worker has come or gone. Most series do not change from one scrape to the next: which have is found out by
+comparing the numbers in long stretches, and no others are added up again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import compress, count
+from operator import ne
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import BY_NAME, OTHER, Kind, OverWorkers
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
 
     from cmo_exporter.catalogue import Metric
     from cmo_exporter.ledger import Ledger
-    from cmo_exporter.values import Series, Values
+    from cmo_exporter.values import Numbers, Series, Values
     from cmo_exporter.workers import SharedDirectory
 
 Labels = tuple[str, ...]
 Exemplar = tuple[dict[str, str], float, float]
 """The ids, the value and the Unix time."""
 
-_Part = tuple[int, int]  # which source, and where in it
-_Span = tuple[int, int, int]  # which source, where in it, and where behind
+_Part: TypeAlias = "tuple[int, slice]"  # which source, and where in it
+_STRETCH: Final = 64
 
 
 @dataclass(frozen=True)
@@ -51,41 +53,85 @@ class _Source:
     series: list[Series]
     count: int
     alive: bool
-    numbers: list[float]
+    numbers: Numbers
 
 
 @dataclass(frozen=True)
 class _Sum:
     """A series, the parts that it is the sum of, and those that its exemplars are in."""
 
+    metric: Metric
     labels: Labels
     width: int
     parts: list[_Part]
     exemplars: list[_Part]
 
+    def read(self, sources: list[Numbers], now: float, *, with_exemplars: bool) -> Total:
+        """The series as its parts are now."""
+        parts: list[Sequence[float]] = [sources[source][piece] for source, piece in self.parts]
+        if self.metric is catalogue.OLDEST_QUERY_AGE:
+            # Workers write down when their oldest query began; all of them go by the clock of one machine.
+            parts = [[max(0.0, now - began) if began else 0.0] for (began,) in parts]
+        if not with_exemplars or not self.exemplars:
+            return Total(self.labels, self._added(parts))
+        kept = [sources[source][piece] for source, piece in self.exemplars]
+        latest = [_latest(kept, bucket * EXEMPLAR_WIDTH) for bucket in range(self.width - 1)]
+        return Total(self.labels, self._added(parts), latest)
+
+    def _added(self, parts: list[Sequence[float]]) -> Sequence[float]:
+        if len(parts) == 1:
+            return list(parts[0])  # a part of a view would keep all of it
+        if not parts:
+            return (0.0,) * self.width
+        if self.metric.over_workers is OverWorkers.LARGEST:
+            return [max(column) for column in zip(*parts, strict=True)]
+        return [sum(column) for column in zip(*parts, strict=True)]
+
 
 class _Plan:
-    """One metric: its series, where the numbers of all of them are, and what was made of them last."""
+    """What is the sum of what, and what came of it last.
 
-    def __init__(self, metric: Metric, sums: list[_Sum]) -> None:
-        self._metric = metric
+    Args:
+        sums: the series of each metric.
+    """
+
+    def __init__(self, sums: dict[str, list[_Sum]], sources: Sequence[Numbers] = ()) -> None:
         self._sums = sums
-        self._spans = _spans(sums)
+        # Whose each number of each source is: which series of which metric, if any.
+        self._owners: list[list[tuple[str, int] | None]] = [[None] * len(numbers) for numbers in sources]
+        for name, series in sums.items():
+            for index, one in enumerate(series):
+                for source, piece in one.parts + one.exemplars:
+                    self._owners[source][piece] = [(name, index)] * (piece.stop - piece.start)
         # By whether exemplars were asked for.
-        self._last: dict[bool, tuple[list[list[float]], list[Total]]] = {}
+        self._last: dict[bool, tuple[list[Numbers], dict[str, list[Total]]]] = {}
 
-    def read(self, sources: list[_Source], now: float, *, with_exemplars: bool) -> list[Total]:
-        """The series; the same list as last time if nothing has changed."""
-        numbers = [sources[source].numbers[first:behind] for source, first, behind in self._spans]
+    def read(self, sources: list[Numbers], now: float, *, with_exemplars: bool) -> dict[str, list[Total]]:
+        """The series of each metric; a series, and a list of them, is the same as last time if unchanged."""
         last = self._last.get(with_exemplars)
-        # The age of a query grows without any number changing.
-        if last is not None and last[0] == numbers and self._metric is not catalogue.OLDEST_QUERY_AGE:
-            return last[1]
-        totals = [
-            _total(self._metric, one, sources, now, with_exemplars=with_exemplars) for one in self._sums
-        ]
-        self._last[with_exemplars] = (numbers, totals)
+        if last is None:
+            totals = {
+                name: [one.read(sources, now, with_exemplars=with_exemplars) for one in series]
+                for name, series in self._sums.items()
+            }
+        else:
+            changed = self._changed(sources, last[0])
+            totals = {**last[1], **{name: last[1][name].copy() for name, _ in changed}}
+            for name, index in changed:
+                one = self._sums[name][index]
+                totals[name][index] = one.read(sources, now, with_exemplars=with_exemplars)
+        self._last[with_exemplars] = sources, totals
         return totals
+
+    def _changed(self, sources: list[Numbers], before: list[Numbers]) -> set[tuple[str, int]]:
+        """The series that are not what they were."""
+        # The age of a query grows without any number changing.
+        oldest = catalogue.OLDEST_QUERY_AGE.name
+        changed = {(oldest, index) for index in range(len(self._sums.get(oldest, ())))}
+        for owners, numbers, past in zip(self._owners, sources, before, strict=True):
+            found = (owners[position] for position in _changed(numbers, past))
+            changed.update(owner for owner in found if owner is not None)
+        return changed
 
 
 class Totals:
@@ -95,7 +141,7 @@ class Totals:
         self._ledger = ledger
         self._values = values
         self._directory = directory
-        self._plans: dict[str, _Plan] = {}
+        self._plan = _Plan({})
         self._planned_for: tuple[object, ...] = ()
 
     def read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
@@ -114,21 +160,21 @@ class Totals:
             (source.place, id(source.series), source.count, source.alive) for source in sources
         )
         if planned_for != self._planned_for:
-            self._plans, self._planned_for = _plans(sources), planned_for
-        made = {
+            self._plan, self._planned_for = _plan(sources), planned_for
+        read = self._plan.read([source.numbers for source in sources], now, with_exemplars=with_exemplars)
+        totals = {
+            **read,
             catalogue.ACTIVE_USERS.name: _by_scenario(users, lambda user: user[0]),
             catalogue.ACTIVE_USER_SECONDS.name: _by_scenario(users, lambda user: user[1]),
             catalogue.ACTIVE_USER_CLOCK.name: [Total((), (now - self._ledger.sessions.began,))],
         }
         for name, metric in BY_NAME.items():
-            if name in made:
-                yield metric, made[name]
-            elif name in self._plans:
-                yield metric, self._plans[name].read(sources, now, with_exemplars=with_exemplars)
+            if name in totals:
+                yield metric, totals[name]
 
     def _own(self) -> _Source:
         series = self._values.series
-        return _Source(None, series, len(series), alive=True, numbers=self._values.copy().tolist())
+        return _Source(None, series, len(series), alive=True, numbers=self._values.copy())
 
     def _workers(self, directory: SharedDirectory) -> Iterator[_Source]:
         blocks = directory.blocks()
@@ -139,7 +185,7 @@ class Totals:
                 "Start the service's workers again, and keep others from cleaning up there."
             )
         for place, block, alive in blocks:
-            numbers = block.read(is_written=alive).tolist()  # which also learns of new series
+            numbers = block.read(is_written=alive)  # which also learns of new series
             yield _Source(place, block.series, len(block.series), alive, numbers)
 
 
@@ -153,42 +199,37 @@ def _by_scenario(
     ]
 
 
-def _plans(sources: list[_Source]) -> dict[str, _Plan]:
+def _plan(sources: list[_Source]) -> _Plan:
     sums: dict[str, dict[Labels, _Sum]] = {}
     exemplars: dict[tuple[str, Labels], list[_Part]] = {}
     for number, source in enumerate(sources):
         for series in source.series[: source.count]:
+            part = number, slice(series.base, series.base + series.width)
             name, _, is_exemplars = series.metric.partition(EXEMPLARS[0])
+            of_exemplars = exemplars.setdefault((name, series.labels), [])
             if is_exemplars:
-                exemplars.setdefault((name, series.labels), []).append((number, series.base))
+                of_exemplars.append(part)
                 continue
             metric = BY_NAME[name]
             if metric.over_workers is OverWorkers.EACH and not _is_of(source, metric, series.labels):
                 continue
             known = sums.setdefault(name, {}).setdefault(
-                series.labels,
-                _Sum(series.labels, series.width, [], exemplars.setdefault((name, series.labels), [])),
+                series.labels, _Sum(metric, series.labels, series.width, [], of_exemplars)
             )
             if source.alive or metric.kind is not Kind.GAUGE:
-                known.parts.append((number, series.base))
-    return {name: _Plan(BY_NAME[name], list(by_labels.values())) for name, by_labels in sums.items()}
-
-
-def _spans(sums: list[_Sum]) -> list[_Span]:
-    """Where the numbers of these series and their exemplars are, in as few pieces as there can be."""
-    pieces = sorted(
-        (source, base, base + width)
-        for one in sums
-        for parts, width in ((one.parts, one.width), (one.exemplars, EXEMPLAR_WIDTH * (one.width - 1)))
-        for source, base in parts
+                known.parts.append(part)
+    return _Plan(
+        {name: list(by_labels.values()) for name, by_labels in sums.items()},
+        [source.numbers for source in sources],
     )
-    spans: list[_Span] = []
-    for source, first, behind in pieces:
-        if spans and spans[-1][0] == source and spans[-1][2] == first:
-            spans[-1] = (source, spans[-1][1], behind)
-        else:
-            spans.append((source, first, behind))
-    return spans
+
+
+def _changed(numbers: Numbers, before: Numbers) -> Iterator[int]:
+    """The positions of the numbers that are not what they were."""
+    for start in range(0, len(numbers), _STRETCH):
+        stretch, past = numbers[start : start + _STRETCH], before[start : start + _STRETCH]
+        if stretch != past:
+            yield from compress(count(start), map(ne, stretch, past))
 
 
 def _is_of(source: _Source, metric: Metric, labels: Labels) -> bool:
@@ -197,30 +238,6 @@ def _is_of(source: _Source, metric: Metric, labels: Labels) -> bool:
     return source.place is None or (source.alive and worker == source.place)
 
 
-def _total(metric: Metric, one: _Sum, sources: list[_Source], now: float, *, with_exemplars: bool) -> Total:
-    width = one.width
-    parts = [sources[source].numbers[base : base + width] for source, base in one.parts]
-    if metric is catalogue.OLDEST_QUERY_AGE:
-        # Workers write down when their oldest query began; all of them go by the clock of one machine.
-        parts = [[max(0.0, now - began) if began else 0.0] for (began,) in parts]
-    total: Sequence[float]
-    if len(parts) == 1:
-        total = parts[0]
-    elif not parts:
-        total = (0.0,) * width
-    elif metric.over_workers is OverWorkers.LARGEST:
-        total = [max(column) for column in zip(*parts, strict=True)]
-    else:
-        total = [sum(column) for column in zip(*parts, strict=True)]
-    if with_exemplars and one.exemplars:
-        return Total(one.labels, total, [_latest(one, sources, bucket) for bucket in range(width - 1)])
-    return Total(one.labels, total)
-
-
-def _latest(one: _Sum, sources: list[_Source], bucket: int) -> Exemplar | None:
-    offset = bucket * EXEMPLAR_WIDTH
-    found = (
-        read_exemplar(sources[source].numbers[base + offset : base + offset + EXEMPLAR_WIDTH])
-        for source, base in one.exemplars
-    )
+def _latest(exemplars: list[Numbers], offset: int) -> Exemplar | None:
+    found = (read_exemplar(numbers[offset : offset + EXEMPLAR_WIDTH]) for numbers in exemplars)
     return max((exemplar for exemplar in found if exemplar), key=lambda exemplar: exemplar[2], default=None)

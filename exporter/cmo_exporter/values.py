@@ -116,11 +116,11 @@ class Values:
             finally:
                 self.numbers[SEQUENCE] += 1.0
 
-    def copy(self) -> array[float]:
-        """All numbers at one instant."""
+    def copy(self) -> list[float]:
+        """All numbers at one instant; what has not changed since the last copy is the same object."""
         with self.lock:
             self.journal.post()
-            return array("d", list(self.numbers[: self._next]))
+            return list(self.numbers[: self._next])
 
     def move_into(self, shared: mmap, inherited: Iterable[tuple[Series, Sequence[float]]]) -> None:
         """Go on in memory that other processes see, from what the block holds now.
@@ -135,7 +135,7 @@ class Values:
         with self.lock:
             self.journal.post()
             numbers = memoryview(shared)[: NUMBERS * 8].cast("d")
-            numbers[_FIRST_FREE : self._next] = self.copy()[_FIRST_FREE:]
+            numbers[_FIRST_FREE : self._next] = array("d", self.copy()[_FIRST_FREE:])
             _append(shared, numbers, self.series)
             self._shared, self.numbers = shared, numbers
             here = {(series.metric, series.labels): series for series in self.series}
@@ -190,7 +190,7 @@ class Block:
         """How many workers have written here before this one."""
         return int(self._numbers[RESTARTS])
 
-    def read(self, *, is_written: bool = False) -> array[float]:
+    def read(self, *, is_written: bool = False) -> memoryview[float]:
         """All numbers at one instant; `series` then says what they are.
 
         Args:
@@ -205,10 +205,10 @@ class Block:
             pause(_READ_PAUSE_SECONDS)
         return self._copy()
 
-    def _copy(self) -> array[float]:
+    def _copy(self) -> memoryview[float]:
         self._read_index(int(self._numbers[INDEX_LENGTH]))
         used = self.series[-1].base + self.series[-1].width if self.series else _FIRST_FREE
-        return array("d", bytes(self._numbers[:used]))
+        return memoryview(bytes(self._numbers[:used])).cast("d")
 
     def _read_index(self, length: int) -> None:
         if length == self._index_read:

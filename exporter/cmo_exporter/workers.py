@@ -216,7 +216,7 @@ def _inherited(
 ) -> Iterable[tuple[Series, list[float]]]:
     if before is None:
         return
-    numbers = before.read().tolist()
+    numbers = list(before.read())
     for series in before.series:
         if counted(series):
             yield series, numbers[series.base : series.base + series.width]

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 from cmo_exporter import Exporter, ExporterSettings
+from cmo_exporter.catalogue import FALLBACK_REASONS
+from cmo_exporter.exposition import Exposition
+from cmo_exporter.totals import Totals
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -14,11 +21,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from cmo_exporter.instruments import Instruments
 
 FORMATS = ["text/plain", "application/openmetrics-text; version=1.0.0"]
 # They move by themselves between two readings.
 MOVING = re.compile(r"^cmo_(memory|active_user|process|event_loop|asyncio|gc|oldest)[^ ]* .*$", re.MULTILINE)
+ODD_NUMBERS = (7, 1e-5, 999_999.5, 1e6, 1_234_567.5, float("inf"), float("nan"), -3.0)
 TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
 
 
@@ -50,6 +60,8 @@ def test_the_text_is_that_of_the_library(
     exporter = Exporter(ExporterSettings(scenarios=("rush",), components=("llm",), shared_directory=shared))
     with exporter:
         fill(exporter)
+        for reason, number in zip(FALLBACK_REASONS, ODD_NUMBERS, strict=False):
+            exporter.recorder.instruments.fallbacks.child("live", "lightrag", "default", reason).set(number)
         encode, content_type = choose_encoder(accept)
         for _ in range(2):  # the second time from what was made the first time
             text, said = exporter._exposition.render(accept)
@@ -89,6 +101,68 @@ def test_the_latest_exemplar_of_any_worker_is_shown(tmp_path: Path) -> None:
             for reader in (first, second):
                 text = reader._exposition.render(FORMATS[1])[0].decode()
                 assert re.findall(r'trace_id="(\w+)"', text) == [trace["trace_id"]]
+
+
+def count_a_call(instruments: Instruments) -> None:
+    instruments.component_calls.child("live", "llm", "success").inc()
+
+
+def observe(instruments: Instruments) -> None:
+    instruments.duration.child("live", "success").observe(0.3)
+
+
+def keep_an_exemplar(instruments: Instruments) -> None:
+    trace = {**TRACE, "trace_id": f"{time.monotonic_ns():032x}"}
+    instruments.duration.child("rush", "failure").remember(2.5, trace)
+
+
+def ask_a_new_route(instruments: Instruments) -> None:
+    instruments.http_duration.child("GET", f"/{len(instruments.values.series)}", "200", "").observe(0.1)
+
+
+def ask_the_same_route(instruments: Instruments) -> None:
+    instruments.http_duration.child("GET", "/same", "200", "").observe(0.1)
+
+
+def set_a_gauge(instruments: Instruments) -> None:
+    instruments.queue_depth.child("llm").set(7)
+
+
+def set_it_to_nothing(instruments: Instruments) -> None:
+    instruments.queue_depth.child("llm").set(float("nan"))
+
+
+CHANGES = (
+    count_a_call,
+    observe,
+    keep_an_exemplar,
+    ask_a_new_route,
+    ask_the_same_route,
+    set_a_gauge,
+    set_it_to_nothing,
+)
+
+
+@pytest.mark.parametrize("workers", ["alone", "shared"])
+@hypothesis_settings(max_examples=20, deadline=None)
+@given(steps=st.lists(st.tuples(st.integers(0, 1), st.sets(st.sampled_from(CHANGES))), max_size=6))
+def test_a_reader_that_remembers_shows_what_one_without_memory_would(
+    workers: str, steps: list[tuple[int, set[Callable[[Instruments], None]]]]
+) -> None:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        shared = Path(folder) / "shared" if workers == "shared" else None
+        settings = ExporterSettings(scenarios=("rush",), components=("llm",), shared_directory=shared)
+        service = [stack.enter_context(Exporter(settings)) for _ in range(2 if shared else 1)]
+        for who, changes in steps:
+            exporter = service[who % len(service)]
+            for change in changes:
+                change(exporter.recorder.instruments)
+            totals = service[0]._exposition._totals
+            for accept in FORMATS:
+                text, _ = service[0]._exposition.render(accept)
+                fresh = Exposition(Totals(totals._ledger, totals._values, totals._directory), lambda: None)
+                expected, _ = fresh.render(accept)
+                assert still(text.decode()) == still(expected.decode())
 
 
 @hypothesis_settings(max_examples=50, deadline=None)

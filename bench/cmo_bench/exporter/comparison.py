@@ -13,7 +13,7 @@ from cmo_bench.exporter.figures import Spread
 from cmo_bench.exporter.report import Section, Target, Verdict, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from cmo_bench.exporter.children import Child
     from cmo_bench.exporter.figures import Rounds
@@ -62,8 +62,8 @@ def _targets(title: str, rounds: Rounds) -> Iterator[Target]:
 
 
 @contextlib.contextmanager
-def every_variant(laboratory: Laboratory) -> Iterator[Mapping[str, Child]]:
-    """One draw: a fresh process with each variant.
+def fresh_processes(laboratory: Laboratory, names: Iterable[str]) -> Iterator[Mapping[str, Child]]:
+    """One draw: a fresh process with each of these variants.
 
     At its end, what each has recorded is held against what it was sent: a variant that does nothing is cheap.
 
@@ -71,7 +71,7 @@ def every_variant(laboratory: Laboratory) -> Iterator[Mapping[str, Child]]:
         ChildError: a variant has not recorded every request, or has sent no telemetry that it should have.
     """
     with contextlib.ExitStack() as stack:
-        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in variants.TITLES}
+        subjects = {name: stack.enter_context(laboratory.subject(name)) for name in names}
         yield subjects
         for name, subject in subjects.items():
             check_recorded(name, subject, laboratory.effort.requests_of_a_draw)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import compare, every_variant, exemplars_target
+from cmo_bench.exporter.comparison import compare, exemplars_target, fresh_processes
 from cmo_bench.exporter.figures import Rounds, Spread
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.report import Section, table
@@ -32,7 +32,7 @@ def requests_in_process(laboratory: Laboratory) -> Section:
     measured: dict[str, list[float]] = {name: [] for name in variants.TITLES}
     exposition = ""
     for draw in range(1, draws + 1):
-        with every_variant(laboratory) as subjects:
+        with fresh_processes(laboratory, variants.TITLES) as subjects:
             for name, microseconds in _requests(laboratory, subjects, f"in process, {draw} of {draws}"):
                 measured[name].append(microseconds)
             exposition = scrape(subjects[variants.OURS_TRACES].ask("metrics_url")["url"])

@@ -28,7 +28,7 @@ class Effort:
     """How much is measured.
 
     Attributes:
-        rounds: rounds over all variants, in process and over sockets.
+        rounds: rounds over the variants, in process and over sockets.
         draws: fresh processes of each variant, among which the rounds are divided.
         requests: requests of one variant in one round.
         lead_in: requests before those, which are not measured: one of each connection at least.
@@ -39,12 +39,12 @@ class Effort:
         processes: fresh processes of each kind whose memory is compared.
     """
 
-    rounds: int = 160
+    rounds: int = 320
     draws: int = 8
     requests: int = 100
     lead_in: int = 32
     warm_up: int = 1000
-    slices: int = 50
+    slices: int = 100
     slice_seconds: float = 1.0
     scrapes: int = 40
     processes: int = 5

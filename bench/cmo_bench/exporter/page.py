@@ -31,7 +31,7 @@ _METHOD: Final = """## How it is measured
   which are off for every variant by `FastAPI(telemetry={"tracing": False, "metrics": False, "logs": False})`.
 - Each variant runs in a process of its own, is warmed up, and is then measured in turns with the others, in
   many short rounds, which begin with another variant each time. Garbage is collected before each round and
-  the collector stays on in it. The first requests of a round are not measured: meanwhile nine other services
+  the collector stays on in it. The first requests of a round are not measured: meanwhile the other services
   have had the processor and its caches, as nobody has where a service works. What a variant adds is taken
   within each round.
 - After a share of the rounds all processes end, and fresh ones are measured in the next share. In another

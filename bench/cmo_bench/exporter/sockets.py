@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.exporter import variants
-from cmo_bench.exporter.comparison import compare, every_variant
+from cmo_bench.exporter.comparison import compare, fresh_processes
 from cmo_bench.exporter.figures import Rounds
 from cmo_bench.exporter.laboratory import turns
 from cmo_bench.exporter.load import CONNECTIONS
@@ -22,12 +22,16 @@ _MICROSECONDS: Final = 1e6
 
 
 def requests_over_sockets(laboratory: Laboratory) -> Section:
-    """Measure every variant, each behind a server of its own, in turns, in several fresh processes."""
+    """Measure what the targets speak of, each behind a server of its own, in turns, in several processes.
+
+    Here two rounds differ more than in process, so there have to be many; the other variants would leave no
+    time for them.
+    """
     requests, draws = laboratory.effort.requests, laboratory.effort.draws
-    measured: dict[str, list[float]] = {name: [] for name in variants.TITLES}
-    rates: dict[str, list[float]] = {name: [] for name in variants.TITLES}
+    measured: dict[str, list[float]] = {name: [] for name in variants.JUDGED}
+    rates: dict[str, list[float]] = {name: [] for name in variants.JUDGED}
     for draw in range(1, draws + 1):
-        with every_variant(laboratory) as subjects:
+        with fresh_processes(laboratory, variants.JUDGED) as subjects:
             for name, processor, wall in _rounds(laboratory, subjects, f"over sockets, {draw} of {draws}"):
                 measured[name].append(processor * _MICROSECONDS / requests)
                 rates[name].append(requests / wall)

@@ -38,6 +38,9 @@ TITLES: Final = {
     OTEL: "OpenTelemetry's FastAPI instrumentation, defaults: metrics, traces, all spans",
 }
 
+JUDGED: Final = (BARE, OURS, OURS_SHARED, OURS_TRACES, INSTRUMENTATOR, OTEL)
+"""Those that the targets speak of."""
+
 _BUILDERS: Final = {
     BARE: ("bare", "bare"),
     OURS: ("cmo", "http_and_queries"),
