@@ -115,7 +115,7 @@ class _Plan:
                 for name, series in self._sums.items()
             }
         else:
-            changed = self._changed(sources, last[0])
+            changed = self._changed_series(sources, last[0])
             totals = {**last[1], **{name: last[1][name].copy() for name, _ in changed}}
             for name, index in changed:
                 one = self._sums[name][index]
@@ -123,7 +123,7 @@ class _Plan:
         self._last[with_exemplars] = sources, totals
         return totals
 
-    def _changed(self, sources: list[Numbers], before: list[Numbers]) -> set[tuple[str, int]]:
+    def _changed_series(self, sources: list[Numbers], before: list[Numbers]) -> set[tuple[str, int]]:
         """The series that are not what they were."""
         # The age of a query grows without any number changing.
         oldest = catalogue.OLDEST_QUERY_AGE.name
@@ -142,7 +142,7 @@ class Totals:
         self._values = values
         self._directory = directory
         self._plan = _Plan({})
-        self._planned_for: tuple[object, ...] = ()
+        self._planned_for: list[tuple[str | None, list[Series], int, bool]] = []
 
     def read(self, *, with_exemplars: bool) -> Iterator[tuple[Metric, list[Total]]]:
         """Every metric of the catalogue with its series, in the order of the catalogue, as of now."""
@@ -156,9 +156,8 @@ class Totals:
             sources = [] if self._values.is_shared else [self._own()]
         if self._directory is not None:
             sources += self._workers(self._directory)
-        planned_for = tuple(
-            (source.place, id(source.series), source.count, source.alive) for source in sources
-        )
+        # With how many there were: the lists grow.
+        planned_for = [(source.place, source.series, source.count, source.alive) for source in sources]
         if planned_for != self._planned_for:
             self._plan, self._planned_for = _plan(sources), planned_for
         read = self._plan.read([source.numbers for source in sources], now, with_exemplars=with_exemplars)
