@@ -23,6 +23,7 @@ from cmo_exporter.catalogue import (
 from cmo_exporter.departures import DepartureWatch, Listener
 from cmo_exporter.http_tallies import STATUS_CODES, ActiveRequests, known_method, status_code
 from cmo_exporter.queries import Query
+from cmo_exporter.routes import matched_route
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -281,8 +282,10 @@ class Exchange:
             ended, first_byte_at, tally = monotonic(), self._first_byte_at, None
             if error is None and self._left_at is None:
                 first_byte_at = first_byte_at or ended  # it went out with the last
-                tally = site.usual.get((self.method, id(scope.get("route")), status))
-            if tally is None or "fastapi" in scope or scope.get("root_path", "") != self._root_path:
+                # What FastAPI puts there, for included routers alone, takes longer to look at.
+                route = matched_route(scope) if "fastapi" in scope else scope.get("route")
+                tally = site.usual.get((self.method, id(route), status))
+            if tally is None or scope.get("root_path", "") != self._root_path:
                 status, ended, error_type = self._verdict(error, ended)
                 kind = (known_method(self.method), status, error_type)
                 tally = site.tallies.of(scope, self._root_path, kind)

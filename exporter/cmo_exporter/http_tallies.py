@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import OTHER
 from cmo_exporter.instruments import KNOWN_HTTP_METHODS, OTHER_HTTP_METHOD
+from cmo_exporter.routes import matched_route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,13 +145,13 @@ class HttpTallies:
             self._instruments.dropped(catalogue.HTTP_SERVER_REQUEST_DURATION.name)
         labels = (method, self._routes.of(scope, root_path_at_arrival), status_code(status), error_type)
         tally = self._labelled(labels)
-        usual, route = self.usual, scope.get("route")
-        # The route alone tells next time, unless it was mounted, included or met for the first time.
+        usual, route = self.usual, matched_route(scope)
+        # The route alone tells next time, unless it was mounted or met for the first time.
         if (
-            labels in self._known
+            route is not None
+            and labels in self._known
             and method != OTHER_HTTP_METHOD
             and not error_type
-            and "fastapi" not in scope
             and scope.get("root_path", "") == root_path_at_arrival
             and len(usual) < _MOST_USUAL
         ):

@@ -2,7 +2,8 @@
 
 The match is read from the scope, where the router left it; searching the routes again is what makes other
 instrumentations slow. FastAPI 0.137 and later keep the full template of a route from an included router in
-``scope["fastapi"]``; mounts are seen by what they added to ``root_path``.
+``scope["fastapi"]``; mounts are seen by what they added to ``root_path``. Only of Starlette's own routes in a
+FastAPI application the endpoint alone is left, and has to be searched for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, MutableMapping
+    from collections.abc import Iterable, Iterator, MutableMapping
 
     Scope = MutableMapping[str, Any]
 
@@ -48,8 +49,9 @@ class RouteTemplates:
 
     def __init__(self, app: object) -> None:
         self._app = app
-        # A mount with a parameter grows the root path in ever new ways, so that not all can be kept.
-        self._known_mounts: dict[str, str] = {}
+        # Their templates and the innermost application, by how the root path has grown. A mount with a
+        # parameter grows it in ever new ways, so that not all can be kept.
+        self._known_mounts: dict[str, tuple[str, object]] = {"": ("", app)}
 
     def of(self, scope: Scope, root_path_at_arrival: str) -> str:
         """The template of the route that the request matched, or ``unmatched``.
@@ -58,21 +60,18 @@ class RouteTemplates:
             scope: the request's scope, after the application has had it.
             root_path_at_arrival: the request's root path before the application had it.
         """
-        fastapi = scope.get("fastapi")
-        context = fastapi.get("effective_route_context") if fastapi else None
-        route = scope.get("route")
-        path = getattr(context, "path", None)
-        if path is None and not _is_mount(route):
-            path = getattr(route, "path", None)
+        route = matched_route(scope)
+        path = None if _is_mount(route) else getattr(route, "path", None)
         root_path = scope.get("root_path", "")
-        if root_path == root_path_at_arrival:
-            return path or UNMATCHED
         # FastAPI's own root path is put in on the way to the router, and is no mount.
         base = max(root_path_at_arrival, scope.get("app_root_path", ""), key=len)
-        return f"{self._mounts(root_path[len(base) :])}{path or ''}" or UNMATCHED
+        mounts, app = self._mounts(root_path[len(base) :])
+        if path is None:
+            path = _path_of_endpoint(app, scope)
+        return f"{mounts}{path or ''}" or UNMATCHED
 
-    def _mounts(self, grown: str) -> str:
-        """The templates of the mounts that made a root path grow.
+    def _mounts(self, grown: str) -> tuple[str, object]:
+        """The templates of the mounts that made a root path grow, and the application that they lead to.
 
         The growth itself is no label value: a mount may have a parameter. Where no mount fits, it is left
         out.
@@ -80,9 +79,16 @@ class RouteTemplates:
         known = self._known_mounts.get(grown)
         if known is None:
             known = _search_mounts(self._app, grown)
-            if known and len(self._known_mounts) < _MOST_KNOWN_MOUNTS:
+            if known[0] and len(self._known_mounts) < _MOST_KNOWN_MOUNTS:
                 self._known_mounts[grown] = known
         return known
+
+
+def matched_route(scope: Scope) -> object:
+    """What the router has found, the same object each time: the route, or what an inclusion made of it."""
+    fastapi = scope.get("fastapi")
+    included = fastapi.get("effective_route_context") if fastapi else None
+    return included if getattr(included, "path", None) else scope.get("route")
 
 
 def path_in_app(scope: Scope) -> str:
@@ -96,7 +102,7 @@ def path_in_app(scope: Scope) -> str:
     return inner if inner.startswith("/") or not inner or root.endswith("/") else path
 
 
-def _search_mounts(app: object, grown: str) -> str:
+def _search_mounts(app: object, grown: str) -> tuple[str, object]:
     templates = ""
     for _ in range(_MOST_NESTED_MOUNTS):
         if not grown:
@@ -110,17 +116,31 @@ def _search_mounts(app: object, grown: str) -> str:
                 break
         else:
             break
-    return templates
+    return templates, app
 
 
-def _routes(app: object) -> Iterable[Any]:
-    """The routes of an application, whatever middleware it is wrapped in."""
+def _path_of_endpoint(app: object, scope: Scope) -> str | None:
+    """The template of the route of an application that leads to the endpoint of a request."""
+    endpoint, path = scope.get("endpoint"), path_in_app(scope)
+    if endpoint is None:
+        return None
+    found = (route for route in _routes(app) if getattr(route, "endpoint", None) is endpoint)
+    return next((str(route.path) for route in found if route.path_regex.match(path)), None)
+
+
+def _routes(app: object) -> Iterator[Any]:
+    """The routes of an application, those of included routers too, whatever middleware it is wrapped in."""
     for _ in range(_MOST_WRAPPERS):
         routes: Iterable[Any] | None = getattr(app, "routes", None)
         if routes:
-            return routes
+            for route in routes:
+                included = getattr(route, "effective_route_contexts", None)
+                if included is None:
+                    yield route
+                else:
+                    yield from (context.starlette_route or context for context in included())
+            return
         app = getattr(app, "app", None)
-    return ()
 
 
 def _is_mount(route: object) -> bool:

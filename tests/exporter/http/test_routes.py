@@ -95,6 +95,47 @@ def test_fastapi_with_routers_in_routers_and_mounts_in_mounts(
     }
 
 
+def test_routes_of_starlette_in_fastapi(exporter: Exporter, serve: Serve, counted: Counted) -> None:
+    """FastAPI leaves no route behind for them."""
+    app, mounted, router = FastAPI(), FastAPI(), APIRouter()
+    mounted.get("/asked/{number}")(ask)
+    mounted.add_route("/shown/{number}", show)
+    router.mount("/shop", mounted)
+    router.add_route("/items/{item}", show)
+    app.include_router(router, prefix="/api")
+    app.mount("/direct/{level}", mounted)
+    app.add_route("/first/{thing}", show)
+    app.add_route("/second/{thing}", show, methods=["GET"])
+    instrument_fastapi(app, exporter)
+    with serve(app) as port:
+        for number in range(2):
+            fetch(
+                port,
+                f"/api/shop/asked/{number}",
+                f"/api/shop/shown/{number}",
+                f"/api/shop/nowhere/{number}",
+                f"/api/items/{number}",
+                f"/direct/{number}/asked/{number}",
+                f"/direct/{number}/shown/{number}",
+                f"/first/{number}",
+                f"/second/{number}",
+                f"/nowhere/{number}",
+            )
+        httpx.post(f"http://127.0.0.1:{port}/second/1")
+    assert counted() == {
+        ("GET", "/api/shop/asked/{number}", "200"): 2,
+        ("GET", "/api/shop/shown/{number}", "200"): 2,
+        ("GET", "/api/shop", "404"): 2,
+        ("GET", "/api/items/{item}", "200"): 2,
+        ("GET", "/direct/{level}/asked/{number}", "200"): 2,
+        ("GET", "/direct/{level}/shown/{number}", "200"): 2,
+        ("GET", "/first/{thing}", "200"): 2,
+        ("GET", "/second/{thing}", "200"): 2,
+        ("POST", "/second/{thing}", "405"): 1,
+        ("GET", "unmatched", "404"): 2,
+    }
+
+
 def test_starlette_alone(exporter: Exporter, serve: Serve, counted: Counted) -> None:
     app = Starlette(
         routes=[
