@@ -111,6 +111,10 @@ class ComponentCall:
         outcome = self._outcome or _outcome_of(error)
         self._recorder.ledger.finish_call(self._book, outcome, seconds)
         if self._step is not None:
+            span = self._step.span
+            exemplar = None if span is None else span.exemplar()
+            if exemplar is not None:
+                self._book.durations[outcome].remember(seconds, exemplar)
             self._step.finish(outcome, seconds, error)
 
 

@@ -293,7 +293,8 @@ class Exchange:
                 self._received_bytes = self._sent_bytes = 0
             tally.lines.append((self._arrived, first_byte_at, ended, self._received_bytes, self._sent_bytes))
             if site.exemplar is not None and (exemplar := site.exemplar()) is not None:
-                tally.remember(ended - self._arrived, exemplar)
+                waited = None if first_byte_at is None else first_byte_at - self._arrived
+                tally.remember(ended - self._arrived, waited, exemplar)
         finally:
             try:  # noqa: SIM105 - as above
                 del site.active[self]

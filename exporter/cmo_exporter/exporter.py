@@ -306,7 +306,7 @@ class Exporter:
     def queue_wait(self, component: str, seconds: float) -> None:
         """A call of a component waited so long for its turn."""
         waited = _amount(seconds)
-        self.recorder.instruments.queue_wait.child(component).observe(waited)
+        self.recorder.instruments.queue_wait.child(component).observe(waited, self.tracing.exemplar())
         record = self._record()
         if record is not None:
             record.waited(component, waited)
@@ -364,7 +364,7 @@ class Exporter:
     def llm_first_token(self, component: str, provider: str, model: str, seconds: float) -> None:
         """The first piece of a streamed model call came after so many seconds."""
         histogram = self.recorder.instruments.llm_first_token.child(component, provider, model)
-        histogram.observe(_amount(seconds))
+        histogram.observe(_amount(seconds), self.tracing.exemplar())
 
     @never_raises(catalogue.LLM_TOKENS)
     def tokens(

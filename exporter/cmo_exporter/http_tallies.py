@@ -109,9 +109,17 @@ class HttpTally:
         numbers[self._received] += sum(received)
         numbers[self._sent] += sum(sent)
 
-    def remember(self, seconds: float, exemplar: Mapping[str, str]) -> None:
-        """Keep ``trace_id`` and ``span_id`` of a trace that shows such a request."""
+    def remember(self, seconds: float, first_byte: float | None, exemplar: Mapping[str, str]) -> None:
+        """Keep ``trace_id`` and ``span_id`` of a trace that shows such a request.
+
+        Args:
+            seconds: how long it took.
+            first_byte: after how many seconds its first byte went out, if it did.
+            exemplar: the ids.
+        """
         self._duration.remember(seconds, exemplar)
+        if first_byte is not None:
+            self._first_byte.remember(first_byte, exemplar)
 
 
 class HttpTallies:

@@ -49,8 +49,9 @@ def current_query() -> Query | None:
 class Query:
     """One user question; a context manager that counts it when it begins and when it ends.
 
-    The first outcome that the service names while the user is there is the one that counts. Left without
-    an outcome, the query is an error. No method raises.
+    The first outcome that the service names while the user is there is the one that counts; only a failure
+    that is named after a success takes that back. Left without an outcome, the query is an error. No method
+    raises.
     """
 
     __slots__ = (
@@ -117,8 +118,10 @@ class Query:
         except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
             self._recorder.dropped(catalogue.ANSWERS)
             known, outcome = OTHER, "error"
-        if self._outcome is None and self._left_at is None:  # as `_claim`
+        if self._outcome is None and self._left_at is None:  # as `_claim`, for nearly all
             self._outcome, self._source = outcome, known
+        else:
+            self._claim(outcome, known)
 
     def failed(self) -> None:
         """The query has failed, without even an apology."""
@@ -303,9 +306,10 @@ class Query:
 
     def _claim(self, outcome: str, source: str | None = None) -> None:
         # After a departure nothing can be delivered; a refusal then is the framework's, of half a body.
-        if self._outcome is None and self._left_at is None:
-            self._outcome = outcome
-            self._source = source
+        if self._left_at is not None:
+            return
+        if self._outcome is None or (self._outcome == "success" and outcome != "success"):
+            self._outcome, self._source = outcome, source
 
     def _settled(self, error: BaseException | None, seconds: float) -> tuple[str, str | None, float]:
         """Outcome, source and duration where not everything went the ordinary way."""

@@ -55,7 +55,18 @@ def watched(watch: Watch | None, owner: object, stack: App, wrap: Callable[[App]
 class WatchedRequest:
     """One HTTP request, as far as its span and the log lines of its queries tell it."""
 
-    __slots__ = ("_receive", "_root_path", "_routes", "_scope", "_send", "ended", "left", "method", "status")
+    __slots__ = (
+        "_ending",
+        "_receive",
+        "_root_path",
+        "_routes",
+        "_scope",
+        "_send",
+        "ended",
+        "left",
+        "method",
+        "status",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, routes: RouteTemplates) -> None:
         self._scope = scope
@@ -68,6 +79,7 @@ class WatchedRequest:
         self.status: int | None = None
         self.ended: int | None = None
         self.left = False
+        self._ending = False
 
     @property
     def route(self) -> str:
@@ -86,7 +98,8 @@ class WatchedRequest:
     async def receive(self) -> Message:
         """What the application calls to receive."""
         message = await self._receive()
-        if message["type"] == "http.disconnect" and self.ended is None:
+        # With the last byte on its way, a disconnect is how servers say that all is done.
+        if message["type"] == "http.disconnect" and not self._ending:
             self._leave()
         return message
 
@@ -95,20 +108,21 @@ class WatchedRequest:
         kind = message.get("type")
         if kind == "http.response.start" and not self.left:
             self.status = message.get("status")
+        self._ending = kind == "http.response.pathsend" or (
+            kind == "http.response.body" and not message.get("more_body", False)
+        )
         try:
             await self._send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the user has left
-            if self.ended is None:
-                self._leave()
+            self._ending = False
+            self._leave()
             raise
-        if self.ended is None and (
-            kind == "http.response.pathsend"
-            or (kind == "http.response.body" and not message.get("more_body", False))
-        ):
+        if self._ending and self.ended is None:
             self.ended = time.time_ns()
 
     def _leave(self) -> None:
-        self.left, self.status, self.ended = True, _CLIENT_CLOSED_REQUEST, time.time_ns()
+        if self.ended is None:
+            self.left, self.status, self.ended = True, _CLIENT_CLOSED_REQUEST, time.time_ns()
 
 
 class RequestWatch:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNMATCHED: Final = "unmatched"
 _PARAMETER: Final = re.compile(r"{[^{}:]+(?::([^{}]+))?}")
 _MOST_NESTED_MOUNTS: Final = 8
-_MOST_KNOWN_MOUNTS: Final = 64
+_MOST_KNOWN_MOUNTS: Final = 1000
 _MOST_WRAPPERS: Final = 32
 
 
@@ -50,7 +50,8 @@ class RouteTemplates:
     def __init__(self, app: object) -> None:
         self._app = app
         # Their templates and the innermost application, by how the root path has grown. A mount with a
-        # parameter grows it in ever new ways, so that not all can be kept.
+        # parameter grows it in ever new ways, so that not all can be kept: when there are too many, all are
+        # found anew.
         self._known_mounts: dict[str, tuple[str, object]] = {"": ("", app)}
 
     def of(self, scope: Scope, root_path_at_arrival: str) -> str:
@@ -79,7 +80,9 @@ class RouteTemplates:
         known = self._known_mounts.get(grown)
         if known is None:
             known = _search_mounts(self._app, grown)
-            if known[0] and len(self._known_mounts) < _MOST_KNOWN_MOUNTS:
+            if known[0]:
+                if len(self._known_mounts) >= _MOST_KNOWN_MOUNTS:
+                    self._known_mounts.clear()
                 self._known_mounts[grown] = known
         return known
 

@@ -6,10 +6,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from cmo_exporter import Exporter, ExporterSettings, catalogue
+from cmo_exporter.totals import Total, _Sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pytest
+    from cmo_exporter.values import Numbers
     from prometheus_client.metrics_core import Metric
 
 WORKERS = 4
@@ -72,6 +75,32 @@ def test_every_scrape_is_balanced_while_queries_run(settings: ExporterSettings) 
     for started, in_progress, *counts in scrapes[-1].values():
         assert in_progress == 0
         assert {started, *counts} == {QUERIES_PER_WORKER * WORKERS / 2}
+
+
+def test_a_scrape_that_takes_long_holds_up_no_query(
+    settings: ExporterSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a query needs is free while numbers are added up and made into text."""
+    exporter = Exporter(settings)
+    expected = []
+    reading, asked = threading.Event(), threading.Event()
+
+    def wait_for_the_queries(one: _Sum, sources: list[Numbers], now: float, *, with_exemplars: bool) -> Total:
+        reading.set()
+        assert asked.wait(60), "the queries wait for the scrape"
+        return read(one, sources, now, with_exemplars=with_exemplars)
+
+    read = _Sum.read
+    monkeypatch.setattr(_Sum, "read", wait_for_the_queries)
+    scrape = threading.Thread(target=lambda: expected.append(exporter._exposition.render("text/plain")))
+    scrape.start()
+    assert reading.wait(60)
+    ask(exporter, "live")
+    with exporter.session("u1"):
+        pass
+    asked.set()
+    scrape.join()
+    assert b'cmo_queries_total{outcome="success",scenario="live"} 0.0' in expected[0][0]
 
 
 def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings) -> None:

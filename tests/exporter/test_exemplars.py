@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 Serve = Callable[[Any], AbstractContextManager[int]]
 LATENCIES = (
+    "cmo_component_duration_seconds",
+    "cmo_llm_time_to_first_token_seconds",
     "cmo_query_duration_seconds",
     "cmo_query_time_to_first_token_seconds",
+    "cmo_queue_wait_seconds",
     "http_server_request_duration_seconds",
+    "http_server_time_to_first_byte_seconds",
 )
+SETTINGS: Final[dict[str, Any]] = {
+    "components": ("llm",),
+    "models": (("llm", "openai", "gpt-4o-mini"),),
+}
 
 
 def ask(exporter: Exporter, serve: Serve, **headers: str) -> None:
@@ -29,8 +37,12 @@ def ask(exporter: Exporter, serve: Serve, **headers: str) -> None:
 
     @app.post("/query")
     async def answer() -> StreamingResponse:
-        exporter.current_query().first_token()
-        exporter.current_query().answered("lightrag")
+        query = exporter.current_query()
+        exporter.queue_wait("llm", 0.2)
+        with query.model_call("llm", "openai", "gpt-4o-mini"):
+            exporter.llm_first_token("llm", "openai", "gpt-4o-mini", 0.1)
+        query.first_token()
+        query.answered("lightrag")
         return StreamingResponse(iter(["it", "may"]))
 
     instrument_fastapi(app, exporter)
@@ -55,7 +67,7 @@ def scraped_exemplars(exporter: Exporter) -> dict[str, list[dict[str, str]]]:
 def test_an_openmetrics_scrape_leads_to_the_trace(
     collector: Collector, serve: Serve, request_spans: str
 ) -> None:
-    settings = ExporterSettings(otlp_endpoint=collector.url, request_spans=request_spans)
+    settings = ExporterSettings(otlp_endpoint=collector.url, request_spans=request_spans, **SETTINGS)
     with Exporter(settings) as exporter:
         ask(exporter, serve)
         found = scraped_exemplars(exporter)
@@ -66,19 +78,21 @@ def test_an_openmetrics_scrape_leads_to_the_trace(
     for metric, (exemplar,) in found.items():
         assert set(exemplar) == {"trace_id", "span_id"}
         names[metric] = sent[exemplar["trace_id"], exemplar["span_id"]]
-    assert names["cmo_query_duration_seconds"] == "query"
+    assert names["cmo_query_duration_seconds"] == names["cmo_queue_wait_seconds"] == "query"
+    assert names["cmo_component_duration_seconds"] == "chat gpt-4o-mini"
+    assert names["cmo_llm_time_to_first_token_seconds"] == "chat gpt-4o-mini"
     assert len({trace_id for trace_id, _ in sent}) == 1
     assert "trace_id" not in plain, "the old text format has no place for them"
 
 
 def test_what_is_not_sampled_leads_nowhere(collector: Collector, serve: Serve) -> None:
-    with Exporter(ExporterSettings(otlp_endpoint=collector.url)) as exporter:
+    with Exporter(ExporterSettings(otlp_endpoint=collector.url, **SETTINGS)) as exporter:
         ask(exporter, serve, traceparent=f"00-{'1' * 32}-{'2' * 16}-00")
         assert scraped_exemplars(exporter) == {}
 
 
 def test_without_traces_there_are_no_exemplars(serve: Serve) -> None:
-    with Exporter(ExporterSettings()) as exporter:
+    with Exporter(ExporterSettings(**SETTINGS)) as exporter:
         assert exporter.tracing.exemplar() is None
         ask(exporter, serve)
         assert scraped_exemplars(exporter) == {}

@@ -33,6 +33,39 @@ def test_a_real_answer_is_a_success(exporter: Exporter) -> None:
     assert count(exporter, name, scenario="clinical_rush", outcome="success") == 1
 
 
+@pytest.mark.parametrize(
+    ("take_back", "outcome"),
+    [
+        (Query.failed, "error"),
+        (Query.timed_out, "timeout"),
+        (Query.rejected, "rejected"),
+        (Query.cancelled, "cancelled"),
+        (lambda query: query.answered("default"), "error"),
+        (lambda query: query.concluded("timeout"), "timeout"),
+    ],
+)
+def test_a_failure_after_a_success_takes_it_back_and_nothing_brings_it_again(
+    exporter: Exporter, take_back: Callable[[Query], None], outcome: str
+) -> None:
+    with exporter.query() as query:
+        query.answered("lightrag")
+        query.answered("cache")
+        take_back(query)
+        query.failed()
+        query.answered("lightrag")
+    assert count(exporter, "cmo_queries_total", scenario="live", outcome=outcome) == 1
+    for real in ("cache", "lightrag", "perplexity"):
+        assert count(exporter, "cmo_answers_total", scenario="live", source=real) == 0
+
+
+def test_the_first_of_several_successes_counts(exporter: Exporter) -> None:
+    with exporter.query() as query:
+        query.answered("cache")
+        query.answered("lightrag")
+    assert count(exporter, "cmo_answers_total", scenario="live", source="cache") == 1
+    assert count(exporter, "cmo_answers_total", scenario="live", source="lightrag") == 0
+
+
 @pytest.mark.parametrize("source", ["stale", "default"])
 def test_an_apology_is_an_error_and_still_an_answer(exporter: Exporter, source: str) -> None:
     with exporter.query() as query:

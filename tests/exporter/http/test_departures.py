@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from socket import socket
 from typing import Any
 
 import pytest
-from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi
+from cmo_exporter import Exporter, ExporterSettings, instrument_asgi, instrument_fastapi
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -262,9 +263,10 @@ def test_a_server_of_asgi_2_4_says_by_raising_that_the_user_has_left(
 
 
 def test_a_server_may_say_disconnect_while_it_is_given_the_last_byte(
-    exporter: Exporter, counted: Counted
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Some are done with a request before they return from sending its end."""
+    exporter = Exporter(ExporterSettings(query_log=True))
     over = asyncio.Event()
     heard = asyncio.Event()
 
@@ -284,10 +286,15 @@ def test_a_server_may_say_disconnect_while_it_is_given_the_last_byte(
             for _ in range(5):
                 await asyncio.sleep(0)
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"x")]}
+    scope = {"type": "http", "method": "POST", "path": "/query", "headers": [(b"host", b"x")]}
     instrumented: Any = instrument_asgi(app, exporter)
     asyncio.run(instrumented(scope, receive, send))
-    assert counted() == {("GET", "unmatched", "200"): 1}
+    labels = {"http_route": "unmatched", "http_response_status_code": "200", "error_type": ""}
+    name = "http_server_request_duration_seconds_count"
+    assert exporter.registry.get_sample_value(name, {"http_request_method": "POST", **labels}) == 1
+    exporter.close()
+    line = json.loads(capsys.readouterr().err)
+    assert line["http"]["status"] == 200, "the log says what the metrics say"
 
 
 def test_the_timer_rests_while_all_who_are_left_have_been_told(
