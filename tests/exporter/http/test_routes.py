@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi
-from cmo_exporter.routes import path_in_app
+from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi, routes
+from cmo_exporter.routes import RouteTemplates, path_in_app
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
@@ -93,6 +93,32 @@ def test_fastapi_with_routers_in_routers_and_mounts_in_mounts(
         ("GET", "unmatched", "404"): 3,
         ("GET", "/static", "200"): 3,
     }
+
+
+def test_a_mount_is_searched_for_once_however_many_values_its_parameter_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched: list[str] = []
+
+    def search(app: object, grown: str) -> tuple[str, object]:
+        searched.append(grown)
+        return search_mounts(app, grown)
+
+    search_mounts = routes._search_mounts
+    monkeypatch.setattr(routes, "_search_mounts", search)
+    inner = Route("/query", show)
+    templates = RouteTemplates(Starlette(routes=[Mount("/tenants/{tenant}", routes=[inner])]))
+
+    def template(tenant: int) -> str:
+        return templates.of({"root_path": f"/tenants/{tenant}", "route": inner}, "")
+
+    tenants = range(routes._MOST_KNOWN_MOUNTS - 1)
+    assert {template(tenant) for tenant in (*tenants, *tenants)} == {"/tenants/{tenant}/query"}
+    assert len(searched) == len(tenants)
+    # One too many: it is found all the same, and known from then on.
+    assert {template(-1), template(-1), template(-1), template(0)} == {"/tenants/{tenant}/query"}
+    assert len(searched) == len(tenants) + 2
+    assert len(templates._known_mounts) <= routes._MOST_KNOWN_MOUNTS
 
 
 def test_routes_of_starlette_in_fastapi(exporter: Exporter, serve: Serve, counted: Counted) -> None:
