@@ -25,7 +25,6 @@ PREFIX: Final = "CMO_EXPORTER_"
 DEFAULT_PORT: Final = 9464
 """Where the default exporter serves ``/metrics``, for Prometheus has to know it beforehand."""
 
-_ADDRESS_VARIABLES: Final = f"{PREFIX}PORT, {PREFIX}HOST and {PREFIX}SHARED_DIRECTORY"
 
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("0", "false", "no", "off")
@@ -66,8 +65,8 @@ class Lifetime:
     def begin(self, application: object) -> None:
         """An application begins to serve; again, while it serves, this does nothing.
 
-        An address that is taken is said in the log, and the service goes on: it must not stay down because
-        nobody can look at its metrics.
+        An address that is taken, or a token that cannot be read, is said in the log, and the service goes on:
+        it must not stay down because nobody can look at its metrics.
         """
         with self._lock:
             if application in self._applications:
@@ -76,7 +75,12 @@ class Lifetime:
             try:
                 self.exporter.start()
             except ExporterError as error:
-                _log.error("%s The variables are %s.", error, _ADDRESS_VARIABLES)
+                _log.error(
+                    "%s Until then there are no metrics. In the environment a setting is called %sPORT, "
+                    "for example: the prefix, and its name in capitals.",
+                    error,
+                    PREFIX,
+                )
             except Exception as error:  # noqa: BLE001 - the service goes before its metrics
                 _log.error("The exporter did not start: %s.", type(error).__name__)
 

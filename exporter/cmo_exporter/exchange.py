@@ -320,13 +320,13 @@ class Exchange:
 
 def _let_status_speak(query: Query, status: int) -> None:
     """Let the status speak where the service did not, and never against a failure that it named."""
+    query.undelivered()
     if status in _TIMEOUT_STATUSES:
         query.timed_out()
     elif status == _CLIENT_CLOSED_REQUEST:
         query.cancelled()
     elif status in _REFUSED_STATUSES or status < _SERVER_ERROR:
         query.rejected()
-    query.undelivered()
 
 
 def _is_last(message: Message) -> bool:

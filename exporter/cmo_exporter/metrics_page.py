@@ -26,9 +26,9 @@ values are declared in `exporter/cmo_exporter/catalogue.py`, from which this pag
 
 - Label values come from closed lists. Anything else is recorded as `{OTHER}` (HTTP methods: `_OTHER`) and
   counted in `cmo_series_dropped_total`.
-- Label sets of the configured scenarios, components, tiers and models are there from the start, at 0. Those
-  of `{OTHER}`, of HTTP routes, of unusual fallbacks and of the durations of cancelled component calls appear
-  when they are first needed.
+- Label sets of the cache tiers, and of the scenarios, components and models of the settings, are there from
+  the start, at 0. Those of `{OTHER}`, of HTTP routes, of unusual fallbacks and of the durations of
+  cancelled component calls appear when they are first needed.
 - `scenario` is `{LIVE}`, or one of the scenarios in the settings, which a load test names in a header.
 - Query metrics of one scrape are read at one instant: started is finished plus in progress, and in progress
   is 0 only when everything has been counted. Of several workers, those that do not answer the scrape

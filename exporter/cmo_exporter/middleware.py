@@ -6,6 +6,7 @@ answers, so that the last byte of those is seen as well. Websockets and the life
 
 from __future__ import annotations
 
+import logging
 from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from cmo_exporter.exchange import App, Receive, Scope, Send
     from cmo_exporter.exporter import Exporter
+
+_log = logging.getLogger("cmo_exporter")
 
 _INSTRUMENTED: Final = "_cmo_exporter"
 _QUERY_METHODS: Final = ("POST",)
@@ -49,9 +52,9 @@ def instrument_asgi(
         The application to serve instead of ``app``.
 
     Raises:
-        SettingsError: there is no exporter, and the environment does not describe one.
+        SettingsError: a route is none, or there is no exporter and the environment does not describe one.
     """
-    recording = exporter or default_exporter()
+    recording = _exporter(exporter)
     routes, methods = RouteSet(query_routes), frozenset(query_methods)
 
     def wrapped(inner: App) -> App:
@@ -66,7 +69,7 @@ def instrument_fastapi(
     query_routes: Iterable[str] = ("/query",),
     query_methods: Iterable[str] = _QUERY_METHODS,
 ) -> Exporter:
-    """Instrument a FastAPI application in place; a second time does nothing.
+    """Instrument a FastAPI application in place; a second time changes nothing.
 
     Args:
         app: the application, before it has served anything.
@@ -80,20 +83,25 @@ def instrument_fastapi(
 
     Raises:
         ExporterError: the application has begun to serve, so that nothing can be put around it any more.
-        SettingsError: there is no exporter, and the environment does not describe one.
+        SettingsError: a route is none, or there is no exporter and the environment does not describe one.
     """
     found: Exporter | None = getattr(app, _INSTRUMENTED, None)
     if found is not None:
+        if exporter not in (None, found):
+            _log.warning(
+                "The application is instrumented already, with another exporter, and stays so: take the "
+                "first instrument_fastapi(app) away, or use the exporter that it returned."
+            )
         return found
     if app.middleware_stack is not None:
         raise ExporterError(
             "instrument_fastapi came too late: the application has begun to serve. Call it where the "
             "application is made, before the server starts."
         )
-    recording = exporter or default_exporter()
+    routes, methods = RouteSet(query_routes), frozenset(query_methods)
+    recording = _exporter(exporter)
     recording.tracing.instrument(app)
     build = app.build_middleware_stack
-    routes, methods = RouteSet(query_routes), frozenset(query_methods)
 
     def wrapped(inner: App) -> App:
         return Middleware(inner, recording, routes, methods, owner=app)
@@ -105,6 +113,18 @@ def instrument_fastapi(
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]  # see above
     setattr(app, _INSTRUMENTED, recording)
     return recording
+
+
+def _exporter(given: Exporter | None) -> Exporter:
+    """The exporter that was given, or else the default one."""
+    if given is None:
+        return default_exporter()
+    if not hasattr(given, "recorder"):
+        raise ExporterError(
+            f"The second argument is a {type(given).__name__}; expected an Exporter: "
+            "Exporter(ExporterSettings(…))."
+        )
+    return given
 
 
 class Middleware:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from cmo_exporter.errors import SettingsError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, MutableMapping
 
@@ -24,10 +26,20 @@ _MOST_WRAPPERS: Final = 32
 
 
 class RouteSet:
-    """The routes that are queries, as templates (``/query``, ``/chats/{chat}/query``)."""
+    """The routes that are queries, as templates (``/query``, ``/chats/{chat}/query``).
+
+    Raises:
+        SettingsError: one of them is no template.
+    """
 
     def __init__(self, templates: Iterable[str]) -> None:
-        templates = tuple(templates)
+        templates = (templates,) if isinstance(templates, str) else tuple(templates)
+        for template in templates:
+            if not isinstance(template, str) or not template.startswith("/"):
+                raise SettingsError(
+                    f"query_routes holds {template!r}; a route begins with /, and with the prefixes of the "
+                    "routers and mounts that it is under: /v1/chats/{chat}/query."
+                )
         self.plain = frozenset(template for template in templates if "{" not in template)
         self._patterns = tuple(_pattern(template) for template in templates if "{" in template)
 

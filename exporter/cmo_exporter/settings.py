@@ -133,6 +133,11 @@ class ExporterSettings:
             raise SettingsError(
                 f"request_spans is {self.request_spans!r}; it must be one of: {', '.join(_REQUEST_SPANS)}."
             )
+        if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise SettingsError(
+                f"otlp_endpoint is {self.otlp_endpoint!r}; it must be the http:// or https:// URL of a "
+                "collector that takes OTLP over HTTP, usually at port 4318."
+            )
         for name in (
             "session_idle_timeout_seconds",
             "memory_sample_interval_seconds",
@@ -185,6 +190,8 @@ def _path(setting: str, value: Path | str | None) -> Path | None:
 
 
 def _check_names(setting: str, names: tuple[str, ...], reserved: tuple[str, ...] = ()) -> None:
+    if isinstance(names, str):
+        raise SettingsError(f"{setting} is {names!r}; it must be a tuple of names: ({names!r},).")
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (*reserved, OTHER):
             raise SettingsError(

@@ -192,7 +192,7 @@ def _by_scenario(
     users: dict[str, tuple[int, float]], what: Callable[[tuple[int, float]], float]
 ) -> list[Total]:
     return [
-        Total((scenario,), (what(user),))
+        Total((scenario,), (float(what(user)),))
         for scenario, user in users.items()
         if scenario != OTHER or user[1] > 0 or user[0]
     ]

@@ -85,8 +85,8 @@ class Tracing:
         except ImportError as error:
             raise ExporterError(
                 'request_spans is "opentelemetry", which needs a package that is missing: '
-                f"opentelemetry-instrumentation-fastapi ({error.name}). Install it, or leave the setting "
-                'at "exporter".'
+                f"opentelemetry-instrumentation-fastapi ({error.name}). Install it, for example as "
+                'cmo-observability[otel-fastapi], or leave the setting at "exporter".'
             ) from error
 
     def close(self) -> None:

@@ -69,6 +69,17 @@ def test_the_text_is_that_of_the_library(
             assert still(text.decode()) == still(encode(exporter.registry).decode())
 
 
+def test_users_are_floating_point_numbers_like_all_others(settings: ExporterSettings) -> None:
+    exporter = Exporter(settings)
+    for user in ("one", "two"):
+        with exporter.query(session=user) as query:
+            query.answered("cache")
+    text, _ = exporter._exposition.render("text/plain")
+    assert b'\ncmo_active_users{scenario="live"} 2.0\n' in text
+    numbers = [line.rpartition(b" ")[2] for line in text.splitlines() if not line.startswith(b"#")]
+    assert not [number for number in numbers if number.isdigit()]
+
+
 def test_exemplars_are_shown_in_openmetrics_alone(settings: ExporterSettings) -> None:
     exporter = Exporter(ExporterSettings(scenarios=("rush",)))
     fill(exporter)

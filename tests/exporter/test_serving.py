@@ -248,6 +248,18 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> No
         make()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"components": "lightrag"}, "components is 'lightrag'; it must be a tuple of names: ('lightrag',)."),
+        ({"otlp_endpoint": "localhost:4318"}, "otlp_endpoint is 'localhost:4318'; it must be the http://"),
+    ],
+)
+def test_what_is_easily_got_wrong_is_said_how_to_mend(wrong: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(expected)):
+        ExporterSettings(**wrong)
+
+
 PATHS = [field.name for field in dataclasses.fields(ExporterSettings) if "Path" in str(field.type)]
 
 

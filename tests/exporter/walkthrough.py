@@ -170,8 +170,8 @@ class Walk:
     def _write(self, block: Block) -> None:
         assert block.title, f"line {block.line}: a file needs a title"
         path = self.folder / block.title
-        before = path.read_text() if path.exists() else ""
-        path.write_text(merged(before, self._inside(block.text)))
+        written = self._inside(block.text)
+        path.write_text(merged(path.read_text(), written) if path.exists() else written)
 
     def _collected(self, name: str) -> str:
         """The name, once there is such a span; the names of all others when there is none for long."""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from cmo_exporter import Exporter, instrument_asgi, instrument_fastapi, routes
+from cmo_exporter import (
+    Exporter,
+    ExporterError,
+    ExporterSettings,
+    SettingsError,
+    instrument_asgi,
+    instrument_fastapi,
+    routes,
+)
 from cmo_exporter.routes import RouteTemplates, path_in_app
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -196,6 +204,33 @@ def test_a_proxy_s_prefix_is_no_part_of_a_route(
         fetch(port, "/inner/1" if where == "server" else "/proxy/inner/1")
     assert counted() == {("POST", "/query", "200"): 1, ("GET", "/inner/{x}", "200"): 1}
     assert outcomes() == {"error": 1}, "an answer that nobody has named is an error, and a query"
+
+
+@pytest.mark.parametrize("wrong", [("query",), ("/query", ""), (b"/query",), "query", (None,)])
+def test_a_route_that_can_match_nothing_is_refused(exporter: Exporter, wrong: Any) -> None:
+    with pytest.raises(SettingsError, match="a route begins with /"):
+        instrument_asgi(Starlette(), exporter, query_routes=wrong)
+    app = FastAPI()
+    with pytest.raises(SettingsError, match="a route begins with /"):
+        instrument_fastapi(app, exporter, query_routes=wrong)
+    assert instrument_fastapi(app, exporter, query_routes="/query") is exporter, "it is meant as one"
+
+
+def test_who_instruments_again_with_another_exporter_is_told(
+    exporter: Exporter, settings: ExporterSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FastAPI()
+    instrument_fastapi(app, exporter)
+    assert instrument_fastapi(app, exporter) is instrument_fastapi(app) is exporter
+    assert not caplog.records
+    assert instrument_fastapi(app, Exporter(settings)) is exporter
+    assert "instrumented already, with another exporter" in caplog.text
+
+
+def test_settings_in_the_place_of_an_exporter_are_refused(settings: Any) -> None:
+    for instrument in (instrument_asgi, instrument_fastapi):
+        with pytest.raises(ExporterError, match="is a ExporterSettings; expected an Exporter"):
+            instrument(FastAPI(), settings)
 
 
 def test_a_prefix_ends_where_a_name_ends() -> None:
