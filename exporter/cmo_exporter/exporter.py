@@ -184,20 +184,24 @@ class Exporter:
             end_session: whether the session closes once the query has finished.
             began: monotonic seconds at which it arrived, when that was earlier than now.
         """
-        recorder = self.recorder
-        ledger = recorder.ledger
-        arrived = 0.0 if began is None else self._instant(began)
         try:
-            book = ledger.known_scenarios[scenario]
-        except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
-            recorder.dropped(catalogue.QUERIES_STARTED)
-            book = ledger.scenario(OTHER)
-        if len(book.lines) >= MOST_WAITING:
-            recorder.journal.post()
-        key = None
-        if session is not None and _usable(session):
-            key = ledger.sessions.key(book.name, str.__str__(session))
-        return Query(recorder, book, arrived, key, ends_session=end_session)
+            recorder = self.recorder
+            ledger = recorder.ledger
+            arrived = 0.0 if began is None else self._instant(began)
+            try:
+                book = ledger.known_scenarios[scenario]
+            except Exception:  # noqa: BLE001 - it may be unhashable, or raise when it is compared
+                recorder.dropped(catalogue.QUERIES_STARTED)
+                book = ledger.scenario(OTHER)
+            if len(book.lines) >= MOST_WAITING:
+                recorder.journal.post()
+            key = None
+            if session is not None and _usable(session):
+                key = ledger.sessions.key(book.name, str.__str__(session))
+            return Query(recorder, book, arrived, key, ends_session=end_session)
+        except Exception as error:  # noqa: BLE001 - there may be no room for another series
+            self.errors.report(catalogue.QUERIES_STARTED, error)
+            return self._no_query
 
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
