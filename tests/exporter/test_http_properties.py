@@ -48,6 +48,11 @@ class StoppedError(BaseException):
     """Ends a request and is no `Exception`, as a server's own ways to stop are none."""
 
 
+def alone(step: str) -> tuple[str, bytes]:
+    """A step of which there is no more to say."""
+    return step, b""
+
+
 METHODS = st.one_of(
     st.just("POST"), st.sampled_from((*KNOWN_HTTP_METHODS, "post", "_OTHER", "")), st.text(max_size=8)
 )
@@ -84,7 +89,7 @@ ERRORS = st.sampled_from(
     (ValueError, TimeoutError, HTTPException, OSError, StoppedError, asyncio.CancelledError)
 )
 STEPS = st.one_of(
-    st.sampled_from(("receive", "wait", "last", "return", "query", "replace the scope's method")),
+    st.sampled_from(("receive", "wait", "last", "return", "query", "replace the scope's method")).map(alone),
     st.tuples(st.just("start"), MESSAGE_STATUSES),
     st.tuples(st.just("piece"), st.sampled_from((b"", b"Gly", b"cine"))),
     st.tuples(st.just("raise"), ERRORS),
@@ -94,10 +99,10 @@ PLANS = st.one_of(
     st.lists(STEPS, max_size=6),
     # Answers that are as they should be, but for what is in them.
     st.tuples(
-        st.lists(st.sampled_from(("query", "receive", "wait")), max_size=3),
+        st.lists(st.sampled_from(("query", "receive", "wait")).map(alone), max_size=3),
         st.tuples(st.just("start"), MESSAGE_STATUSES).map(lambda start: [start]),
         st.lists(PIECES, max_size=2),
-        st.lists(st.sampled_from(("wait", "last")), min_size=1, max_size=2),
+        st.lists(st.sampled_from(("wait", "last")).map(alone), min_size=1, max_size=2),
     ).map(lambda parts: [step for part in parts for step in part]),
 )
 ANSWERS = st.sampled_from(
@@ -185,13 +190,13 @@ class Applications:
         instrument_fastapi(self.fastapi, exporter, query_routes=QUERY_ROUTES)
 
     async def _play(self, scope: Any, receive: Any, send: Any) -> None:
-        for step in scope["plan"]:
-            name, what = (step, None) if isinstance(step, str) else step
+        for name, what in scope["plan"]:
             if name == "return":
                 return
             if name == "raise":
-                scope["raised"].append(what(500) if what is HTTPException else what())
-                raise scope["raised"][0]
+                error: BaseException = HTTPException(500) if what is HTTPException else what()
+                scope["raised"].append(error)
+                raise error
             if name == "receive":
                 await receive()
             elif name == "wait":
@@ -234,7 +239,7 @@ class Applications:
 def _message(name: str, what: Any) -> dict[str, Any]:
     if name == "start":
         return {"type": "http.response.start", "status": what, "headers": []}
-    return {"type": "http.response.body", "body": what or b"", "more_body": name == "piece"}
+    return {"type": "http.response.body", "body": what, "more_body": name == "piece"}
 
 
 async def _pieces(client: Client, error: BaseException | None) -> AsyncIterator[bytes]:
@@ -287,7 +292,7 @@ class HttpService(RuleBasedStateMachine):
     ) -> None:
         body, leaves_after, tells = client
         server = Client(body, leaves_after, tells=tells)
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4" if tells else "2.0"},
             "method": method,
@@ -304,7 +309,7 @@ class HttpService(RuleBasedStateMachine):
             "client": server,
             "raised": [],
         }
-        raised: list[BaseException] = scope["raised"]  # type: ignore[assignment]  # a list of them
+        raised: list[BaseException] = scope["raised"]
         application = self.applications.fastapi if fastapi else self.applications.bare
         task = self.loop.create_task(application(scope, server.receive, server.send))
         is_query = method == "POST" and QUERY_PATHS.fullmatch(path) is not None
