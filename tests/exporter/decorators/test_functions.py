@@ -8,6 +8,7 @@ import functools
 import gc
 import inspect
 import threading
+import time
 import types
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,56 @@ async def test_a_deadline_of_asyncio_is_a_timeout(exporter: Exporter) -> None:
 
 
 # Coroutines and futures that a function returns.
+
+
+async def test_a_coroutine_that_a_plain_function_returns_is_watched_until_it_fails(
+    exporter: Exporter,
+) -> None:
+    """Libraries of circuit breakers take such a call for a success of no duration: it returned at once."""
+    await run_slowly(exporter, ValueError("the engine is down"), "error")
+
+
+async def test_a_coroutine_that_a_plain_function_returns_lasts_until_it_is_done(exporter: Exporter) -> None:
+    await run_slowly(exporter, None, "success")
+
+
+async def run_slowly(exporter: Exporter, error: Exception | None, outcome: str) -> None:
+    """Run a coroutine that ends only once it has been seen to be in progress, and hold its duration."""
+    go_on, lasted = asyncio.Event(), 0.0
+
+    async def work() -> str:
+        nonlocal lasted
+        began = time.monotonic()
+        await go_on.wait()
+        lasted = time.monotonic() - began
+        if error is not None:
+            raise error
+        return "done"
+
+    @exporter.observe_component("lightrag")
+    def call() -> Any:
+        return work()
+
+    before = time.monotonic()
+    task = asyncio.create_task(call())
+    for _ in range(10):
+        await asyncio.sleep(0)
+        assert component_calls_in_progress(exporter) == 1
+        assert calls(exporter) == {}, "it has returned a coroutine, and not ended"
+    go_on.set()
+    if error is None:
+        assert await task == "done"
+    else:
+        with pytest.raises(ValueError, match="the engine is down") as caught:
+            await task
+        assert caught.value is error
+    elapsed = time.monotonic() - before
+    assert calls(exporter) == {outcome: 1}
+    assert component_calls_in_progress(exporter) == 0
+    kind = "success" if error is None else "failure"
+    name = "cmo_component_duration_seconds_sum"
+    seconds = count(exporter, name, scenario="live", component="lightrag", outcome=kind)
+    assert 0 < lasted <= seconds <= elapsed
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .*work' was never awaited:RuntimeWarning")
