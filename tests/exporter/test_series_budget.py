@@ -229,3 +229,14 @@ def test_a_family_keeps_its_budget_and_counts_what_it_drops(name: str) -> None:
     assert len(series(exporter, metric) - before) <= budget + 1
     assert not_shown >= MANY
     assert dropped(exporter)[metric.name] >= not_shown
+
+
+def test_names_that_are_in_no_list_are_not_kept() -> None:
+    """A series is not all that a name can cost: the books by which series are found would grow as well."""
+    exporter = Exporter(SETTINGS)
+    ledger = exporter.recorder.ledger
+    call(exporter, "unusual", "unusual")
+    before = len(ledger._scenarios), len(ledger._components)
+    for number in range(MANY):
+        call(exporter, f"unusual_{number}", f"unusual_{number}")
+    assert (len(ledger._scenarios), len(ledger._components)) == before
