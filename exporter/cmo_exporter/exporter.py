@@ -283,8 +283,13 @@ class Exporter:
             session: the user's session id; that of their queries.
             scenario: one of the settings' scenarios, or ``live``; that of their queries.
         """
-        known = self._known_scenario(scenario)
-        key = self.recorder.ledger.sessions.key(known, str.__str__(session)) if _usable(session) else None
+        known, key = OTHER, None
+        try:
+            known = self._known_scenario(scenario)
+            if _usable(session):
+                key = self.recorder.ledger.sessions.key(known, str.__str__(session))
+        except Exception as error:  # noqa: BLE001 - as everywhere in recording
+            self.errors.report(catalogue.ACTIVE_USERS, error)
         return UserSession(self.recorder, known, key)
 
     @never_raises(catalogue.FEEDBACK)
