@@ -199,3 +199,13 @@ def test_a_service_goes_on_when_there_is_no_room_for_another_series(kind: str) -
         query.answered("lightrag")
         assert not query.in_progress
     assert counted(exporter)[STARTED] == 2
+
+
+def test_a_session_that_cannot_be_followed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Exporter(ExporterSettings())
+    with monkeypatch.context() as broken:
+        broken.setattr(Sessions, "key", fail)
+        with exporter.session("u1"), exporter.query(session="u1") as query:
+            query.answered("lightrag")
+    assert counted(exporter) == {"cmo_active_users": 1, STARTED: 1}
+    assert exporter.registry.get_sample_value("cmo_active_users", {"scenario": "live"}) == 0
