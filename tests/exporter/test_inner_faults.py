@@ -7,6 +7,7 @@ once, by its type alone.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -150,12 +151,14 @@ def test_a_function_does_what_it_did_and_the_error_is_counted_and_said_once(
         function = of_kind(kind, body(watched, error))
         return watched.observe_query(session="u1")(watched.observe_component("llm")(function))
 
+    # Of its own: a span that cannot end remains the current one.
+    context = contextvars.copy_context()
     with monkeypatch.context() as broken:
         broken.setattr(owner, method, fail)
         for _ in range(2):
-            assert run(kind, decorated(None)) == SECRET
+            assert context.run(run, kind, decorated(None)) == SECRET
             with pytest.raises(ValueError, match="the service's own") as caught:
-                run(kind, decorated(raised))
+                context.run(run, kind, decorated(raised))
             assert caught.value is raised
         watched.close()  # which posts and writes what waits
         found = counted(watched)
