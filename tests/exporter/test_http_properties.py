@@ -420,7 +420,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 TestHttpService = HttpService.TestCase
 TestHttpService.settings = hypothesis_settings(
-    max_examples=60,
+    max_examples=40,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
