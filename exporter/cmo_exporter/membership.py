@@ -12,6 +12,7 @@ import errno
 import hashlib
 from typing import TYPE_CHECKING, Final, Protocol
 
+from cmo_exporter import catalogue
 from cmo_exporter.catalogue import BY_NAME, CATALOGUE, Kind, OverWorkers
 from cmo_exporter.errors import MetricsAddressError, SharedDirectoryError
 from cmo_exporter.sessions import FileLock, table_bytes
@@ -62,7 +63,10 @@ class Membership:
             worker = str(self._place)
         else:
             return
-        self._ledger.publish(worker)
+        try:
+            self._ledger.publish(worker)
+        except Exception as error:  # noqa: BLE001 - there may be no room for another series
+            self._health.errors.report(catalogue.MEMORY, error)
         self._health.publish(worker)
 
     def join(self, listen: Listen) -> MetricsServer:

@@ -301,6 +301,15 @@ def test_a_full_block_counts_errors_and_goes_on(tmp_path: Path) -> None:
         assert value(exporter, name, metric="cmo_fallbacks_total") == 1
 
 
+def test_a_block_that_is_full_from_the_start_is_scraped_all_the_same() -> None:
+    exporter = Exporter(ExporterSettings())
+    with pytest.raises(FullError):
+        fill(exporter.recorder.ledger._values)
+    answer(exporter)
+    assert answered(exporter) == 1
+    assert value(exporter, "cmo_instrumentation_errors_total", metric="cmo_memory_bytes")
+
+
 class WatchedNumbers:
     """Numbers that may be changed only while a reader can see that they are being changed."""
 
