@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
+
+from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
     from cmo_exporter.components import ComponentCall
@@ -28,13 +31,21 @@ def outcome_of(error: BaseException | None) -> str:
         return "success"
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled"
-    status = getattr(error, "status_code", None)
+    status = _status_of(error)
     if status == _TOO_MANY_REQUESTS:
         return "rejected"
     names = (kind.__name__.lower() for kind in type(error).__mro__)
     if status in _TIMEOUT_STATUSES or any("timeout" in name for name in names):
         return "timeout"
     return "error"
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The HTTP status that it tells of; what a library keeps there may be anything, or raise."""
+    with suppress(Exception):
+        status = error.status_code  # type: ignore[attr-defined]  # of most it is none
+        return status if isinstance(status, int) else None
+    return None
 
 
 class OpenCall:
@@ -61,7 +72,9 @@ class OpenCall:
             self._call.__exit__(None, None, None)
 
     def __del__(self) -> None:
-        self.end("cancelled")
+        # The collector may do this to a thread that holds the lock under which calls are counted.
+        if not self._ended and not put_aside(GeneratorExit(), lambda: self.end("cancelled")):
+            self.end("cancelled")
 
 
 class Listener:
