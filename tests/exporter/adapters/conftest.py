@@ -25,3 +25,9 @@ def adapted() -> Exporter:
 def readings(adapted: Exporter) -> Readings:
     """What that exporter shows."""
     return Readings(adapted)
+
+
+@pytest.fixture(scope="module", params=["1.5", "1.4"])
+def version(request: pytest.FixtureRequest) -> str:
+    """The version of LightRAG."""
+    return str(request.param)

@@ -133,7 +133,11 @@ class Seen:
         }
 
 
-async def make(directory: str, exporter: Exporter, model: Model, workspace: str = "") -> Any:
+def build(
+    directory: str, exporter: Exporter, model: Model, workspace: str = "", at_once: int = CALLS_AT_ONCE
+) -> Any:
+    """An instrumented LightRAG whose storages are still to be opened."""
+
     async def ask(*args: Any, **options: Any) -> Any:
         return await model.answer(*args, **options)
 
@@ -143,18 +147,26 @@ async def make(directory: str, exporter: Exporter, model: Model, workspace: str 
         tokenizer=Tokenizer("letters", Letters()),
         embedding_func=EmbeddingFunc(embedding_dim=DIMENSION, max_token_size=8192, func=embed),
         llm_model_func=ask,
-        llm_model_max_async=CALLS_AT_ONCE,
+        llm_model_max_async=at_once,
         enable_llm_cache=False,
         enable_llm_cache_for_entity_extract=False,
         entity_extract_max_gleaning=0,
         cosine_better_than_threshold=0.5,
         llm_model_name="gpt-test",
     )
+    assert instrument_lightrag(rag, exporter, provider="openai") is rag
+    assert instrument_lightrag(rag, exporter, provider="openai") is rag
+    return rag
+
+
+async def make(
+    directory: str, exporter: Exporter, model: Model, workspace: str = "", at_once: int = CALLS_AT_ONCE
+) -> Any:
+    """The same, ready to be asked."""
+    rag = build(directory, exporter, model, workspace, at_once)
     await rag.initialize_storages()
     if not hasattr(rag, "aquery_llm"):
         await initialize_pipeline_status()
-    assert instrument_lightrag(rag, exporter, provider="openai") is rag
-    assert instrument_lightrag(rag, exporter, provider="openai") is rag
     return rag
 
 

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
-import cmo_exporter
 import pytest
 
 from ..collector import attributes, collecting
+from .lightrag_run import CALLS, outcomes, running
 
-SCENARIO = Path(__file__).with_name("lightrag_scenario.py")
-EXPORTER = Path(cmo_exporter.__file__).parents[1]
-DEADLINE_SECONDS = 300
-
-CALLS = "cmo_component_calls_total"
 WAITS = "cmo_queue_wait_seconds_count llm"
 FIRST_TOKENS = "cmo_query_time_to_first_token_seconds_count live"
 APOLOGY = "Sorry, I'm not able to provide an answer to that question.[no-context]"
-
-
-def outcomes(counted: dict[str, float], component: str = "lightrag") -> dict[str, float]:
-    """Counts by scenario and outcome."""
-    found = {}
-    for key, value in counted.items():
-        name, *labels = key.split()
-        if name == CALLS and labels[1] == component:
-            found[f"{labels[0]} {labels[2]}"] = value
-    return found
-
-
-def python_beside_1_4(request: pytest.FixtureRequest) -> str:
-    """The interpreter of an environment with lightrag-hku 1.4, which cannot share one with 1.5."""
-    try:
-        return str(request.getfixturevalue("lightrag_1_4_python"))
-    except pytest.FixtureLookupError:
-        found = os.environ.get("CMO_LIGHTRAG_1_4_PYTHON")
-    if not found:
-        pytest.skip("CMO_LIGHTRAG_1_4_PYTHON names no interpreter of an environment with lightrag-hku 1.4.6")
-    return found
-
-
-@pytest.fixture(scope="module", params=["1.5", "1.4"])
-def version(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +19,9 @@ def seen(
     version: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
     """What the exporter saw of everything that can go well or wrong."""
-    python = sys.executable if version == "1.5" else python_beside_1_4(request)
+    directory = tmp_path_factory.mktemp("lightrag")
     with collecting() as collector:
-        done = subprocess.run(
-            [python, str(SCENARIO), str(tmp_path_factory.mktemp("lightrag")), collector.url],
-            env={**os.environ, "PYTHONPATH": str(EXPORTER)},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        found = running("lightrag_scenario", version, request, directory, collector.url)
     return {**found, "spans": collector.spans}
 
 
