@@ -13,15 +13,17 @@ import functools
 import inspect
 import sys
 import time
-from collections import Counter
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from importlib import import_module
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from cmo_exporter import catalogue
 from cmo_exporter.adapters.calls import Listener, OpenCall, WatchedStream, outcome_of
 from cmo_exporter.adapters.instrumented import Quietly, mark
+from cmo_exporter.postponed_ends import put_aside
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,9 +73,11 @@ def instrument_lightrag(
 class _Question:
     """A question under way, as its model calls see it in whatever task they run."""
 
-    def __init__(self, rag: object, query: Query) -> None:
+    def __init__(self, rag: object, exporter: Exporter, component: str) -> None:
         self.rag = rag
-        self.query = query
+        self.exporter = exporter
+        self.query = exporter.current_query()
+        self.call = OpenCall(self.query.component(component))
         self.unanswered = "error"
         self.writing: list[OpenCall] = []
 
@@ -102,34 +106,44 @@ def _measured_question(
         under_way = _asked.get()
         if under_way is not None and under_way.rag is rag:  # one of its methods calls another
             return await ask(*args, **kwargs)
-        question = _Question(rag, exporter.current_query())
-        call = OpenCall(question.query.component(component))
+        question = _begun(rag, exporter, component)
+        if question is None:
+            return await ask(*args, **kwargs)
         reset = _asked.set(question)
         try:
             result = await ask(*args, **kwargs)
         except BaseException as error:
-            call.end(_unanswered(error))
+            with Quietly(exporter, catalogue.COMPONENT_CALLS):
+                question.call.end(_unanswered(error))
             raise
         finally:
-            _asked.reset(reset)
+            with suppress(ValueError):  # it may be closed in another context than it was begun in
+                _asked.reset(reset)
         with Quietly(exporter, catalogue.COMPONENT_CALLS):
-            return _settled(result, call, question)
+            return _settled(result, question)
         return result
 
     return measured
 
 
-def _settled(result: Any, call: OpenCall, question: _Question) -> Any:
-    """End the call by what was returned, or have the stream end it that was returned."""
+def _begun(rag: object, exporter: Exporter, component: str) -> _Question | None:
+    """The question that begins; None where it cannot be measured, and is asked all the same."""
+    with Quietly(exporter, catalogue.COMPONENT_CALLS):
+        return _Question(rag, exporter, component)
+    return None
+
+
+def _settled(result: Any, question: _Question) -> Any:
+    """End the question by what was returned, or have the stream end it that was returned."""
     if hasattr(result, "__aiter__"):
-        return WatchedStream(result, _Answer(call, question))
+        return WatchedStream(result, _Answer(question))
     reply = result.get("llm_response") if isinstance(result, dict) else None
     if reply and reply.get("response_iterator") is not None:
-        reply["response_iterator"] = WatchedStream(reply["response_iterator"], _Answer(call, question))
+        reply["response_iterator"] = WatchedStream(reply["response_iterator"], _Answer(question))
     elif _is_answer(result, reply):
-        call.end("success")
+        question.call.end("success")
     else:
-        call.end(question.unanswered)
+        question.call.end(question.unanswered)
     return result
 
 
@@ -159,31 +173,35 @@ def _apology() -> str | None:
 class _Answer(Listener):
     """A streamed answer on its way to the user."""
 
-    def __init__(self, call: OpenCall, question: _Question) -> None:
-        self._call = call
+    def __init__(self, question: _Question) -> None:
         self._question = question
         self._began = False
 
     def piece(self, piece: Any) -> None:
-        if piece and not self._began:
-            self._began = True
-            self._question.query.first_token()
+        with Quietly(self._question.exporter, catalogue.QUERY_TIME_TO_FIRST_TOKEN):
+            if piece and not self._began:
+                self._began = True
+                self._question.query.first_token()
 
     def end(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._call.end(_unanswered(error))
-        else:
-            self._call.end("success" if self._began else "error")
-        for writing in self._question.writing:  # nobody reads on; LightRAG's workers hold on to the stream
-            writing.end("cancelled")
+        question = self._question
+        with Quietly(question.exporter, catalogue.COMPONENT_CALLS):
+            if error is not None:
+                question.call.end(_unanswered(error))
+            else:
+                question.call.end("success" if self._began else "error")
+            for writing in question.writing:  # nobody reads on; LightRAG's workers hold on to the stream
+                writing.end("cancelled")
 
     def __del__(self) -> None:
-        self.end(GeneratorExit())
+        thrown_away = GeneratorExit()
+        if not put_aside(thrown_away, lambda: self.end(thrown_away)):
+            self.end(thrown_away)
 
 
-# How many calls wait for their turn. A service may make a LightRAG for every chat, so they are counted
-# together, and not queue by queue.
-_waiting: WeakKeyDictionary[Exporter, Counter[str]] = WeakKeyDictionary()
+# The model calls that wait for their turn. A service may make a LightRAG for every chat, and those in several
+# threads, so they are counted together, and not queue by queue.
+_waiting: WeakKeyDictionary[Exporter, dict[str, set[_Ticket]]] = WeakKeyDictionary()
 
 
 class _Line:
@@ -194,17 +212,48 @@ class _Line:
         self.component = component
         self.provider = provider
 
+    def ticket(self) -> _Ticket | None:
+        """A ticket for the call of a question; None where there is none, as when the index is built."""
+        with Quietly(self.exporter, catalogue.QUEUE_DEPTH):
+            question = _asked.get()
+            if question is not None:
+                return _Ticket(self, question)
+        return None
+
     def call(self, query: Query, model: str) -> ComponentCall:
         """A call of the model for a query."""
         if self.provider is None:
             return query.component(self.component)
         return query.model_call(self.component, self.provider, model)
 
-    def changed(self, by: int) -> None:
-        """One more, or one fewer, waits."""
-        waiting = _waiting.setdefault(self.exporter, Counter())
-        waiting[self.component] += by
-        self.exporter.queue_depth(self.component, waiting[self.component])
+    def enter(self, ticket: _Ticket) -> None:
+        """A call waits."""
+        waiting = self._waiting()
+        waiting.add(ticket)
+        self._tell(waiting)
+
+    def leave(self, ticket: _Ticket) -> bool:
+        """A call waits no longer; whether it did until now."""
+        waiting = self._waiting()
+        if ticket not in waiting:
+            return False
+        waiting.discard(ticket)
+        self._tell(waiting)
+        return True
+
+    def _waiting(self) -> set[_Ticket]:
+        return _waiting.setdefault(self.exporter, {}).setdefault(self.component, set())
+
+    def _tell(self, waiting: set[_Ticket]) -> None:
+        """Tell how many wait.
+
+        Whoever tells it last has looked after telling it, so that no number stays which another thread had
+        counted earlier. A lock would do too, but not where a fork or the collector may find it taken.
+        """
+        told = -1
+        while told != len(waiting):
+            told = len(waiting)
+            self.exporter.queue_depth(self.component, told)
 
 
 class _Ticket:
@@ -215,15 +264,11 @@ class _Ticket:
         self.context = copy_context()
         self._line = line
         self._since = time.monotonic()
-        self._waiting = True
-        line.changed(1)
+        line.enter(self)
 
     def start(self, model: str) -> OpenCall:
         """The call's turn has come; it belongs to its question also where a task of another one makes it."""
-        if self.leave():
-            self._line.exporter.queue_wait(self._line.component, time.monotonic() - self._since)
-        call = self._line.call(self.question.query, model)
-        return OpenCall(call) if self.is_here else self.context.run(OpenCall, call)
+        return self._start(model) if self.is_here else self.context.run(self._start, model)
 
     @property
     def is_here(self) -> bool:
@@ -232,10 +277,13 @@ class _Ticket:
 
     def leave(self) -> bool:
         """The call waits no longer; whether it did until now."""
-        waited, self._waiting = self._waiting, False
-        if waited:
-            self._line.changed(-1)
-        return waited
+        return self._line.leave(self)
+
+    def _start(self, model: str) -> OpenCall:
+        waited = time.monotonic() - self._since
+        if self.leave():
+            self._line.exporter.queue_wait(self._line.component, waited)
+        return OpenCall(self._line.call(self.question.query, model))
 
 
 def _measure_model(rag: Any, exporter: Exporter, component: str, provider: str | None) -> None:
@@ -252,22 +300,25 @@ def _measure_roles(rag: Any, line: _Line) -> None:
 
     @functools.wraps(wrap)
     def measured(role: str, raw: Callable[..., Any], *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        return _queued(wrap(role, _called(raw, _model_of(rag, role)), *args, **kwargs), line)
+        queue = wrap(role, _called(raw, line, _model_of(rag, line, role)), *args, **kwargs)
+        return _queued(queue, line)
 
     rag._wrap_llm_role_func = measured  # noqa: SLF001 - as above
     rag._rebuild_role_llm_funcs()  # noqa: SLF001 - the queues that are there were made without it
 
 
-def _model_of(rag: Any, role: str) -> str:
+def _model_of(rag: Any, line: _Line, role: str) -> str:
     """The name of the role's own model, or of the one for all; no such name is worth an error."""
-    state = getattr(rag, "_role_llm_states", {}).get(role)
-    own = getattr(state, "metadata", {}).get("model")
-    return str(own or getattr(rag, "llm_model_name", ""))
+    with Quietly(line.exporter, catalogue.COMPONENT_CALLS):
+        state = getattr(rag, "_role_llm_states", {}).get(role)
+        own = getattr(state, "metadata", {}).get("model")
+        return str(own or getattr(rag, "llm_model_name", ""))
+    return ""
 
 
 def _measure_single_queue(rag: Any, line: _Line) -> None:
     """1.4: one queue, and the function behind it cannot be exchanged, so the queue is made anew."""
-    behind = _called(rag.llm_model_func.__wrapped__, _model_of(rag, ""))
+    behind = _called(rag.llm_model_func.__wrapped__, line, _model_of(rag, line, ""))
     limit = import_module("lightrag.utils").priority_limit_async_func_call
     options: dict[str, Any] = {}
     if "llm_timeout" in inspect.signature(limit).parameters:  # the later of 1.4
@@ -283,22 +334,31 @@ def _queued(queue: Callable[..., Awaitable[Any]], line: _Line) -> Callable[..., 
 
     @functools.wraps(queue)
     async def with_ticket(*args: Any, **kwargs: Any) -> Any:
-        question = _asked.get()
-        if question is None:  # building the index
+        ticket = line.ticket()
+        if ticket is None:
             return await queue(*args, **kwargs)
-        ticket = _Ticket(line, question)
         try:
-            return await queue(*args, **{**kwargs, _TICKET: ticket})
+            result = await queue(*args, **{**kwargs, _TICKET: ticket})
         except BaseException as error:
-            question.model_failed(error)
+            _left(ticket, line, error)
             raise
-        finally:
-            ticket.leave()
+        _left(ticket, line, None)
+        return result
 
     return with_ticket
 
 
-def _called(raw: Callable[..., Any], model: str) -> Callable[..., Awaitable[Any]]:
+def _left(ticket: _Ticket, line: _Line, error: BaseException | None) -> None:
+    """The call has left the queue, answered or by an error."""
+    if error is not None and put_aside(error, lambda: _left(ticket, line, None)):
+        return
+    with Quietly(line.exporter, catalogue.QUEUE_DEPTH):
+        ticket.leave()
+        if error is not None:
+            ticket.question.model_failed(error)
+
+
+def _called(raw: Callable[..., Any], line: _Line, model: str) -> Callable[..., Awaitable[Any]]:
     """What the queue calls: the model function, timed."""
 
     @functools.wraps(raw)
@@ -306,55 +366,87 @@ def _called(raw: Callable[..., Any], model: str) -> Callable[..., Awaitable[Any]
         ticket: _Ticket | None = kwargs.pop(_TICKET, None)
         if ticket is None:
             return await raw(*args, **kwargs)
-        call = ticket.start(model)
+        call = _started(ticket, line, model)
         try:
-            result = await _in_context_of(ticket, raw(*args, **kwargs))
+            result = await _in_context_of(ticket, line, raw(*args, **kwargs))
         except BaseException as error:
-            call.end(outcome_of(error))
+            with Quietly(line.exporter, catalogue.COMPONENT_CALLS):
+                if call is not None:
+                    call.end(outcome_of(error))
             raise
-        if hasattr(result, "__aiter__"):
-            ticket.question.writing.append(call)
-            return WatchedStream(result, _Writing(call))
-        call.end("success" if result else "error")
+        with Quietly(line.exporter, catalogue.COMPONENT_CALLS):
+            if call is not None:
+                return _written(result, call, ticket.question)
         return result
 
     return timed
 
 
-async def _in_context_of(ticket: _Ticket, answer: Any) -> Any:
+def _started(ticket: _Ticket, line: _Line, model: str) -> OpenCall | None:
+    """The call whose turn has come; None where it cannot be measured, and is made all the same."""
+    with Quietly(line.exporter, catalogue.COMPONENT_CALLS):
+        return ticket.start(model)
+    return None
+
+
+async def _in_context_of(ticket: _Ticket, line: _Line, answer: Any) -> Any:
     """Run the model function in the context of its question.
 
     Before 1.5.7 it runs in the context of whoever asked the very first question, whose query would get all
     that is recorded inside.
     """
-    if ticket.is_here or not asyncio.iscoroutine(answer):
-        return await answer
-    return await asyncio.get_running_loop().create_task(answer, context=ticket.context)
+    with Quietly(line.exporter, catalogue.COMPONENT_CALLS):
+        if not ticket.is_here and asyncio.iscoroutine(answer):
+            answer = asyncio.get_running_loop().create_task(answer, context=ticket.context)
+    return await answer
+
+
+def _written(result: Any, call: OpenCall, question: _Question) -> Any:
+    """End the call by what the model returned, or have the stream end it that it returned."""
+    if hasattr(result, "__aiter__"):
+        question.writing.append(call)
+        return WatchedStream(result, _Writing(call, question.exporter))
+    call.end("success" if result else "error")
+    return result
 
 
 class _Writing(Listener):
     """A model that writes its answer piece by piece."""
 
-    def __init__(self, call: OpenCall) -> None:
+    def __init__(self, call: OpenCall, exporter: Exporter) -> None:
         self._call = call
+        self._exporter = exporter
         self._wrote = False
 
     def piece(self, piece: Any) -> None:
-        self._wrote = self._wrote or bool(piece)
+        with Quietly(self._exporter, catalogue.COMPONENT_CALLS):
+            self._wrote = self._wrote or bool(piece)
 
     def end(self, error: BaseException | None) -> None:
-        said_nothing = error is None and not self._wrote
-        self._call.end("error" if said_nothing else outcome_of(error))
+        with Quietly(self._exporter, catalogue.COMPONENT_CALLS):
+            said_nothing = error is None and not self._wrote
+            self._call.end("error" if said_nothing else outcome_of(error))
+
+
+_instrumenting: Final = Lock()  # of the module, which every LightRAG's thread finds
 
 
 def _measure_cache(rag: Any, exporter: Exporter, tier: str) -> None:
-    def look_up(result: str) -> None:
-        exporter.current_query().cache_request(tier, result)
+    store = rag.llm_response_cache
 
-    setattr(rag.llm_response_cache, _LOOK_UP, look_up)
+    def look_up(found: Any, *, failed: bool = False) -> None:
+        with Quietly(exporter, catalogue.CACHE_REQUESTS):
+            if not store.global_config.get("enable_llm_cache"):
+                return  # a cache that is off is not looked up
+            # 1.4 returns four values, the first of them the answer; 1.5 None, or a pair.
+            result = "error" if failed else "hit" if found and found[0] is not None else "miss"
+            exporter.current_query().cache_request(tier, result)
+
+    setattr(store, _LOOK_UP, look_up)
     operate = import_module("lightrag.operate")
-    if mark(operate):
-        operate.handle_cache = _counted(operate.handle_cache)  # type: ignore[attr-defined]  # of a module
+    with _instrumenting:
+        if mark(operate):
+            operate.handle_cache = _counted(operate.handle_cache)  # type: ignore[attr-defined]  # of a module
 
 
 def _counted(handle_cache: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -363,15 +455,14 @@ def _counted(handle_cache: Callable[..., Awaitable[Any]]) -> Callable[..., Await
     @functools.wraps(handle_cache)
     async def counted(store: Any, *args: Any, **kwargs: Any) -> Any:
         look_up = getattr(store, _LOOK_UP, None) if kwargs.get("cache_type") == _ANSWERS else None
-        if look_up is None or not store.global_config.get("enable_llm_cache"):
-            return await handle_cache(store, *args, **kwargs)  # a cache that is off is not looked up
+        if look_up is None:
+            return await handle_cache(store, *args, **kwargs)
         try:
             found = await handle_cache(store, *args, **kwargs)
         except Exception:
-            look_up("error")
+            look_up(None, failed=True)
             raise
-        # 1.4 returns four values, the first of them the answer; 1.5 None, or a pair.
-        look_up("hit" if found and found[0] is not None else "miss")
+        look_up(found)
         return found
 
     return counted
