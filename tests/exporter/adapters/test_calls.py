@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from cmo_exporter import postponed_ends
 from cmo_exporter.adapters.calls import OpenCall, outcome_of
 from cmo_exporter.postponed_ends import catch_up
 
@@ -26,15 +27,18 @@ class Circle:
         self.itself = self
 
 
-def test_the_collector_ends_a_call_even_where_the_books_are_locked(
+def test_a_call_that_the_collector_ends_is_put_aside_as_the_books_may_be_locked(
     adapted: Exporter, readings: Readings
 ) -> None:
     """It runs in whatever thread allocates, also in one that is just counting something."""
     collected = threading.Event()
+    put_aside: list[int] = []
+    catch_up()
 
     def collect_with_the_lock_held() -> None:
         with adapted.recorder.ledger._values.lock:
             gc.collect()
+            put_aside.append(postponed_ends._waiting.qsize())
         collected.set()
 
     gc.disable()
@@ -44,6 +48,7 @@ def test_the_collector_ends_a_call_even_where_the_books_are_locked(
         assert collected.wait(DEADLINE_SECONDS), "the collector waits for the lock that its thread holds"
     finally:
         gc.enable()
+    assert put_aside == [1]
     catch_up()
     assert readings.added("cmo_component_calls_total") == {
         ("cmo_component_calls_total", "live", "llm", "cancelled"): 1

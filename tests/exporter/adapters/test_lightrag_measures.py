@@ -179,3 +179,4 @@ def test_questions_of_several_threads_are_counted_right(seen: dict[str, Any], ve
         "cmo_queue_wait_seconds_count llm": 400,
     }
     assert found["depth"] == 0
+    assert seen["threads"]["overtaken"] == 0
