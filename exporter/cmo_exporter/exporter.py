@@ -144,10 +144,11 @@ class Exporter:
         if heartbeat is not None:
             heartbeat.close()
         self._health.close()
+        if self._log is not None:
+            # Before it leaves: the lines that it writes now are counted, too, and stay with the service.
+            self._log.close()
         self._membership.leave()
         self.tracing.close()
-        if self._log is not None:
-            self._log.close()
 
     def __enter__(self) -> Self:
         self.start()

@@ -210,6 +210,16 @@ def test_leaving_keeps_what_was_counted(tmp_path: Path) -> None:
         assert answered(stays) == 4
 
 
+def test_a_line_that_is_written_while_its_worker_leaves_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with make(tmp_path / "shared") as stays:
+        with make(tmp_path / "shared", query_log=True) as leaves:
+            answer(leaves, 4)
+        assert len(capsys.readouterr().err.splitlines()) == 4
+        assert value(stays, "cmo_query_log_lines_total", result="written") == 4
+
+
 def test_many_threads_and_two_workers_balance_in_every_scrape(tmp_path: Path) -> None:
     directory = tmp_path / "shared"
     child = in_a_child(directory, "print('ready', flush=True); answer(20_000); sys.stdin.read()")
