@@ -3,75 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_stack.free_ports import free_port
-from prometheus_client.parser import text_string_to_metric_families
+
+from .servers import GONE, WORKERS, Service, exchange, ready, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Eventually = Callable[[Callable[[], object]], None]
 
-HERE = Path(__file__).parent
-WORKERS = 4
 QUERIES = 100
-GONE = (OSError, http.client.HTTPException)
 SERVERS = ["uvicorn", "gunicorn", "gunicorn --preload"]
-
-
-def exchange(port: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> bytes:
-    """One request over a connection of its own, which takes a tenth of the time of a client that can more."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request(method, path, headers=dict(headers or {}))
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != 200:
-            raise http.client.HTTPException(answer.status)
-        return body
-
-
-class Service:
-    """A server with several workers, and what its metrics say."""
-
-    def __init__(self, port: int, metrics_port: int) -> None:
-        self.port = port
-        self.metrics_port = metrics_port
-
-    def ask(self, **headers: str) -> int:
-        """Ask one question over a connection of its own, so that any worker may get it; says which did."""
-        renamed = {name.replace("_", "-"): value for name, value in headers.items()}
-        return int(json.loads(exchange(self.port, "POST", "/query", renamed))["worker"])
-
-    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """All samples of one scrape."""
-        text = exchange(self.metrics_port, "GET", "/metrics").decode()
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-
-    def value(self, name: str, **labels: str) -> float | None:
-        """One sample of a scrape."""
-        return self.samples().get((name, frozenset(labels.items())))
-
-    def workers(self) -> dict[str, float]:
-        """Start times by worker."""
-        return {
-            dict(labels)["worker"]: value
-            for (name, labels), value in self.samples().items()
-            if name == "cmo_worker_start_time_seconds"
-        }
 
 
 @pytest.fixture(params=SERVERS, scope="module")
@@ -79,53 +25,10 @@ def service(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, eventually: Eventually
 ) -> Iterator[Service]:
     """The service under one of the servers, with all of its workers there; the tests of one share it."""
-    found = Service(free_port(), free_port())
+    found = Service()
     with serving(request.param, found, tmp_path_factory.mktemp("service")):
-        eventually(lambda: answers(found) and len(found.workers()) == WORKERS)
+        eventually(lambda: ready(found))
         yield found
-
-
-@contextlib.contextmanager
-def serving(server: str, service: Service, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server; nothing of it is left afterwards."""
-    name, *flags = server.split()
-    address = {
-        "uvicorn": ["--port", str(service.port), "--log-level", "warning"],
-        "gunicorn": ["--bind", f"127.0.0.1:{service.port}", "--worker-class", "uvicorn_worker.UvicornWorker"],
-    }[name]
-    environment = {
-        **os.environ,
-        "SHARED_DIRECTORY": str(directory / "shared"),
-        "METRICS_PORT": str(service.metrics_port),
-    }
-    with (directory / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", name, "service:app", "--workers", str(WORKERS), *address, *flags],
-            cwd=HERE,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def answers(service: Service) -> bool:
-    try:
-        service.ask()
-        service.samples()
-    except GONE:
-        return False
-    return True
 
 
 def test_the_sums_are_right_whoever_is_scraped(service: Service, eventually: Eventually) -> None:
