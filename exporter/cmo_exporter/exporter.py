@@ -98,7 +98,9 @@ class Exporter:
         )
         self.registry.register(self._exposition)
         self._no_query = NoQuery(self.recorder, ledger.scenario(LIVE))
-        self._breaker_lock = threading.Lock()
+        # Reentrant: the handler of a signal may record a state in the middle of another one.
+        self._breaker_lock = threading.RLock()
+        self._starting = threading.RLock()
         self._prices = {model: settings.prices.get(model[2]) for model in settings.models}
         self._access = MetricsAccess()
         self._server: MetricsServer | None = None
@@ -124,31 +126,35 @@ class Exporter:
             SettingsError: the token, the certificate or its key cannot be used.
             SharedDirectoryError: the directory that workers share cannot be used.
         """
-        if self._server is not None:
-            return
-        self._access = MetricsAccess.of(self.settings)
-        self.tracing.open()
-        self._server = self._membership.join(self._listen)
-        self._server.warn_when_open_to_all()
-        self._health.start()
-        self._heartbeat = Heartbeat(
-            self.recorder, self.settings.memory_sample_interval_seconds, self._membership
-        )
+        with self._starting:
+            if self._server is not None:
+                return
+            self._access = MetricsAccess.of(self.settings)
+            self.tracing.open()
+            # Until it has joined, this worker does not know the users of the others.
+            with self._exposition.held():
+                self._server = self._membership.join(self._listen)
+            self._server.warn_when_open_to_all()
+            self._health.start()
+            self._heartbeat = Heartbeat(
+                self.recorder, self.settings.memory_sample_interval_seconds, self._membership
+            )
 
     def close(self) -> None:
         """Stop the threads, free the port, send the last spans; what was counted stays counted."""
-        server, heartbeat = self._server, self._heartbeat
-        self._server, self._heartbeat = None, None
-        if server is not None:
-            server.close()
-        if heartbeat is not None:
-            heartbeat.close()
-        self._health.close()
-        if self._log is not None:
-            # Before it leaves: the lines that it writes now are counted, too, and stay with the service.
-            self._log.close()
-        self._membership.leave()
-        self.tracing.close()
+        with self._starting:
+            server, heartbeat = self._server, self._heartbeat
+            self._server, self._heartbeat = None, None
+            if server is not None:
+                server.close()
+            if heartbeat is not None:
+                heartbeat.close()
+            self._health.close()
+            if self._log is not None:
+                # Before it leaves: the lines that it writes now are counted, too, and stay with the service.
+                self._log.close()
+            self._membership.leave()
+            self.tracing.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -424,7 +430,8 @@ class Exporter:
             self._server.forget()
         self._server, self._heartbeat = None, None
         self._health.after_fork()
-        self._breaker_lock = threading.Lock()
+        self._breaker_lock = threading.RLock()
+        self._starting = threading.RLock()
         self._exposition.after_fork()
         self._membership.after_fork()
         if self._log is not None:
@@ -443,7 +450,7 @@ class Exporter:
         except Exception:  # noqa: BLE001 - it may not even be a number
             is_past = False
         if is_past:
-            return began
+            return float(began)
         self.errors.report(catalogue.QUERIES_STARTED, ValueError("not a past time of the monotonic clock"))
         return 0.0
 

@@ -24,6 +24,7 @@ from cmo_exporter.postponed_ends import catch_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
@@ -50,13 +51,17 @@ class Exposition:
     def __init__(self, totals: Totals, publish: Callable[[], None]) -> None:
         self._totals = totals
         self._publish = publish
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._plain: dict[str, _Family] = {}
         self._open: dict[str, _Family] = {}
 
     def after_fork(self) -> None:
         """In a forked child: a thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    def held(self) -> AbstractContextManager[object]:
+        """Meanwhile other threads wait with their readings."""
+        return self._lock
 
     def describe(self) -> list[Exposed]:
         """Nothing: the registry holds this collector alone, so names cannot clash."""

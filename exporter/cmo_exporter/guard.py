@@ -11,6 +11,8 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
+from cmo_exporter.errors import ExporterError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,7 +44,10 @@ class ErrorCounter:
                 "Recording %s failed with %s; the service goes on. Further failures are only counted, "
                 "in cmo_instrumentation_errors_total.",
                 metric.name,
-                type(error).__name__,
+                # Of our own errors the message, too, which says how to mend it and holds no question.
+                f"{type(error).__name__}: {error}"
+                if isinstance(error, ExporterError)
+                else type(error).__name__,
             )
 
 

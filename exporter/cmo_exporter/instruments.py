@@ -143,7 +143,7 @@ class Buckets:
         data = (value, time.time(), *map(float, parts))
         bucket = bisect_left(self.edges, value)
         values = self._values
-        with values.lock:
+        with values.change():
             if self._exemplars is None:
                 width = EXEMPLAR_WIDTH * (len(self.edges) + 1)
                 self._exemplars = values.allocate(self._metric.name + EXEMPLARS, self._labels, width)

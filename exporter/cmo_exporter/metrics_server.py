@@ -23,7 +23,7 @@ import zlib
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Final
 
-from cmo_exporter.errors import MetricsAddressError
+from cmo_exporter.errors import ExporterError, MetricsAddressError
 from cmo_exporter.metrics_access import MetricsAccess
 
 if TYPE_CHECKING:
@@ -352,8 +352,9 @@ class _Handler(BaseHTTPRequestHandler):
             body, content_type = self._site.render(self.headers.get("Accept") or "")
         except Exception as error:  # noqa: BLE001 - whatever it is, the scraper must hear of it
             self._site.failed(error)
-            name = type(error).__name__
-            self._say(500, "failed", f"The metrics cannot be rendered: {name}. The service itself goes on.")
+            # Others' messages may hold anything; our own say how to mend it.
+            why = str(error) if isinstance(error, ExporterError) else f"{type(error).__name__}."
+            self._say(500, "failed", f"The metrics cannot be rendered: {why} The service itself goes on.")
             return
         headers = {"Content-Type": content_type}
         peer = str(self.client_address[0])

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cmo_exporter.catalogue import LIVE, OTHER
 from cmo_exporter.errors import SettingsError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
+_HIGHEST_NUMBER: Final = 1e9  # of seconds, or of sessions
+_PARTS_OF_A_MODEL: Final = 3
+_LIST: Final = ((tuple, list), "a tuple of names")
+# By the type of the setting, the types of its values (True is a number to Python, but not here), in words.
+_KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    "str": ((str,), "text"),
+    "str | None": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "True or False"),
+    "tuple[str, ...]": _LIST,
+    "tuple[tuple[str, str, str], ...]": _LIST,
+}
 _REQUEST_SPANS: Final = ("exporter", "opentelemetry")
 _PATHS: Final = (
     "metrics_token_file",
@@ -123,6 +134,7 @@ class ExporterSettings:
         Raises:
             SettingsError: a value cannot work; the message names the setting and what is expected.
         """
+        self._check_types()
         _check_names("scenarios", self.scenarios, reserved=(LIVE,))
         _check_names("components", self.components)
         self._check_models()
@@ -147,8 +159,10 @@ class ExporterSettings:
             "maximum_http_series",
         ):
             value = getattr(self, name)
-            if not math.isfinite(value) or value <= 0:
-                raise SettingsError(f"{name} is {value!r}; it must be above 0.")
+            if not 0 < value <= _HIGHEST_NUMBER:
+                raise SettingsError(
+                    f"{name} is {value!r}; it must be above 0, and at most {_HIGHEST_NUMBER:.0f}."
+                )
         object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
         for name in _PATHS:
             object.__setattr__(self, name, _path(name, getattr(self, name)))
@@ -157,6 +171,14 @@ class ExporterSettings:
     def all_scenarios(self) -> tuple[str, ...]:
         """``live`` and the scenarios of the list."""
         return (LIVE, *self.scenarios)
+
+    def _check_types(self) -> None:
+        for setting in fields(self):
+            kind, value = str(setting.type), getattr(self, setting.name)
+            if kind in _KINDS and not (type(value) in _KINDS[kind][0] or (value is None and "None" in kind)):
+                raise SettingsError(f"{setting.name} is {value!r}; it must be {_KINDS[kind][1]}.")
+            if isinstance(value, str) and not value.isprintable():
+                raise SettingsError(f"{setting.name} is {value!r}; it must be text that can be printed.")
 
     def _check_tls(self) -> None:
         for name in ("metrics_tls_key", "metrics_tls_client_ca"):
@@ -167,6 +189,18 @@ class ExporterSettings:
                 )
 
     def _check_models(self) -> None:
+        for named in self.models:
+            if len(named) != _PARTS_OF_A_MODEL or not all(
+                isinstance(part, str) and part.isprintable() for part in named
+            ):
+                raise SettingsError(
+                    f"models holds {named!r}; expected the names of a component, a provider and a model."
+                )
+        if not isinstance(self.prices, Mapping):
+            raise SettingsError(f"prices is {self.prices!r}; it must be a Price by the name of its model.")
+        for model, price in self.prices.items():
+            if not isinstance(price, Price):
+                raise SettingsError(f"prices holds {price!r} for {model!r}; expected a Price(input, output).")
         for component, _, model in self.models:
             if component not in self.components:
                 raise SettingsError(
@@ -190,8 +224,6 @@ def _path(setting: str, value: Path | str | None) -> Path | None:
 
 
 def _check_names(setting: str, names: tuple[str, ...], reserved: tuple[str, ...] = ()) -> None:
-    if isinstance(names, str):
-        raise SettingsError(f"{setting} is {names!r}; it must be a tuple of names: ({names!r},).")
     for name in names:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in (*reserved, OTHER):
             raise SettingsError(

@@ -165,7 +165,7 @@ class Totals:
             **read,
             catalogue.ACTIVE_USERS.name: _by_scenario(users, lambda user: user[0]),
             catalogue.ACTIVE_USER_SECONDS.name: _by_scenario(users, lambda user: user[1]),
-            catalogue.ACTIVE_USER_CLOCK.name: [Total((), (now - self._ledger.sessions.began,))],
+            catalogue.ACTIVE_USER_CLOCK.name: [Total((), (now - sessions.began,))],
         }
         for name, metric in BY_NAME.items():
             if name in totals:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cmo_exporter import Exporter, Query, catalogue
@@ -56,6 +57,14 @@ def test_a_failure_after_a_success_takes_it_back_and_nothing_brings_it_again(
     assert count(exporter, "cmo_queries_total", scenario="live", outcome=outcome) == 1
     for real in ("cache", "lightrag", "perplexity"):
         assert count(exporter, "cmo_answers_total", scenario="live", source=real) == 0
+
+
+def test_a_beginning_of_another_kind_of_number_is_one(exporter: Exporter) -> None:
+    began: Any = Decimal("0.5")
+    with exporter.query(began=began) as query:
+        query.answered("cache")
+    assert count(exporter, "cmo_queries_in_progress", scenario="live") == 0
+    assert count(exporter, "cmo_queries_total", scenario="live", outcome="success") == 1
 
 
 def test_the_first_of_several_successes_counts(exporter: Exporter) -> None:

@@ -251,13 +251,72 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> No
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"components": "lightrag"}, "components is 'lightrag'; it must be a tuple of names: ('lightrag',)."),
+        ({"components": "lightrag"}, "components is 'lightrag'; it must be a tuple of names."),
+        ({"version": None}, "version is None; it must be text."),
+        ({"version": "\ud800"}, "version is '\\ud800'; it must be text that can be printed."),
+        ({"port": "9464"}, "port is '9464'; it must be a whole number."),
+        ({"port": True}, "port is True; it must be a whole number."),
+        ({"host": 5}, "host is 5; it must be text."),
+        ({"components": None}, "components is None; it must be a tuple of names."),
+        ({"query_log": "no"}, "query_log is 'no'; it must be True or False."),
+        (
+            {"session_idle_timeout_seconds": "60"},
+            "session_idle_timeout_seconds is '60'; it must be a number.",
+        ),
+        (
+            {"loop_lag_interval_seconds": 1e300},
+            "loop_lag_interval_seconds is 1e+300; it must be above 0, and",
+        ),
+        ({"loop_lag_interval_seconds": float("nan")}, "loop_lag_interval_seconds is nan; it must be above 0"),
+        ({"maximum_sessions": 10**12}, "maximum_sessions is 1000000000000; it must be above 0, and at most"),
+        (
+            {"components": ("llm",), "models": (("llm", "m"),)},
+            "models holds ('llm', 'm'); expected the names",
+        ),
+        (
+            {"components": ("llm",), "models": (("llm", None, "m"),)},
+            "models holds ('llm', None, 'm'); expected",
+        ),
+        ({"prices": {"m": 3}}, "prices holds 3 for 'm'; expected a Price(input, output)."),
+        ({"prices": None}, "prices is None; it must be a Price by the name of its model."),
+        ({"otlp_endpoint": 5}, "otlp_endpoint is 5; it must be text."),
         ({"otlp_endpoint": "localhost:4318"}, "otlp_endpoint is 'localhost:4318'; it must be the http://"),
     ],
 )
 def test_what_is_easily_got_wrong_is_said_how_to_mend(wrong: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(expected)):
         ExporterSettings(**wrong)
+
+
+def test_starting_and_closing_in_many_threads_leaves_nothing_running(settings: ExporterSettings) -> None:
+    exporter, before = Exporter(settings), threading.active_count()
+    for act in (exporter.start, exporter.close, exporter.start, exporter.close):
+        threads = [threading.Thread(target=act) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert bool(exporter.metrics_url) == (act == exporter.start)
+    assert threading.active_count() == before
+
+
+def test_a_breaker_s_state_may_be_recorded_in_the_middle_of_another() -> None:
+    """By the handler of a signal, in the same thread."""
+    exporter = Exporter(ExporterSettings(components=("llm",)))
+    transitions = exporter.recorder.instruments.breaker_transitions
+
+    class Interrupted:
+        def child(self, *labels: object) -> Any:
+            exporter.recorder.instruments.breaker_transitions = transitions
+            exporter.breaker_state("llm", "half_open")
+            return transitions.child(*labels)
+
+    exporter.breaker_state("llm", "closed")
+    exporter.recorder.instruments.breaker_transitions = Interrupted()  # type: ignore[assignment]  # see above
+    recording = threading.Thread(target=exporter.breaker_state, args=("llm", "open"), daemon=True)
+    recording.start()
+    recording.join(60)
+    assert not recording.is_alive()
 
 
 PATHS = [field.name for field in dataclasses.fields(ExporterSettings) if "Path" in str(field.type)]

@@ -52,7 +52,7 @@ def test_a_directory_that_is_taken_away_fails_scrapes_and_nothing_else(tmp_path:
             query.answered("cache")
         answer = httpx.get(exporter.metrics_url, timeout=60)
         assert answer.status_code == 500, "sums without this worker would look like a restart"
-        assert "SharedDirectoryError" in answer.text
+        assert "Start the service's workers again" in answer.text
     with make(directory) as exporter:
         assert httpx.get(exporter.metrics_url, timeout=60).status_code == 200
 

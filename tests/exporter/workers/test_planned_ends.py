@@ -85,18 +85,12 @@ def server(
 
 
 def went_back(scrapes: list[Samples]) -> list[object]:
-    """What was counted in a scrape and is less, or not there, in the next.
-
-    But for the clock of the users: a worker that has the port and not yet its place answers with its own.
-    """
+    """What was counted in a scrape and is less, or not there, in the next."""
     return [
         (key, value, later.get(key))
         for earlier, later in itertools.pairwise(scrapes)
         for key, value in earlier.items()
-        if key[0].endswith(COUNTED)
-        and key[0] != "cmo_active_user_clock_seconds_total"
-        and "worker" not in dict(key[1])
-        and later.get(key, 0.0) < value
+        if key[0].endswith(COUNTED) and "worker" not in dict(key[1]) and later.get(key, 0.0) < value
     ]
 
 

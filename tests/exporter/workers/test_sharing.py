@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
 from cmo_exporter.heartbeat import Heartbeat
+from cmo_exporter.instruments import EXEMPLAR_WIDTH
 from cmo_exporter.ledger import Ending
+from cmo_exporter.membership import Membership
 from cmo_exporter.memory import process_start_ticks
 from cmo_exporter.values import PROCESS_ID, SEQUENCE, FullError, Numbers, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from cmo_exporter.workers import SharedDirectory
 
     Eventually = Callable[[Callable[[], object]], None]
 
@@ -346,8 +350,15 @@ def test_what_belongs_together_is_changed_while_readers_wait() -> None:
     values.numbers = watched  # type: ignore[assignment]  # it looks like them
     answer(exporter)
     values.journal.post()
-    values.numbers = watched.numbers
     assert len(watched.changed) == 7
+    trace = {"trace_id": "1" * 32, "span_id": "2" * 16}
+    duration = exporter.recorder.instruments.duration.child("live", "success")
+    values.numbers = watched.numbers
+    duration.remember(0.1, trace)  # the first makes the room
+    values.numbers = watched  # type: ignore[assignment]  # as above
+    duration.remember(0.1, trace)
+    values.numbers = watched.numbers
+    assert len(watched.changed) == 7 + EXEMPLAR_WIDTH, "an exemplar belongs together, too"
     assert values.numbers[SEQUENCE] % 2 == 0
     assert answered(exporter) == 2
 
@@ -368,6 +379,29 @@ def test_a_scrape_while_a_worker_joins_is_answered(tmp_path: Path, monkeypatch: 
     with exporter:
         assert answered(exporter) == 1
     assert len(scraped) == 2
+
+
+def test_a_scrape_waits_for_a_worker_that_joins_and_sees_the_users_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its port is open by then: without their users, counters of the service would seem to begin again."""
+    first, joining = make(tmp_path / "shared"), make(tmp_path / "shared")
+    scraped: list[float | None] = []
+    scrape = threading.Thread(
+        target=lambda: scraped.append(value(joining, "cmo_active_users", scenario="live"))
+    )
+
+    def share_while_it_is_scraped(membership: Membership, directory: SharedDirectory) -> None:
+        scrape.start()
+        scrape.join(0.3)  # it is to wait, so nothing tells that it has been long enough
+        share(membership, directory)
+
+    share = Membership._share
+    with first, first.session("alice"):
+        monkeypatch.setattr(Membership, "_share", share_while_it_is_scraped)
+        with joining:
+            scrape.join()
+    assert scraped == [1.0]
 
 
 def test_a_worker_posts_what_waits_before_it_says_that_it_has_left(
