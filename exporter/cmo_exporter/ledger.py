@@ -12,23 +12,26 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import LIVE, OTHER
 from cmo_exporter.instruments import closed
 from cmo_exporter.memory import MemoryPeaks, ProportionalMemory, process_start_time, resident_bytes
+from cmo_exporter.postponed_ends import postpone
 from cmo_exporter.sessions import Sessions
 from cmo_exporter.values import RESTARTS, SEQUENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from mmap import mmap
 
     from cmo_exporter.instruments import Buckets, Family, Instruments, Number
     from cmo_exporter.sessions import FileLock, SessionKey
     from cmo_exporter.settings import ExporterSettings
     from cmo_exporter.values import Numbers, Values
+
+Result = TypeVar("Result")
 
 _DURATION_OUTCOMES = {"success": "success", "cancelled": "cancelled"}
 
@@ -161,6 +164,9 @@ class Ledger:
         self.proportional = ProportionalMemory()
         self._start_time = process_start_time()
         self._openings: dict[str, int] = {}
+        # Whether sessions are being changed: the lock does not keep the handler of a signal in the same
+        # thread from changing them in the middle of that.
+        self._following = False
         self.known_scenarios = {name: ScenarioBook(name, instruments) for name in settings.all_scenarios}
         self._scenarios = dict(self.known_scenarios)
         self.known_components: dict[tuple[str, object], ComponentBook] = {
@@ -193,6 +199,7 @@ class Ledger:
         """In a forked child: what is under way is under way in the parent."""
         for book in self._scenarios.values():
             book.under_way.clear()
+        self._following = False
         self.share_sessions(None, None)
         self._start_time = process_start_time()
 
@@ -231,9 +238,7 @@ class Ledger:
         """A query of a session has finished, and with it, perhaps, the session."""
         with self._values.lock:
             ending.lines.append(seconds)
-            if end:
-                self._note_memory()
-            self.sessions.leave(session, time.monotonic(), end=end)
+            self._leave(session, end=end)
 
     def begin_call(self, book: ComponentBook) -> None:
         """A call of a component begins."""
@@ -267,19 +272,22 @@ class Ledger:
     def close_session(self, session: SessionKey) -> None:
         """A user for whom `open_session` was called has left."""
         with self._values.lock:
-            self._note_memory()
-            self.sessions.leave(session, time.monotonic(), end=True)
+            self._leave(session, end=True)
 
     def end_session(self, scenario: str, session: str) -> None:
         """A user has left."""
         with self._values.lock:
+            if self._following:
+                postpone(lambda: self.end_session(scenario, session))
+                return
             self._note_memory()
-            self.sessions.end(self.sessions.key(scenario, session), time.monotonic())
+            self._change(self.sessions.end, self.sessions.key(scenario, session), time.monotonic())
 
     def sample_memory(self) -> None:
         """Hold the resident memory of this moment against the peaks of the scenarios in use."""
         with self._values.lock:
-            self.sessions.expire(time.monotonic())
+            if not self._following:
+                self._change(self.sessions.expire, time.monotonic())
             self._note_memory()
 
     def publish(self, worker: str) -> None:
@@ -302,8 +310,28 @@ class Ledger:
             instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])
             instruments.build_info.child(self._settings.version, self._settings.revision).set(1.0)
 
+    def _change(self, change: Callable[..., Result], *arguments: object, **named: object) -> Result:
+        """Change sessions; meanwhile nobody else does, not even the handler of a signal in this thread."""
+        self._following = True
+        try:
+            return change(*arguments, **named)
+        finally:
+            self._following = False
+
+    def _leave(self, session: SessionKey, *, end: bool) -> None:
+        if self._following:
+            postpone(lambda: self._leave_later(session, end=end))
+            return
+        if end:
+            self._note_memory()
+        self._change(self.sessions.leave, session, time.monotonic(), end=end)
+
+    def _leave_later(self, session: SessionKey, *, end: bool) -> None:
+        with self._values.lock:
+            self._leave(session, end=end)
+
     def _enter(self, scenario: str, session: SessionKey) -> bool:
-        if not self.sessions.enter(session, time.monotonic()):
+        if self._following or not self._change(self.sessions.enter, session, time.monotonic()):
             return False
         if self.sessions.openings(scenario) != self._openings.get(scenario, 0):
             self._note_memory()

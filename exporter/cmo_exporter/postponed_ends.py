@@ -34,6 +34,11 @@ def put_aside(error: BaseException, end: Callable[[], None]) -> bool:
     return True
 
 
+def postpone(end: Callable[[], None]) -> None:
+    """Have something counted as soon as it is safe, which it is not at this moment."""
+    _waiting.put(end)
+
+
 def catch_up() -> None:
     """Count what has been put aside. Never called with a lock held."""
     while True:

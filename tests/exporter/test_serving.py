@@ -288,6 +288,46 @@ def test_what_is_easily_got_wrong_is_said_how_to_mend(wrong: dict[str, Any], exp
         ExporterSettings(**wrong)
 
 
+@pytest.mark.parametrize("nth", range(3))
+def test_users_stay_right_when_a_signal_comes_in_the_middle_of_counting_them(
+    exporter: Exporter, nth: int
+) -> None:
+    """Its handler runs in the same thread, which the lock does not hold up."""
+    sessions, waiting = exporter.recorder.ledger.sessions, exporter.query(session="waiting")
+    waiting.begin()
+    step, stepped = sessions._step, 0
+
+    def be_interrupted_and_step(*arguments: Any) -> None:
+        """In the middle of a change: a session opens, or closes."""
+        nonlocal stepped
+        stepped += 1
+        if stepped == nth + 1:
+            with exporter.query(session="new"):
+                exporter.end_session("user")
+            waiting.finish()
+            exporter.end_session("waiting")
+            exporter.recorder.ledger.sample_memory()
+        step(*arguments)
+
+    sessions._step = be_interrupted_and_step  # type: ignore[method-assign, assignment]  # see above
+    with exporter.query(session="user"):
+        exporter.end_session("nobody")
+    exporter.recorder.ledger.sample_memory()
+    exporter.end_session("user")
+    waiting.finish()
+    for left in ("new", "waiting"):
+        exporter.end_session(left)
+    assert stepped > nth
+    assert value(exporter, "cmo_queries_started_total", scenario="live") == 3
+    assert value(exporter, "cmo_queries_in_progress", scenario="live") == 0
+    for _ in range(2):  # what was put aside is counted before the first
+        assert value(exporter, "cmo_active_users", scenario="live") == 0
+    seconds = value(exporter, "cmo_active_user_seconds_total", scenario="live")
+    assert seconds is not None
+    assert 0 <= seconds < 60
+    assert value(exporter, "cmo_instrumentation_errors_total", metric="cmo_active_users") == 0
+
+
 def test_starting_and_closing_in_many_threads_leaves_nothing_running(settings: ExporterSettings) -> None:
     exporter, before = Exporter(settings), threading.active_count()
     for act in (exporter.start, exporter.close, exporter.start, exporter.close):
