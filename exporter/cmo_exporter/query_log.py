@@ -67,9 +67,12 @@ class QueryLog:
 
     def _start(self) -> _Writer:
         with self._lock:
-            if self._writer is None:
-                self._writer = _Writer(self._write)
-            return self._writer
+            writer = self._writer
+            if writer is None:
+                # Known before it starts: the handler of a signal that comes meanwhile must not wait for it.
+                writer = self._writer = _Writer(self._write)
+                writer.start()
+            return writer
 
     def _write(self, record: QueryRecord) -> None:
         try:
@@ -95,6 +98,9 @@ class _Writer:
         self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cmo-query-log", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def put(self, record: QueryRecord) -> None:

@@ -316,6 +316,31 @@ def test_a_handler_that_hangs_holds_up_no_query(monkeypatch: pytest.MonkeyPatch)
         logger.removeHandler(handler)
 
 
+def test_a_signal_while_the_log_starts_holds_nothing_up(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    """Its handler runs in the thread that starts the log, and asks a question itself."""
+    exporter = Exporter(settings())
+    start = module._Writer.start
+
+    def be_interrupted_and_start(writer: Any) -> None:
+        with exporter.query():
+            pass
+        start(writer)
+
+    def ask() -> None:
+        with exporter.query():
+            pass
+
+    monkeypatch.setattr(module._Writer, "start", be_interrupted_and_start)
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(60)
+    assert not asking.is_alive()
+    eventually(lambda: len(lines.all) == 2)
+    exporter.close()
+
+
 def test_off_means_no_record_no_thread_and_no_line(lines: Lines) -> None:
     exporter = Exporter(ExporterSettings())
     before = {thread.name for thread in threading.enumerate()}
