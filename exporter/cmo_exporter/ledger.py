@@ -271,8 +271,7 @@ class Ledger:
 
     def close_session(self, session: SessionKey) -> None:
         """A user for whom `open_session` was called has left."""
-        with self._values.lock:
-            self._leave(session, end=True)
+        self._leave(session, end=True)
 
     def end_session(self, scenario: str, session: str) -> None:
         """A user has left."""
@@ -319,16 +318,13 @@ class Ledger:
             self._following = False
 
     def _leave(self, session: SessionKey, *, end: bool) -> None:
-        if self._following:
-            postpone(lambda: self._leave_later(session, end=end))
-            return
-        if end:
-            self._note_memory()
-        self._change(self.sessions.leave, session, time.monotonic(), end=end)
-
-    def _leave_later(self, session: SessionKey, *, end: bool) -> None:
         with self._values.lock:
-            self._leave(session, end=end)
+            if self._following:
+                postpone(lambda: self._leave(session, end=end))
+                return
+            if end:
+                self._note_memory()
+            self._change(self.sessions.leave, session, time.monotonic(), end=end)
 
     def _enter(self, scenario: str, session: SessionKey) -> bool:
         if self._following or not self._change(self.sessions.enter, session, time.monotonic()):

@@ -202,9 +202,9 @@ class Middleware:
         site = self._sites.get(loop)
         if site is None:
             for ended in [known for known in tuple(self._sites) if known.is_closed()]:
-                site = self._sites.pop(ended, None)  # another thread may have been here
-                if site is not None:
-                    site.close()
+                left = self._sites.pop(ended, None)  # another thread may have been here
+                if left is not None:
+                    left.close()
             site = self._sites[loop] = Site(self._exporter, self._tallies, loop)
         self._site = site
         return site

@@ -175,8 +175,10 @@ class ExporterSettings:
     def _check_types(self) -> None:
         for setting in fields(self):
             kind, value = str(setting.type), getattr(self, setting.name)
-            if kind in _KINDS and not (type(value) in _KINDS[kind][0] or (value is None and "None" in kind)):
-                raise SettingsError(f"{setting.name} is {value!r}; it must be {_KINDS[kind][1]}.")
+            types, words = _KINDS.get(kind, ((type(value),), ""))
+            may_be_missing = value is None and "None" in kind
+            if type(value) not in types and not may_be_missing:
+                raise SettingsError(f"{setting.name} is {value!r}; it must be {words}.")
             if isinstance(value, str) and not value.isprintable():
                 raise SettingsError(f"{setting.name} is {value!r}; it must be text that can be printed.")
 

@@ -43,7 +43,7 @@ def outcome_of(error: BaseException | None) -> str:
 def _status_of(error: BaseException) -> int | None:
     """The HTTP status that it tells of; what a library keeps there may be anything, or raise."""
     with suppress(Exception):
-        status = error.status_code  # type: ignore[attr-defined]  # of most it is none
+        status = error.status_code  # type: ignore[attr-defined]  # most errors have none
         return status if isinstance(status, int) else None
     return None
 
