@@ -166,8 +166,9 @@ class Exchange:
                 self.site.watch.wait_again(self, monotonic())
             return message
         self._receiving = True
+        receive = self._inner_receive  # Python 3.11 is slower to call it where it is
         try:
-            message = await self._inner_receive()
+            message = await receive()
         except asyncio.CancelledError:
             self._listened = self._body_read
             raise
@@ -189,8 +190,9 @@ class Exchange:
         """What the application calls to send; the request ends when its last byte has been sent."""
         if self.listener is not None:
             self._ending = _is_last(message)
+        inner_send = self._inner_send  # as above
         try:
-            await self._inner_send(message)
+            await inner_send(message)
         except OSError:  # how servers of ASGI 2.4 and later say that the user has left
             self._ending = False
             self._leave()
@@ -272,6 +274,7 @@ class Exchange:
         if self.complete:
             return
         self.complete = True
+        ended = monotonic()
         scope, site, query, status = self._scope, self.site, self._query, self._status
         try:  # noqa: SIM105 - `suppress` takes longer than all of this
             del scope[MARK]
@@ -279,7 +282,7 @@ class Exchange:
             pass
         try:
             # Before the query ends and the request is not active any more: then all has been counted.
-            ended, first_byte_at, tally = monotonic(), self._first_byte_at, None
+            first_byte_at, tally = self._first_byte_at, None
             if error is None and self._left_at is None:
                 first_byte_at = first_byte_at or ended  # it went out with the last
                 # What FastAPI puts there, for included routers alone, takes longer to look at.
@@ -303,7 +306,7 @@ class Exchange:
             if query is not None:
                 if status >= _LOWEST_FAILURE and error is None and self._left_at is None:
                     _let_status_speak(query, status)
-                query.finish(error)
+                query.finish(error, ended)
 
     def _verdict(self, error: BaseException | None, ended: float) -> tuple[int, float, str]:
         """Status, when it ended, and the error type, which is empty where all went well."""

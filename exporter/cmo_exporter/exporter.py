@@ -205,7 +205,7 @@ class Exporter:
             key = None
             if session is not None and _usable(session):
                 key = ledger.sessions.key(book.name, str.__str__(session))
-            return Query(recorder, book, arrived, key, ends_session=end_session)
+            return Query(recorder, book, arrived, key, key if end_session else None)
         except Exception as error:  # noqa: BLE001 - there may be no room for another series
             self.errors.report(catalogue.QUERIES_STARTED, error)
             return self._no_query

@@ -167,8 +167,9 @@ class Middleware:
         if exchange is None:
             await self.app(scope, receive, send)
             return
+        app = self.app  # Python 3.11 is slower to call it where it is
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.end(error)
             raise

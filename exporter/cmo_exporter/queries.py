@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Self
 
@@ -58,7 +59,7 @@ class Query:
         "_began",
         "_book",
         "_cache_result",
-        "_ends_session",
+        "_closing",
         "_finished",
         "_first_token_seen",
         "_left_at",
@@ -76,13 +77,12 @@ class Query:
         book: ScenarioBook,
         began: float = 0.0,
         session: SessionKey | None = None,
-        *,
-        ends_session: bool = False,
+        closing: SessionKey | None = None,
     ) -> None:
         self._recorder = recorder
         self._book = book
         self._session = session
-        self._ends_session = ends_session
+        self._closing = closing  # the same, if the session closes once the query has finished
         self._began = began  # 0 until it begins, unless it began before
         self._left_at: float | None = None
         self._outcome: str | None = None
@@ -249,17 +249,19 @@ class Query:
         if self._outcome == "success":
             self._outcome, self._source = "error", None
 
-    def finish(self, error: BaseException | None = None) -> None:
+    def finish(self, error: BaseException | None = None, ended: float = 0.0) -> None:
         """Count the query as finished; later calls change nothing.
 
         Args:
             error: what ended it, when it did not end well.
+            ended: monotonic seconds at which it ended, when that was earlier than now.
         """
         try:
             token = self._token
             if self._finished or token is None:
                 return
-            if error is not None and put_aside(error, lambda: self.finish(error)):
+            # Not a lambda: its variables would take longer to reach in all of this method.
+            if error is not None and put_aside(error, partial(self.finish, error)):
                 return
             self._finished = True
             # An asynchronous generator may be closed in another context than it was opened in.
@@ -267,7 +269,7 @@ class Query:
                 CURRENT.reset(token)
             except ValueError:
                 pass
-            outcome, source, seconds = self._outcome, self._source, monotonic() - self._began
+            outcome, source, seconds = self._outcome, self._source, (ended or monotonic()) - self._began
             if outcome in _NOT_ORDINARY or error is not None or self._left_at is not None:
                 outcome, source, seconds = self._settled(error, seconds)
             book, cache_result = self._book, self._cache_result or "bypass"
@@ -279,7 +281,7 @@ class Query:
             if self._session is None:
                 ending.lines.append(seconds)
             else:
-                self._recorder.ledger.leave(ending, seconds, self._session, end=self._ends_session)
+                self._recorder.ledger.leave(ending, seconds, self._session, end=self._closing is not None)
             if self.record is not None:
                 if self.record.exemplar is not None:
                     ending.remember(seconds, self.record.exemplar)
