@@ -8,7 +8,6 @@ decorator, and nothing is looked up twice.
 from __future__ import annotations
 
 import asyncio
-from operator import itemgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +43,6 @@ _SCENARIO: Final = SCENARIO_HEADER.lower().encode()
 _SESSION: Final = SESSION_HEADER.lower().encode()
 _SESSION_END: Final = SESSION_END_HEADER.lower().encode()
 _OURS: Final = frozenset({_SCENARIO, _SESSION, _SESSION_END})
-_NAME_OF_HEADER: Final = itemgetter(0)
 
 _SERVER_ERROR: Final = 500
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -132,10 +130,12 @@ class Exchange:
         try:
             site = self.site
             headers = self._scope["headers"]
-            if _OURS.isdisjoint(map(_NAME_OF_HEADER, headers)):
-                query = Query(site.recorder, site.live, self._arrived)
+            for name, _ in headers:
+                if name in _OURS:
+                    query = self._query_of(dict(headers))
+                    break
             else:
-                query = self._query_of(dict(headers))
+                query = Query(site.recorder, site.live, self._arrived)
             query.begin()
             self._query = query
         except Exception as error:  # noqa: BLE001 - as above
