@@ -17,3 +17,7 @@ class MetricsAddressError(ExporterError):
 
 class SharedDirectoryError(ExporterError):
     """The directory through which workers are counted together cannot be used."""
+
+
+class HeldTableError(SharedDirectoryError):
+    """Another worker does not let go of the table of sessions; the service goes on."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import math
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeGuard, overload
+from typing import TYPE_CHECKING, Final, Self, TypeGuard, overload
 from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
@@ -50,6 +49,9 @@ if TYPE_CHECKING:
     from cmo_exporter.query_record import Model, QueryRecord
     from cmo_exporter.settings import ExporterSettings
 
+
+# A float counts on by ones up to here; a few that are near its own limit would make a counter infinite.
+_LARGEST_AMOUNT: Final = 1e15
 
 _exporters: WeakSet[Exporter] = WeakSet()
 
@@ -467,9 +469,9 @@ def _amount(value: float) -> float:
     """The value, when a counter or gauge can hold it without being spoiled for good.
 
     Raises:
-        ValueError: it is negative or not finite; the guard around every recording call counts that.
+        ValueError: it is negative, no number or beyond sense; the guard of every recording call counts that.
     """
     number = float(value)
-    if not math.isfinite(number) or number < 0:
-        raise ValueError("an amount is 0 or more, and finite")
+    if not 0 <= number <= _LARGEST_AMOUNT:
+        raise ValueError(f"an amount is 0 or more, and at most {_LARGEST_AMOUNT:.0e}")
     return number

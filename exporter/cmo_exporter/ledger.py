@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import LIVE, OTHER
+from cmo_exporter.errors import HeldTableError
 from cmo_exporter.instruments import closed
 from cmo_exporter.memory import MemoryPeaks, ProportionalMemory, process_start_time, resident_bytes
 from cmo_exporter.postponed_ends import postpone
 from cmo_exporter.sessions import Sessions
-from cmo_exporter.values import RESTARTS, SEQUENCE
+from cmo_exporter.values import RESTARTS, SEQUENCE, FullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from mmap import mmap
 
     from cmo_exporter.instruments import Buckets, Family, Instruments, Number
@@ -74,7 +75,7 @@ class Ending:
 
     metric: Final = catalogue.QUERIES
 
-    def __init__(self, counters: tuple[int, ...], in_progress: int, buckets: Buckets) -> None:
+    def __init__(self, counters: tuple[int, ...], in_progress: int, buckets: Buckets | None) -> None:
         self._counters = counters
         self._in_progress = in_progress
         self._buckets = buckets
@@ -87,11 +88,13 @@ class Ending:
         for counter in self._counters:
             numbers[counter] += count
         numbers[self._in_progress] -= count
-        self._buckets.add(numbers, lines)
+        if self._buckets is not None:
+            self._buckets.add(numbers, lines)
 
     def remember(self, seconds: float, exemplar: Mapping[str, str]) -> None:
         """Keep ``trace_id`` and ``span_id`` of a trace that shows such a query."""
-        self._buckets.remember(seconds, exemplar)
+        if self._buckets is not None:
+            self._buckets.remember(seconds, exemplar)
 
 
 class _Endings(dict[tuple[str, str, "str | None"], Ending]):
@@ -103,7 +106,15 @@ class _Endings(dict[tuple[str, str, "str | None"], Ending]):
         self._instruments = instruments
 
     def __missing__(self, key: tuple[str, str, str | None]) -> Ending:
-        outcome, cache_result, source = key
+        try:
+            return self._found(*key)
+        except FullError as error:
+            journal = self._instruments.values.journal
+            if journal.errors is not None:
+                journal.errors.report(catalogue.QUERIES, error)
+            return self._book.unplaced
+
+    def _found(self, outcome: str, cache_result: str, source: str | None) -> Ending:
         instruments, scenario = self._instruments, self._book.name
         counters = (
             instruments.queries.child(scenario, outcome).slot,
@@ -111,7 +122,7 @@ class _Endings(dict[tuple[str, str, "str | None"], Ending]):
             *([] if source is None else [instruments.answers.child(scenario, source).slot]),
         )
         buckets = instruments.duration.child(scenario, duration_outcome(outcome))
-        found = self[key] = Ending(counters, self._book.in_progress, buckets)
+        found = self[outcome, cache_result, source] = Ending(counters, self._book.in_progress, buckets)
         instruments.values.journal.query_ends.append(found)
         return found
 
@@ -119,7 +130,7 @@ class _Endings(dict[tuple[str, str, "str | None"], Ending]):
 class ScenarioBook:
     """Where the queries of one scenario are counted."""
 
-    __slots__ = ("_started", "endings", "in_progress", "lines", "name", "oldest", "under_way")
+    __slots__ = ("_started", "endings", "in_progress", "lines", "name", "oldest", "under_way", "unplaced")
 
     metric: Final = catalogue.QUERIES_STARTED
 
@@ -132,6 +143,9 @@ class ScenarioBook:
         self.lines: list[None] = []
         instruments.values.journal.beginnings.append(self)
         self.endings = _Endings(self, instruments)
+        # For those whose ending finds no room in the block: they are not in progress any more, at least.
+        self.unplaced = Ending((), self.in_progress, None)
+        instruments.values.journal.query_ends.append(self.unplaced)
         # Beginnings of the queries in progress, in order: the first is the oldest.
         self.under_way: dict[object, float] = {}
 
@@ -250,8 +264,11 @@ class Ledger:
         """A call of a component has finished."""
         values = self._values
         with values.lock:
-            counted = book.outcomes[outcome]
-            buckets = book.durations[outcome]
+            try:
+                counted, buckets = book.outcomes[outcome], book.durations[outcome]
+            except FullError:
+                values.numbers[book.in_progress] -= 1.0
+                raise
             bucket = bisect_left(buckets.edges, seconds)
             numbers = values.numbers
             numbers[SEQUENCE] += 1.0
@@ -282,6 +299,17 @@ class Ledger:
             self._note_memory()
             self._change(self.sessions.end, self.sessions.key(scenario, session), time.monotonic())
 
+    def users(self, now: float, overdue: Sequence[int]) -> dict[str, tuple[int, float]]:
+        """Open sessions and user-seconds by scenario; nothing while another worker does not let go of them.
+
+        Args:
+            now: monotonic seconds.
+            overdue: what `Sessions.overdue` has said of this instant.
+        """
+        with self._values.lock:
+            # Not by the handler of a signal in the middle of a change.
+            return {} if self._following else self._change(self.sessions.read, now, overdue) or {}
+
     def sample_memory(self) -> None:
         """Hold the resident memory of this moment against the peaks of the scenarios in use."""
         with self._values.lock:
@@ -309,11 +337,19 @@ class Ledger:
             instruments.worker_restarts.child(worker).set(self._values.numbers[RESTARTS])
             instruments.build_info.child(self._settings.version, self._settings.revision).set(1.0)
 
-    def _change(self, change: Callable[..., Result], *arguments: object, **named: object) -> Result:
-        """Change sessions; meanwhile nobody else does, not even the handler of a signal in this thread."""
+    def _change(self, change: Callable[..., Result], *arguments: object, **named: object) -> Result | None:
+        """Change sessions; meanwhile nobody else does, not even the handler of a signal in this thread.
+
+        Returns:
+            What the change does, or None if another worker does not let go of them.
+        """
         self._following = True
         try:
             return change(*arguments, **named)
+        except HeldTableError as error:
+            if self.journal.errors is not None:
+                self.journal.errors.report(catalogue.ACTIVE_USERS, error)
+            return None
         finally:
             self._following = False
 

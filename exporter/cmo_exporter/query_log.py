@@ -41,7 +41,8 @@ class QueryLog:
         self._lines = instruments.query_log_lines
         self._errors = errors
         self._logger = logging.getLogger(LOGGER)
-        self._lock = threading.Lock()
+        # Reentrant: the handler of a signal may put a line in the middle of this.
+        self._lock = threading.RLock()
         self._writer: _Writer | None = None
 
     def put(self, record: QueryRecord) -> None:
@@ -56,7 +57,7 @@ class QueryLog:
 
     def after_fork(self) -> None:
         """In a forked child: the thread is the parent's, and so is what waits for it."""
-        self._lock, self._writer = threading.Lock(), None
+        self._lock, self._writer = threading.RLock(), None
 
     def close(self) -> None:
         """Write what waits, for a short time, and stop; another line starts it again."""
@@ -95,7 +96,6 @@ class _Writer:
     def __init__(self, write: Callable[[QueryRecord], None]) -> None:
         self.waiting: deque[QueryRecord] = deque()
         self._write = write
-        self._work = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cmo-query-log", daemon=True)
 
@@ -105,21 +105,18 @@ class _Writer:
 
     def put(self, record: QueryRecord) -> None:
         """Have a record written soon."""
+        # And no more: the handler of a signal may do so in the middle of this, where any lock would be held.
         self.waiting.append(record)
-        if not self._work.is_set():
-            self._work.set()
 
     def close(self) -> None:
         """Write what waits, and stop."""
         self._stop.set()
-        self._work.set()
         self._thread.join(_CLOSE_SECONDS)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            self._work.wait()
-            self._stop.wait(_GATHER_SECONDS)
-            self._work.clear()
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(_GATHER_SECONDS)
             while self.waiting:
                 self._write(self.waiting.popleft())
 

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
+
+from cmo_exporter.errors import HeldTableError, SharedDirectoryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,20 +38,48 @@ _EMPTY: Final = 0
 # A worker that dies leaves its queries in flight. Workers that live touch the sessions of theirs well before
 # the time-out; a session that nobody has touched for this many time-outs is closed.
 _ORPHANED_TIMEOUTS: Final = 1.5
+_PATIENCE_SECONDS: Final = 0.1
+_NO_PATIENCE_SECONDS: Final = 1.0
+_AT_ONCE_SECONDS: Final = 0.0005
+_LOOK_AGAIN_SECONDS: Final = 0.001
 
 SessionKey = tuple[int, int]
 """Number of the scenario, and hash of the session with it."""
 
 
 class FileLock:
-    """Excludes other processes; threads of this one exclude each other by another lock."""
+    """Excludes other processes; threads of this one exclude each other by another lock.
+
+    Everybody holds it for microseconds. Who does not let go has been stopped (``SIGSTOP``, a debugger), and
+    the others' questions are not to wait for that: they go on without, and for a while none waits again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab")  # held as long as the service runs
         self._descriptor = self._file.fileno()
+        self._no_patience_until = -math.inf
 
     def __enter__(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        now = time.monotonic()
+        patience = _PATIENCE_SECONDS if now >= self._no_patience_until else 0.0
+        while not self._is_taken():
+            waited = time.monotonic() - now
+            if waited >= patience:
+                if patience:
+                    self._no_patience_until = now + _NO_PATIENCE_SECONDS
+                raise HeldTableError(
+                    "A worker does not let go of the table of users in shared_directory. It has been stopped "
+                    "(SIGSTOP, a debugger): let it go on, or end it. Until then users are not followed."
+                )
+            # The others are nearly always done at once.
+            time.sleep(0 if waited < _AT_ONCE_SECONDS else _LOOK_AGAIN_SECONDS)
+
+    def _is_taken(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -204,12 +235,13 @@ class Sessions:
 
     def leave(self, key: SessionKey, now: float, *, end: bool) -> None:
         """A query of this session has finished; with ``end`` the session closes with its last query."""
+        session = key[1]
+        if self._shared:
+            # Before the lock: where that cannot be had, the session is closed as those of a dead worker are.
+            self._forget_flight(session)
         with self._lock:
             if now >= self._next_deadline:
                 self._expire(now)
-            session = key[1]
-            if self._shared:
-                self._forget_flight(session)
             place = self._find(session)
             if self._keys[place] == _EMPTY:
                 return
@@ -291,7 +323,8 @@ class Sessions:
                 self._facts.tolist(),
                 strict=True,
             )
-            if row[0] != _EMPTY
+            # Where the table is damaged, nearly no row makes sense.
+            if row[0] != _EMPTY and row[1] > 0 and row[2] >= 0 and row[3] // 2 < len(self._scenarios)
         }
         for place in range(self._mask + 1):
             self._empty(place)
@@ -352,10 +385,15 @@ class Sessions:
 
     def _find(self, session: int) -> int:
         """The place of a session, or the empty one where it would be."""
-        place = session & self._mask
-        while self._keys[place] not in (_EMPTY, session):
-            place = (place + 1) & self._mask
-        return place
+        for step in range(self._mask + 1):
+            place = (session + step) & self._mask
+            if self._keys[place] in (_EMPTY, session):
+                return place
+        # A third of them is always free, unless something else has written here.
+        raise SharedDirectoryError(
+            "The table of users in shared_directory is damaged. "
+            "Stop the service's workers, empty the directory and start them again."
+        )
 
     def _find_open(self, session: int, now: float) -> int:
         """The same, once the session has been closed whose time was up before another worker noticed."""
@@ -389,11 +427,11 @@ class Sessions:
         levels[level + 2] = at
         levels[level] += change
 
-    def _remove(self, place: int) -> None:
+    def _remove(self, start: int) -> None:
         """Empty a place and move up those that were put further on because it was taken."""
-        hole = place
-        while True:
-            place = (place + 1) & self._mask
+        hole = start
+        for step in range(1, self._mask + 1):
+            place = (start + step) & self._mask
             if self._keys[place] == _EMPTY:
                 break
             home = self._keys[place] & self._mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,7 +14,7 @@ from cmo_exporter.errors import SettingsError
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
-_HIGHEST_NUMBER: Final = 1e9  # of seconds, or of sessions
+_HIGHEST_NUMBER: Final = 1e9  # of seconds, of sessions, or of dollars
 _PARTS_OF_A_MODEL: Final = 3
 _LIST: Final = ((tuple, list), "a tuple of names")
 # By the type of the setting, the types of its values (True is a number to Python, but not here), in words.
@@ -49,11 +48,14 @@ class Price:
         """Refuse a price that would make the cost fall or vanish.
 
         Raises:
-            SettingsError: a price is negative or not finite.
+            SettingsError: a price is negative or beyond sense.
         """
         for name, value in (("input", self.input), ("output", self.output)):
-            if not math.isfinite(value) or value < 0:
-                raise SettingsError(f"The {name} price is {value!r}; it must be 0 or more US dollars.")
+            if not isinstance(value, (int, float)) or not 0 <= value <= _HIGHEST_NUMBER:
+                raise SettingsError(
+                    f"The {name} price is {value!r}; it must be 0 US dollars or more, and at most "
+                    f"{_HIGHEST_NUMBER:.0f}."
+                )
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
         """Cost in US dollars of one model call."""

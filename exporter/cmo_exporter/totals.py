@@ -152,7 +152,7 @@ class Totals:
         overdue = sessions.overdue(now)
         with self._values.lock:
             self._values.journal.post()
-            users = sessions.read(now, overdue)
+            users = self._ledger.users(now, overdue)
             sources = [] if self._values.is_shared else [self._own()]
         if self._directory is not None:
             sources += self._workers(self._directory)

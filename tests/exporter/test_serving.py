@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 import pytest
@@ -222,9 +222,9 @@ def test_an_error_inside_is_counted_and_said_once(
 ) -> None:
     secret: Any = "does my patient have gout"
     with caplog.at_level(logging.WARNING, logger="cmo_exporter"):
-        for amount in (-1, float("nan"), secret):
+        for amount in (-1, float("nan"), 1e308, secret):
             exporter.cache_entries("l1", amount)
-    assert value(exporter, "cmo_instrumentation_errors_total", metric="cmo_cache_entries") == 3
+    assert value(exporter, "cmo_instrumentation_errors_total", metric="cmo_cache_entries") == 4
     assert value(exporter, "cmo_cache_entries", tier="l1") == 0
     assert len(caplog.records) == 1
     assert "gout" not in caplog.text
@@ -241,6 +241,8 @@ def test_an_error_inside_is_counted_and_said_once(
         lambda: ExporterSettings(models=(("llm", "stub", "m"),)),
         lambda: ExporterSettings(prices={"m": Price(1, 1)}),
         lambda: Price(-1, 1),
+        lambda: Price(1, 1e308),
+        lambda: Price(cast("float", "a lot"), 1),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> None:

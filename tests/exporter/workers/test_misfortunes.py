@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import shutil
 import signal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from cmo_exporter import Exporter, ExporterSettings, SharedDirectoryError
+from cmo_exporter.errors import HeldTableError
 from cmo_exporter.sessions import FileLock, Sessions, table_bytes
 from cmo_exporter.values import BLOCK_BYTES, INDEX_LENGTH
 from cmo_stack.free_ports import free_port
@@ -162,6 +164,101 @@ def test_a_child_does_not_hold_the_sessions_for_a_parent_that_was_killed(tmp_pat
             os.kill(child, signal.SIGKILL)
             os.close(here)
             os.close(there)
+
+
+def test_a_worker_that_is_stopped_while_it_has_the_users_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = tmp_path / "shared"
+
+    def ask(session: str) -> None:
+        with exporter.query(session=session) as query:
+            query.answered("cache")
+
+    with make(directory) as exporter:
+        ask("before")
+        (users,) = directory.glob("users.*")
+        child = os.fork()
+        if not child:
+            with FileLock(users):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            os._exit(0)
+        try:
+            os.waitpid(child, os.WUNTRACED)
+            for session in ("before", "another"):
+                thread = threading.Thread(target=ask, args=(session,), daemon=True)
+                thread.start()
+                thread.join(30)
+                assert not thread.is_alive()
+            scraped = httpx.get(exporter.metrics_url, timeout=60)
+            assert scraped.status_code == 200
+            # Neither of them is known, and none is said to be 0.
+            assert "cmo_active_users{" not in scraped.text
+            assert "cmo_active_user_seconds_total{" not in scraped.text
+            assert 'cmo_queries_total{outcome="success",scenario="live"} 3' in scraped.text
+            assert value(exporter, "cmo_series_dropped_total", metric="cmo_active_users") == 2
+            assert "let it go on, or end it" in caplog.text
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        ask("another")
+        assert value(exporter, "cmo_active_users", scenario="live") == 2
+
+
+def test_a_query_that_ends_while_the_users_are_held_leaves_its_user_to_the_time_out(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    sessions = Sessions(
+        ("live",),
+        idle_timeout_seconds=10.0,
+        maximum=5,
+        now=0.0,
+        memory=bytearray(table_bytes(1, 5)),
+        lock=lock,
+    )
+    key = sessions.key("live", "user")
+    assert sessions.enter(key, 1.0)
+    with FileLock(tmp_path / "lock"), pytest.raises(HeldTableError):
+        sessions.leave(key, 2.0, end=True)
+    assert sessions.read(3.0)["live"][0] == 1
+    sessions.expire(20.0)
+    assert sessions.read(20.0)["live"][0] == 0
+    lock.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_table_of_users_that_is_damaged_holds_nobody_up(tmp_path: Path, seed: int) -> None:
+    directory = tmp_path / "shared"
+    with make(directory) as exporter:
+        (table,) = directory.glob("sessions.*")
+        noise = random.Random(seed)
+        with table.open("r+b") as file:
+            file.write(noise.randbytes(table.stat().st_size))
+
+        def ask() -> None:
+            for session in range(3):
+                with exporter.query(session=str(session)) as query:
+                    query.answered("cache")
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert not thread.is_alive()
+        exporter.recorder.journal.post()
+        counted = exporter.recorder.instruments.queries.child("live", "success")
+        assert exporter.recorder.ledger._values.numbers[counted.slot] == 3
+
+
+def test_rows_that_make_no_sense_are_swept_out(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    memory = bytearray(table_bytes(1, 5))
+    sessions = Sessions(("live",), idle_timeout_seconds=1e9, maximum=5, now=0.0, memory=memory, lock=lock)
+    for place in range(len(sessions._keys)):
+        sessions._keys[place] = place + 1000
+    with pytest.raises(SharedDirectoryError, match="damaged"):
+        sessions.enter(sessions.key("live", "user"), 1.0)
+    assert sessions.enter(sessions.key("live", "user"), 2.0)
+    assert sessions.read(3.0)["live"][0] == 1
+    lock.close()
 
 
 def test_two_services_with_one_directory_by_mistake_are_not_added_up(tmp_path: Path) -> None:

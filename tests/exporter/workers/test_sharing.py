@@ -324,6 +324,25 @@ def test_a_block_that_is_full_from_the_start_is_scraped_all_the_same() -> None:
     assert value(exporter, "cmo_instrumentation_errors_total", metric="cmo_memory_bytes")
 
 
+def test_what_finds_no_room_to_end_is_not_in_progress_for_ever() -> None:
+    exporter = Exporter(ExporterSettings(components=("llm",)))
+    with pytest.raises(FullError):
+        fill(exporter.recorder.ledger._values)
+    with exporter.query() as query:
+        query.answered("a source that nobody knows")
+        call = query.component("llm")
+        call.__enter__()
+        call.outcome("no outcome, either")
+        call.__exit__(None, None, None)
+    assert value(exporter, "cmo_queries_started_total", scenario="live") == 1
+    assert value(exporter, "cmo_queries_in_progress", scenario="live") == 0
+    assert value(exporter, "cmo_component_in_progress", component="llm") == 0
+    for lost in ("cmo_queries_total", "cmo_component_calls_total"):
+        assert value(exporter, "cmo_instrumentation_errors_total", metric=lost) == 1
+    answer(exporter)
+    assert answered(exporter) == 1
+
+
 class WatchedNumbers:
     """Numbers that may be changed only while a reader can see that they are being changed."""
 
