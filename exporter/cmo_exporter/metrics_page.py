@@ -7,10 +7,10 @@ the page goes to standard output.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter.catalogue import CATALOGUE, LIVE, OTHER
+from cmo_exporter.page_command import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,18 +60,7 @@ def page() -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page to the path given, or to standard output; returns the exit status."""
-    if len(arguments) > 1:
-        sys.stderr.write("usage: python -m cmo_exporter.metrics_page [PATH]\n")
-        return 2
-    if arguments:
-        try:
-            Path(arguments[0]).write_text(page(), encoding="utf-8")
-        except OSError as error:
-            sys.stderr.write(f"{arguments[0]} cannot be written: {error.strerror}. Give another path.\n")
-            return 1
-    else:
-        sys.stdout.write(page())
-    return 0
+    return write_page(page(), arguments, module="cmo_exporter.metrics_page")
 
 
 def _section(metric: Metric) -> str:

@@ -39,7 +39,12 @@ _PATHS: Final = (
 
 @dataclass(frozen=True)
 class Price:
-    """Price of a model in US dollars per million tokens."""
+    """Price of a model in US dollars per million tokens.
+
+    Attributes:
+        input: price of a million tokens that the model reads.
+        output: price of a million tokens that it writes.
+    """
 
     input: float
     output: float

@@ -11,6 +11,7 @@ from cmo_exporter.queries import CURRENT
 
 from .collector import collecting
 from .uvicorn_server import serving
+from .watched_loop import BLOCKED_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +53,14 @@ def exporter(settings: ExporterSettings) -> Iterator[Exporter]:
     """A started exporter."""
     with Exporter(settings) as started:
         yield started
+
+
+@pytest.fixture
+def watching() -> Iterator[Exporter]:
+    """A started exporter that looks at event loops often."""
+    settings = ExporterSettings(loop_lag_interval_seconds=0.02, loop_blocked_after_seconds=BLOCKED_AFTER)
+    with Exporter(settings) as exporter:
+        yield exporter
 
 
 @pytest.fixture
