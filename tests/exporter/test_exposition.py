@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_exporter import Exporter, ExporterSettings
+from cmo_exporter import Exporter, ExporterSettings, exposition
 from cmo_exporter.catalogue import FALLBACK_REASONS
 from cmo_exporter.exposition import Exposition
 from cmo_exporter.totals import Totals
@@ -194,3 +195,16 @@ def test_a_histogram_holds_what_it_was_given(values: list[float]) -> None:
         assert samples["bucket", str(edge)] == sum(value <= edge for value in values)
     assert samples["bucket", "+Inf"] == samples["count", None] == len(values)
     assert samples["sum", None] == pytest.approx(sum(values))
+
+
+def test_a_long_scrape_lets_others_run_after_each_millisecond(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Exporter(ExporterSettings())
+    clock = itertools.count(0.0, 0.0006)  # as if each metric took so long
+    rests: list[float] = []
+    monkeypatch.setattr(exposition, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(exposition, "sleep", rests.append)
+    body, _ = exporter._exposition.render("")
+    metrics = body.count(b"# TYPE ")
+    assert metrics > 30
+    assert metrics // 3 <= len(rests) <= metrics // 2
+    assert set(rests) == {exposition._REST_SECONDS}
