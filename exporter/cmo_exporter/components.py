@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Self
 
 from cmo_exporter import catalogue
@@ -95,18 +96,19 @@ class ComponentCall:
             ledger = self._recorder.ledger
             self._book = ledger.component(self._scenario, self._component)
             ledger.begin_call(self._book)
-            self._began = time.monotonic()
+            self._began = monotonic()
             watch = self._recorder.watch
             if watch is not None:
                 self._step = watch.step(self._record, self._component, self._model)
 
     @never_raises(catalogue.COMPONENT_CALLS)
-    def _finish(self, error: BaseException | None) -> None:
+    def _finish(self, error: BaseException | None, ended: float = 0.0) -> None:
         if self._began is None or self._book is None:
             return
-        if error is not None and put_aside(error, lambda: self._finish(error)):
+        ended = ended or monotonic()
+        if error is not None and put_aside(error, partial(self._finish, error, ended)):
             return
-        seconds = time.monotonic() - self._began
+        seconds = ended - self._began
         self._began = None
         outcome = self._outcome or _outcome_of(error)
         self._recorder.ledger.finish_call(self._book, outcome, seconds)

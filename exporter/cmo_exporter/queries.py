@@ -261,7 +261,7 @@ class Query:
             if self._finished or token is None:
                 return
             # Not a lambda: its variables would take longer to reach in all of this method.
-            if error is not None and put_aside(error, partial(self.finish, error)):
+            if error is not None and put_aside(error, partial(self.finish, error, ended or monotonic())):
                 return
             self._finished = True
             # An asynchronous generator may be closed in another context than it was opened in.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from cmo_exporter import Exporter, ExporterSettings, catalogue
+from cmo_exporter import Exporter, ExporterSettings, catalogue, components, queries
+from cmo_exporter.postponed_ends import catch_up
 from cmo_exporter.totals import Total, _Sum
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pytest
     from cmo_exporter.values import Numbers
@@ -124,3 +126,34 @@ def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings
     assert started == finished + in_progress
     users = next(family for family in families if family.name == "cmo_active_users")
     assert (started == 0) == all(sample.value == 0 for sample in users.samples)
+
+
+def test_what_the_collector_ends_took_until_then_and_not_until_it_is_counted(
+    settings: ExporterSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = Exporter(settings)
+    now = 100.0
+    for module in (queries, components):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+
+    def answer() -> Iterator[object]:
+        with exporter.query() as query, query.component("lightrag"):
+            yield None
+
+    catch_up()
+    gc.disable()
+    try:
+        abandoned: list[object] = [answer()]
+        next(cast("Iterator[object]", abandoned[0]))
+        abandoned.append(abandoned)  # a cycle, which the collector alone can end
+        del abandoned
+        now = 103.0
+        gc.collect()
+    finally:
+        gc.enable()
+    now = 500.0
+    families = list(exporter.registry.collect())
+    for name in ("cmo_query_duration_seconds", "cmo_component_duration_seconds"):
+        family = next(family for family in families if family.name == name)
+        cancelled = [one for one in family.samples if one.labels["outcome"] == "cancelled"]
+        assert [one.value for one in cancelled if one.name == f"{name}_sum" and one.value] == [3.0]
