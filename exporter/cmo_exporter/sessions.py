@@ -163,8 +163,8 @@ class Sessions:
         self._next_deadline = now  # never later than the time-out of the first of them
         self._in_flight: dict[int, int] = {}
         self._looked_for_orphans = now
-        with self._lock:
-            if not self.began:
+        if not self.began:  # else the lock is not needed, and may be held by a worker that is stopped
+            with self._lock:
                 self._secret[:] = secrets.token_bytes(_KEY_BYTES)
                 self.header[0] = now
         self._hasher = hashlib.blake2b(digest_size=8, key=bytes(self._secret))

@@ -198,6 +198,9 @@ def test_a_worker_that_is_stopped_while_it_has_the_users_holds_nobody_up(
             assert 'cmo_queries_total{outcome="success",scenario="live"} 3' in scraped.text
             assert value(exporter, "cmo_series_dropped_total", metric="cmo_active_users") == 2
             assert "let it go on, or end it" in caplog.text
+            with make(directory) as another:
+                another.query(session="a third").begin()
+                assert value(another, "cmo_queries_started_total", scenario="live") == 4
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
