@@ -68,6 +68,8 @@ def query_decorator(
         query = current_query()
         if query is None or query.errors is not exporter.errors:
             query = exporter.query(read(scenario, LIVE, args, kwargs), read(session, None, args, kwargs))
+        elif session is not None:
+            query.asked_by(read(session, None, args, kwargs))
         return QueryObservation(query, classify, departures)
 
     return lambda function: observed(function, opening)

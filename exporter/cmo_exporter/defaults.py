@@ -76,8 +76,8 @@ class Lifetime:
                 self.exporter.start()
             except ExporterError as error:
                 _log.error(
-                    "%s Until then there are no metrics. In the environment a setting is called %sPORT, "
-                    "for example: the prefix, and its name in capitals.",
+                    "%s There are no metrics until the service starts again. In the environment, settings "
+                    "are called as the port is, %sPORT: the prefix and the name in capitals.",
                     error,
                     PREFIX,
                 )

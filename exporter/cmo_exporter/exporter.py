@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final, Self, TypeGuard, overload
+from typing import TYPE_CHECKING, Final, Self, overload
 from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry
@@ -35,6 +35,7 @@ from cmo_exporter.queries import CURRENT, NoQuery, Query
 from cmo_exporter.query_log import QueryLog
 from cmo_exporter.query_record import Watch, current_step
 from cmo_exporter.recorder import Recorder
+from cmo_exporter.sessions import is_session_id
 from cmo_exporter.totals import Totals
 from cmo_exporter.tracing import Tracing
 from cmo_exporter.user_session import UserSession
@@ -205,7 +206,7 @@ class Exporter:
             if len(book.lines) >= MOST_WAITING:
                 recorder.journal.post()
             key = None
-            if session is not None and _usable(session):
+            if session is not None and is_session_id(session):
                 key = ledger.sessions.key(book.name, str.__str__(session))
             return Query(recorder, book, arrived, key, key if end_session else None)
         except Exception as error:  # noqa: BLE001 - there may be no room for another series
@@ -255,7 +256,8 @@ class Exporter:
         Args:
             function: the function, where there is nothing else to say (``@exporter.observe_query``).
             scenario: one of the settings' scenarios, or a function of the call's arguments that tells it.
-            session: the user's session id, or a function of the call's arguments that tells it.
+            session: the user's session id, or a function of the call's arguments that tells it. A query that
+                is in progress already gets it, unless it has one.
             classify: tells the outcome from what is returned. Without one the function says it, through
                 `current_query`; a query of which nobody says what came of it is an error.
             departures: exceptions by which the transport says that the user has left (Starlette's
@@ -295,7 +297,7 @@ class Exporter:
         known, key = OTHER, None
         try:
             known = self._known_scenario(scenario)
-            if _usable(session):
+            if is_session_id(session):
                 key = self.recorder.ledger.sessions.key(known, str.__str__(session))
         except Exception as error:  # noqa: BLE001 - as everywhere in recording
             self.errors.report(catalogue.ACTIVE_USERS, error)
@@ -459,10 +461,6 @@ class Exporter:
     def _dropped_component(self) -> str:
         self.recorder.instruments.dropped(catalogue.BREAKER_STATE.name)
         return OTHER
-
-
-def _usable(session: object) -> TypeGuard[str]:
-    return issubclass(type(session), str) and str.__len__(session) > 0  # type: ignore[arg-type]  # it is one by now
 
 
 def _amount(value: float) -> float:

@@ -8,7 +8,9 @@ the closed lists become ``_other`` and are counted, so that no input can make se
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import time
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from cmo_exporter.settings import ExporterSettings
     from cmo_exporter.values import Numbers, Values
+
+_log = logging.getLogger("cmo_exporter")
 
 KNOWN_HTTP_METHODS: Final = (
     "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
@@ -231,6 +235,7 @@ class Instruments:
 
     def __init__(self, settings: ExporterSettings, values: Values) -> None:
         self.values = values
+        self._said: set[str] = set()
         self._vocabulary: Mapping[str, tuple[str, ...]] = {
             "scenario": settings.all_scenarios,
             "component": settings.components,
@@ -251,8 +256,23 @@ class Instruments:
         self._process()
 
     def dropped(self, metric_name: str, count: int = 1) -> None:
-        """Count label values that were replaced by ``_other``."""
+        """Count label values that were replaced by ``_other``; say the first of each metric in the log."""
         self.series_dropped.child(metric_name).inc(count)
+        if metric_name not in self._said:
+            self._said.add(metric_name)
+            with contextlib.suppress(Exception):  # the log's filters and handlers are the service's
+                _log.warning(
+                    "Something in %s was none of what it can be, or beyond a maximum, and counts as _other "
+                    "or not at all%s. Further cases are only counted, in cmo_series_dropped_total.",
+                    metric_name,
+                    self._choices(metric_name),
+                )
+
+    def _choices(self, metric_name: str) -> str:
+        metric = catalogue.BY_NAME[metric_name]
+        lists = {label: values or self._vocabulary.get(label) for label, values in metric.labels.items()}
+        told = [f"{label} is one of: {', '.join(values)}" for label, values in lists.items() if values]
+        return f" ({'; '.join(told)})" if told else ""
 
     def _queries(self) -> None:
         self.started = self._numbers(catalogue.QUERIES_STARTED)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cmo_exporter import catalogue
 from cmo_exporter.defaults import default_exporter, lifetime
-from cmo_exporter.errors import ExporterError
+from cmo_exporter.errors import ExporterError, SettingsError
 from cmo_exporter.exchange import MARK, Exchange, Site
 from cmo_exporter.http_tallies import HttpTallies
+from cmo_exporter.instruments import KNOWN_HTTP_METHODS
 from cmo_exporter.request_watch import watched
 from cmo_exporter.routes import RouteSet, RouteTemplates, path_in_app
 
@@ -52,10 +53,11 @@ def instrument_asgi(
         The application to serve instead of ``app``.
 
     Raises:
-        SettingsError: a route is none, or there is no exporter and the environment does not describe one.
+        SettingsError: a route or method is none, or there is no exporter and the environment does not
+            describe one.
     """
     recording = _exporter(exporter)
-    routes, methods = RouteSet(query_routes), frozenset(query_methods)
+    routes, methods = RouteSet(query_routes), _methods(query_methods)
 
     def wrapped(inner: App) -> App:
         return Middleware(inner, recording, routes, methods, owner=app)
@@ -83,7 +85,8 @@ def instrument_fastapi(
 
     Raises:
         ExporterError: the application has begun to serve, so that nothing can be put around it any more.
-        SettingsError: a route is none, or there is no exporter and the environment does not describe one.
+        SettingsError: a route or method is none, or there is no exporter and the environment does not
+            describe one.
     """
     found: Exporter | None = getattr(app, _INSTRUMENTED, None)
     if found is not None:
@@ -98,7 +101,7 @@ def instrument_fastapi(
             "instrument_fastapi came too late: the application has begun to serve. Call it where the "
             "application is made, before the server starts."
         )
-    routes, methods = RouteSet(query_routes), frozenset(query_methods)
+    routes, methods = RouteSet(query_routes), _methods(query_methods)
     recording = _exporter(exporter)
     recording.tracing.instrument(app)
     build = app.build_middleware_stack
@@ -113,6 +116,21 @@ def instrument_fastapi(
     app.build_middleware_stack = build_instrumented  # type: ignore[method-assign]  # see above
     setattr(app, _INSTRUMENTED, recording)
     return recording
+
+
+def _methods(given: Iterable[str]) -> frozenset[str]:
+    """The methods of HTTP that were given, or the one.
+
+    Raises:
+        SettingsError: one of them is none.
+    """
+    methods = (given,) if isinstance(given, str) else tuple(given)
+    for method in methods:
+        if not isinstance(method, str) or method.upper() not in KNOWN_HTTP_METHODS:
+            raise SettingsError(
+                f"query_methods holds {method!r}; a method is one of: {', '.join(KNOWN_HTTP_METHODS)}."
+            )
+    return frozenset(method.upper() for method in methods)
 
 
 def _exporter(given: Exporter | None) -> Exporter:

@@ -7,9 +7,11 @@ call hands in a classifier, a function from the returned object to an `Outcome`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from cmo_exporter.errors import ExporterError
 
 _ERROR_FIELDS: Final = ("error_details",)
 _TEXT_FIELDS: Final = ("answer", "response", "content", "text")
@@ -63,9 +65,9 @@ def as_outcome(said: object) -> Outcome:
 def returned_failures(
     source: str | Callable[[Any], str] | None = None,
     *,
-    error_fields: tuple[str, ...] = _ERROR_FIELDS,
-    text_fields: tuple[str, ...] = _TEXT_FIELDS,
-    apologies: tuple[str, ...] = (),
+    error_fields: str | Iterable[str] = _ERROR_FIELDS,
+    text_fields: str | Iterable[str] = _TEXT_FIELDS,
+    apologies: str | Iterable[str] = (),
 ) -> Classifier:
     """A classifier for services that return their failures instead of raising them.
 
@@ -77,16 +79,20 @@ def returned_failures(
             queries, so that answers are counted by source; of no use for components.
         error_fields: attributes or keys that say that something went wrong.
         text_fields: attributes or keys that may hold the text of the answer; the first that is text counts.
-        apologies: phrases by which an apology is known, in any case of letters.
+        apologies: phrases by which an apology is known, wherever they stand in it, in any case of letters.
+
+    Raises:
+        ExporterError: a field or a phrase is empty, or no text.
     """
-    phrases = tuple(phrase.casefold() for phrase in apologies)
+    errors, texts = _words("error_fields", error_fields), _words("text_fields", text_fields)
+    phrases = tuple(phrase.casefold() for phrase in _words("apologies", apologies))
 
     def classify(returned: Any) -> Outcome:
         if returned is None or (isinstance(returned, StreamEnd) and not returned.pieces):
             return Outcome("error")
-        if any(_field(returned, name) for name in error_fields):
+        if any(_field(returned, name) for name in errors):
             return Outcome("error")
-        text = _text(returned, text_fields)
+        text = _text(returned, texts)
         if text is not None and not text.strip():
             return Outcome("error")
         if text is not None and any(phrase in text.casefold() for phrase in phrases):
@@ -94,6 +100,15 @@ def returned_failures(
         return Outcome("success", source(returned) if callable(source) else source)
 
     return classify
+
+
+def _words(argument: str, given: str | Iterable[str]) -> tuple[str, ...]:
+    """One or several, none of which is empty: an empty phrase would be in every answer."""
+    words = (given,) if isinstance(given, str) else tuple(given)
+    for word in words:
+        if not isinstance(word, str) or not word.strip():
+            raise ExporterError(f"{argument} holds {word!r}; expected text that is not empty.")
+    return words
 
 
 def _field(returned: object, name: str) -> object:

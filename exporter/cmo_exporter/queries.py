@@ -8,6 +8,8 @@ a failure into a success.
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from time import monotonic
@@ -19,6 +21,7 @@ from cmo_exporter.components import ComponentCall
 from cmo_exporter.guard import never_raises
 from cmo_exporter.instruments import closed
 from cmo_exporter.postponed_ends import put_aside
+from cmo_exporter.sessions import is_session_id
 
 if TYPE_CHECKING:
     from contextvars import Token
@@ -37,6 +40,8 @@ _OUTCOMES_OF_SOURCES: Final = {
 }
 _NOT_ORDINARY: Final = (None, "cancelled")
 _CACHE_RESULTS: Final = {result: result for result in QUERY_CACHE_RESULTS}
+
+_log = logging.getLogger("cmo_exporter")
 
 CURRENT: ContextVar[Query | None] = ContextVar("cmo_exporter_query", default=None)
 
@@ -212,6 +217,22 @@ class Query:
             self._recorder, self.scenario, component, self.record, (provider, model, operation)
         )
 
+    @never_raises(catalogue.ACTIVE_USERS)
+    def asked_by(self, session: str) -> None:
+        """Whose question it is, where only the service can tell (a cookie, a token); the first word counts.
+
+        Args:
+            session: the user's session id.
+        """
+        if self._session is not None or self._finished or not is_session_id(session):
+            return
+        ledger = self._recorder.ledger
+        key = ledger.sessions.key(self.scenario, str.__str__(session))
+        if ledger.open_session(self.scenario, key):
+            self._session = key
+        else:
+            self._recorder.dropped(catalogue.ACTIVE_USERS)
+
     @never_raises(catalogue.QUERIES)
     def question(self, text: str) -> None:
         """What the user asks. Nothing is kept of it, unless the setting ``record_question_text`` is on."""
@@ -332,19 +353,27 @@ class Query:
 class NoQuery(Query):
     """Stands for the query where there is none: outcomes go nowhere, the rest is counted under ``live``."""
 
-    __slots__ = ()
+    __slots__ = ("_said",)
 
     def begin(self) -> None:
         """Nothing begins."""
 
     def answered(self, source: str) -> None:
         """Counts nothing: there is no query that it could answer."""
+        self._claim("success", source)
 
     def cache_result(self, result: str) -> None:
         """Counts nothing: there is no query whose result it could be."""
 
-    def _claim(self, outcome: str, source: str | None = None) -> None:
-        """Outcomes of no query count nothing."""
+    def _claim(self, outcome: str, source: str | None = None) -> None:  # noqa: ARG002 - as of a query
+        """Outcomes of no query count nothing; the first is said in the log."""
+        if not hasattr(self, "_said"):
+            self._said = True
+            with suppress(Exception):  # the log's filters and handlers are the service's
+                _log.warning(
+                    "An answer was said where no query is in progress, and is not counted. Is its route in "
+                    "query_routes, and the call made before the response has ended? No more is said of it."
+                )
 
     def __enter__(self) -> Self:
         return self

@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from cmo_exporter.errors import HeldTableError, SharedDirectoryError
 
@@ -45,6 +45,11 @@ _LOOK_AGAIN_SECONDS: Final = 0.001
 
 SessionKey = tuple[int, int]
 """Number of the scenario, and hash of the session with it."""
+
+
+def is_session_id(session: object) -> TypeGuard[str]:
+    """Whether it can be the id of a session; whatever it is, it is not asked itself."""
+    return issubclass(type(session), str) and str.__len__(session) > 0  # type: ignore[arg-type]  # it is one by now
 
 
 class FileLock:

@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
 _HIGHEST_NUMBER: Final = 1e9  # of seconds, of sessions, or of dollars
 _PARTS_OF_A_MODEL: Final = 3
-_LIST: Final = ((tuple, list), "a tuple of names")
+_LIST: Final = ((tuple, list), "a tuple of names (of one, with a comma behind it)")
 # By the type of the setting, the types of its values (True is a number to Python, but not here), in words.
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "text"),

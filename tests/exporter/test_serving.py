@@ -200,6 +200,22 @@ def test_every_value_outside_its_list_is_counted(exporter: Exporter) -> None:
     assert value(exporter, "cmo_series_dropped_total", metric="cmo_cache_requests_total") == 3
 
 
+def test_what_is_none_of_its_list_is_said_once_with_what_it_can_be(
+    exporter: Exporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        with exporter.query() as query:
+            query.answered("does my patient have gout")
+            with query.component("openai"):
+                pass
+    for metric in ("cmo_answers_total", "cmo_component_calls_total"):
+        (said,) = [record.getMessage() for record in caplog.records if metric in record.getMessage()]
+        assert "gout" not in said
+        assert "openai" not in said
+    assert "source is one of: cache, lightrag, perplexity, stale, default" in caplog.text
+    assert "component is one of: cache_l1, " in caplog.text
+
+
 def test_the_other_gauges_and_counters_are_written(exporter: Exporter) -> None:
     exporter.retry("lightrag")
     exporter.queue_wait("llm", 0.8)
@@ -253,13 +269,13 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> No
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"components": "lightrag"}, "components is 'lightrag'; it must be a tuple of names."),
+        ({"components": "lightrag"}, "components is 'lightrag'; it must be a tuple of names"),
         ({"version": None}, "version is None; it must be text."),
         ({"version": "\ud800"}, "version is '\\ud800'; it must be text that can be printed."),
         ({"port": "9464"}, "port is '9464'; it must be a whole number."),
         ({"port": True}, "port is True; it must be a whole number."),
         ({"host": 5}, "host is 5; it must be text."),
-        ({"components": None}, "components is None; it must be a tuple of names."),
+        ({"components": None}, "components is None; it must be a tuple of names"),
         ({"query_log": "no"}, "query_log is 'no'; it must be True or False."),
         (
             {"session_idle_timeout_seconds": "60"},

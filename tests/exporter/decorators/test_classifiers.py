@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cmo_exporter import Exporter, Outcome, StreamEnd, returned_failures
+from cmo_exporter import Exporter, ExporterError, Outcome, StreamEnd, returned_failures
 
 from .counted import calls, count, outcomes, scrape, total
 from .kinds import KINDS, of_kind, run
@@ -113,3 +113,15 @@ def test_failures_that_are_returned_are_known(returned: object, outcome: Outcome
 def test_the_source_may_be_read_from_what_was_returned() -> None:
     classify = returned_failures(lambda returned: str(returned["source"]))
     assert classify({"answer": "Glycine.", "source": "perplexity"}) == Outcome("success", "perplexity")
+
+
+@pytest.mark.parametrize("argument", ["apologies", "error_fields", "text_fields"])
+def test_one_word_is_taken_as_one_and_none_may_be_empty(argument: str) -> None:
+    def classify(returned: object, words: object) -> Outcome | str:
+        return returned_failures("lightrag", **{argument: words})(returned)  # type: ignore[arg-type]  # each its own
+
+    for returned in ("It is a sugar.", {"i": "it", "answer": "I apologise."}, {"apologise": "", "text": "i"}):
+        assert classify(returned, "apologise") == classify(returned, ("apologise",))
+    for wrong in ("", (" ",), (None,)):
+        with pytest.raises(ExporterError, match=f"{argument} holds .* not empty"):
+            classify("It is a sugar.", wrong)

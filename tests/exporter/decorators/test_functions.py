@@ -417,3 +417,26 @@ async def test_a_query_is_an_asynchronous_context_manager_too(exporter: Exporter
             raise TimeoutError
     assert outcomes(exporter) == {"success": 1, "timeout": 1}
     assert calls(exporter) == {"success": 1, "timeout": 1}
+
+
+def test_a_call_within_a_query_says_whose_it_is_unless_that_is_known(exporter: Exporter) -> None:
+    @exporter.observe_query(session=lambda user: user)
+    def answer(user: str | None) -> float:
+        return count(exporter, "cmo_active_users", scenario="live")
+
+    with exporter.query():
+        assert answer("anna") == 1
+        assert answer("berta") == 1, "the first word counts"
+    with exporter.query(session="clara"):
+        assert answer("dora") == 2
+    for nobody in (None, ""):
+        with exporter.query() as query:
+            answer(nobody)
+            query.asked_by(3)  # type: ignore[arg-type]  # on purpose
+    assert count(exporter, "cmo_active_users", scenario="live") == 2
+    exporter.end_session("anna")
+    exporter.end_session("clara")
+    assert count(exporter, "cmo_active_users", scenario="live") == 0
+    query.asked_by("somebody")
+    exporter.current_query().asked_by("somebody")
+    assert count(exporter, "cmo_active_users", scenario="live") == 0, "nothing is in progress"

@@ -99,7 +99,7 @@ def test_a_service_whose_metrics_port_is_taken_serves_and_says_so(tmp_path: Path
         finally:
             said.append(stop(server))
     assert f"/metrics cannot be served at 127.0.0.1, port {port}" in "".join(said)
-    assert "a setting is called CMO_EXPORTER_PORT, for example" in "".join(said)
+    assert "as the port is, CMO_EXPORTER_PORT" in "".join(said)
 
 
 def test_a_setting_that_cannot_work_is_said_where_the_service_is_made(tmp_path: Path) -> None:

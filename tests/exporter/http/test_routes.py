@@ -216,6 +216,38 @@ def test_a_route_that_can_match_nothing_is_refused(exporter: Exporter, wrong: An
     assert instrument_fastapi(app, exporter, query_routes="/query") is exporter, "it is meant as one"
 
 
+def test_methods_are_methods_of_http_in_any_case(
+    exporter: Exporter, serve: Serve, outcomes: Outcomes
+) -> None:
+    for methods in ("post", ("Post",), ["POST", "GET"]):
+        app = FastAPI()
+        app.post("/query")(ask)
+        instrument_fastapi(app, exporter, query_methods=methods)
+        with serve(app) as port:
+            httpx.post(f"http://127.0.0.1:{port}/query")
+    assert outcomes() == {"error": 3}
+    for wrong in ("ASK", ("GET", ""), (None,)):
+        with pytest.raises(SettingsError, match="a method is one of: CONNECT, "):
+            instrument_fastapi(FastAPI(), exporter, query_methods=wrong)  # type: ignore[arg-type]  # on purpose
+
+
+def test_an_answer_where_no_query_is_in_progress_is_said_once(
+    exporter: Exporter, serve: Serve, outcomes: Outcomes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer() -> None:
+        exporter.current_query().answered("lightrag")
+
+    app = FastAPI()
+    app.post("/ask")(answer)
+    instrument_fastapi(app, exporter)
+    with serve(app) as port:
+        for _ in range(2):
+            httpx.post(f"http://127.0.0.1:{port}/ask")
+    assert outcomes() == {}
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "cmo_exporter"]
+    assert "Is its route in query_routes" in said
+
+
 def test_who_instruments_again_with_another_exporter_is_told(
     exporter: Exporter, settings: ExporterSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
