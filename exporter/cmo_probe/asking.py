@@ -28,6 +28,15 @@ _USER_AGENT: Final = "cmo-probe"
 _FRESH_BYTES: Final = 4
 
 
+# Where the interface is the likely reason.
+_STATUS_CAUSES: Final = {
+    401: "it asks for another token",
+    404: "nothing is there: check the path of the url",
+    405: "it takes no POST: check the path of the url",
+    422: 'it does not take {"question": "…", "stream": …}',
+}
+
+
 @dataclass(frozen=True)
 class Service:
     """The service that is asked.
@@ -143,6 +152,7 @@ def _receive(service: Service, canary: Canary, watch: Watch, received: _Received
             received.http_status = response.status_code
             if response.status_code != requests.codes.ok:
                 received.failure = ProbeResult.HTTP_ERROR
+                received.cause = _STATUS_CAUSES.get(response.status_code, "")
                 return
             _check_type(response, "text/event-stream" if canary.streamed else "application/json")
             if canary.streamed:

@@ -37,7 +37,8 @@ def judge(
     if why := _wrong(canary, answer):
         return ProbeResult.WRONG_ANSWER, why
     if canary.sources and answer.source not in canary.sources:
-        return ProbeResult.WRONG_SOURCE, f"from {answer.source or 'a source that is not named'}"
+        unnamed = "a source that is not named: answer with a trail, or take sources out of the canary"
+        return ProbeResult.WRONG_SOURCE, f"from {answer.source or unnamed}"
     if exchange.seconds > canary.maximum_seconds:
         return ProbeResult.TOO_SLOW, f"more than {canary.maximum_seconds:g} s"
     return ProbeResult.SUCCESS, ""

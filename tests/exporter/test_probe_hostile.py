@@ -117,6 +117,22 @@ def test_each_answer_has_its_result(sent: bytes, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "sources", "why"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", (), "path of the url"),
+        (b"HTTP/1.1 405 Not Allowed\r\nContent-Length: 0\r\n\r\n", (), "takes no POST"),
+        (b"HTTP/1.1 422 No\r\nContent-Length: 0\r\n\r\n", (), "does not take"),
+        (_json("It is DHCR7."), ("lightrag",), "take sources out of the canary"),
+    ],
+)
+def test_where_the_interface_is_the_reason_the_result_says_what_to_mend(
+    sent: bytes, sources: tuple[str, ...], why: str
+) -> None:
+    with _server(lambda connection: connection.sendall(sent)) as url:
+        assert why in _result(url, _canary(sources=sources))[1]
+
+
+@pytest.mark.parametrize(
     ("sent", "expected"),
     [
         (TOKEN + DONE, "success"),
