@@ -56,6 +56,8 @@ class Tracing:
         """
         if self.provider is not None or not self.enabled:
             return
+        if self._settings.otlp_endpoint is None:
+            self._look_at_variables()
         try:
             self._spans = import_module("cmo_exporter.spans")
         except ImportError as error:
@@ -64,6 +66,18 @@ class Tracing:
                 "Install it, or unset the endpoint."
             ) from error
         self.provider, self.maker = self._spans.pipeline(self._settings)
+
+    def _look_at_variables(self) -> None:
+        """Say now what would else be said when the first spans cannot be sent; metrics do not depend on it."""
+        for name in _ENDPOINT_VARIABLES:
+            url = os.environ.get(name, "")
+            if url and not url.startswith(("http://", "https://")):
+                _log.warning(
+                    "%s is %r, to which no spans can be sent: it must be the http:// or https:// URL of a "
+                    "collector that takes OTLP over HTTP, usually at port 4318.",
+                    name,
+                    url,
+                )
 
     def exemplar(self) -> Exemplar | None:
         """What joins a measurement made now to the span that is current, when that is sampled."""

@@ -108,6 +108,15 @@ def test_without_an_endpoint_there_are_no_traces(
     assert not collector.bodies
 
 
+def test_a_variable_without_a_scheme_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
+    exporter = Exporter(ExporterSettings())
+    exporter.tracing.close()
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT is 'localhost:4318', to which no spans can be sent" in caplog.text
+
+
 def test_what_an_error_says_stays_here() -> None:
     sent = InMemorySpanExporter()
     provider = TracerProvider()
