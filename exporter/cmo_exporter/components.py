@@ -34,6 +34,7 @@ class ComponentCall:
         "_began",
         "_book",
         "_component",
+        "_forks",
         "_model",
         "_outcome",
         "_record",
@@ -54,6 +55,7 @@ class ComponentCall:
         self._scenario = scenario
         self._component = component
         self._began: float | None = None
+        self._forks = 0
         self._book: ComponentBook | None = None
         self._outcome: str | None = None
         self._record = record
@@ -94,6 +96,7 @@ class ComponentCall:
     def _begin(self) -> None:
         if self._began is None:
             ledger = self._recorder.ledger
+            self._forks = ledger.forks
             self._book = ledger.component(self._scenario, self._component)
             ledger.begin_call(self._book)
             self._began = monotonic()
@@ -103,15 +106,16 @@ class ComponentCall:
 
     @never_raises(catalogue.COMPONENT_CALLS)
     def _finish(self, error: BaseException | None, ended: float = 0.0) -> None:
-        if self._began is None or self._book is None:
-            return
+        ledger = self._recorder.ledger
+        if self._began is None or self._book is None or self._forks != ledger.forks:
+            return  # it has not begun, or in the parent of this process
         ended = ended or monotonic()
         if error is not None and put_aside(error, partial(self._finish, error, ended)):
             return
         seconds = ended - self._began
         self._began = None
         outcome = self._outcome or _outcome_of(error)
-        self._recorder.ledger.finish_call(self._book, outcome, seconds)
+        ledger.finish_call(self._book, outcome, seconds)
         if self._step is not None:
             span = self._step.span
             exemplar = None if span is None else span.exemplar()

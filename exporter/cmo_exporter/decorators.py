@@ -16,7 +16,7 @@ import logging
 import types
 import weakref
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import LIVE
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Function = TypeVar(
     "Function", bound="Callable[..., Any] | staticmethod[..., Any] | classmethod[Any, ..., Any]"
 )
+
+_MORE_THAN_A_STREAM: Final = ("__len__", "__getitem__", "__await__", "read", "readline", "fetchone")
 
 _log = logging.getLogger("cmo_exporter")
 
@@ -212,12 +214,23 @@ class _Entry:
 
 def _follow(result: Any, observation: Observation, entry: _Entry) -> Any:
     """What has been returned, watched to its end if it is a stream."""
-    kind = type(result)
-    watched = AsyncStream if hasattr(kind, "__anext__") else Stream if hasattr(kind, "__next__") else None
+    watched = _watched_stream(type(result))
     if watched is None:
         observation.returned(result)
         return result
     return watched(result, observation, entry.move())
+
+
+def _watched_stream(kind: type) -> type[Stream | AsyncStream] | None:
+    """What watches objects of this type, if those are streams and nothing more.
+
+    A file, a database's cursor, a response bring forth lines or rows as well, but whoever is given one uses
+    it otherwise, and may never come to its end: it is a result like any other.
+    """
+    plain, asynchronous = hasattr(kind, "__next__"), hasattr(kind, "__anext__")
+    if plain == asynchronous or any(hasattr(kind, name) for name in _MORE_THAN_A_STREAM):
+        return None
+    return Stream if plain else AsyncStream
 
 
 def _follow_future(future: Any, observation: Observation, entry: _Entry) -> Any:

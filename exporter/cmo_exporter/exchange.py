@@ -128,13 +128,18 @@ class Exchange:
     def begin_query(self) -> None:
         """The request is a query, which has not been said before."""
         try:
-            site = self.site
-            headers = self._scope["headers"]
-            for name, _ in headers:
-                if name in _OURS:
-                    query = self._query_of(dict(headers))
-                    break
-            else:
+            site, query = self.site, None
+            try:
+                headers = self._scope["headers"]
+                if type(headers) is not list:  # an iterator could be read once only
+                    headers = self._scope["headers"] = list(headers)
+                for name, _ in headers:
+                    if name in _OURS:
+                        query = self._query_of(dict(headers))
+                        break
+            except (AttributeError, KeyError, TypeError, ValueError) as error:  # of a server that is none
+                site.errors.report(catalogue.ACTIVE_USERS, error)
+            if query is None:
                 query = Query(site.recorder, site.live, self._arrived)
             query.begin()
             self._query = query

@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from cmo_exporter.settings import ExporterSettings
 
 
-# A float counts on by ones up to here; a few that are near its own limit would make a counter infinite.
-_LARGEST_AMOUNT: Final = 1e15
+# Thousands of these are counted exactly; a few near a float's own limit would make a counter infinite.
+_LARGEST_AMOUNT: Final = 1e12
 
 _exporters: WeakSet[Exporter] = WeakSet()
 
@@ -63,8 +63,10 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    """Post what waits: a worker that ends without `close` is still counted by the others."""
+    """Write what waits: a worker that ends without `close` is still counted by the others."""
     for exporter in _exporters:
+        if exporter._log is not None:  # noqa: SLF001 - as above
+            exporter._log.close()  # noqa: SLF001 - as above
         exporter.recorder.journal.post()
 
 
@@ -216,7 +218,9 @@ class Exporter:
     def current_query(self) -> Query:
         """The query that this code works for; outside of one, a harmless stand-in. Never None."""
         query = CURRENT.get()
-        return self._no_query if query is None or query._finished else query  # noqa: SLF001 - asked often
+        if query is None or query._finished or query._recorder is not self.recorder:  # noqa: SLF001 - asked often
+            return self._no_query
+        return query
 
     @overload
     def observe_query(self, function: Function, /) -> Function: ...

@@ -174,6 +174,8 @@ class Ledger:
         self._instruments = instruments
         self._values = values
         self.journal = values.journal
+        self.forks = 0
+        """How many forks lie between this process and the one that made the ledger."""
         self._peaks = MemoryPeaks(settings.scenarios, LIVE)
         self.proportional = ProportionalMemory()
         self._start_time = process_start_time()
@@ -211,6 +213,7 @@ class Ledger:
 
     def after_fork(self) -> None:
         """In a forked child: what is under way is under way in the parent."""
+        self.forks += 1
         for book in self._scenarios.values():
             book.under_way.clear()
         self._following = False

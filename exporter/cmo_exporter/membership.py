@@ -88,6 +88,7 @@ class Membership:
                 self._share(self.directory)
             except BaseException:
                 server.close()
+                self._leave(self.directory)
                 raise
         self.publish()
         return server
@@ -95,13 +96,11 @@ class Membership:
     def leave(self) -> None:
         """Be no worker any more; what was counted stays with the service."""
         if self.directory is not None and self._place is not None:
-            self._place = None
             # A directory that has been taken away cannot be held, and nobody else is in it.
             with contextlib.suppress(SharedDirectoryError), self.directory.locked():
-                self.directory.leave(self._values, _is_gauge)
-            if self._values.is_shared:
-                self.directory.leave(self._values, _is_gauge)
-            self._ledger.share_sessions(None, None)
+                self._leave(self.directory)
+            if self._place is not None:
+                self._leave(self.directory)
 
     def after_fork(self) -> None:
         """In a forked child: the place is the parent's."""
@@ -110,6 +109,12 @@ class Membership:
             self.directory.has_place = False
         self._values.after_fork()
         self._ledger.after_fork()
+
+    def _leave(self, directory: SharedDirectory) -> None:
+        self._place = None
+        if self._values.is_shared:
+            directory.leave(self._values, _is_gauge)
+        self._ledger.share_sessions(None, None)
 
     def _share(self, directory: SharedDirectory) -> None:
         settings = self._settings

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def write_page(page: str, arguments: Sequence[str], *, module: str) -> int:
     """Write the page to the path given, or to standard output; returns the exit status."""
-    if len(arguments) > 1:
+    if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
         sys.stderr.write(f"usage: python -m {module} [PATH]\n")
         return 2
     if arguments:

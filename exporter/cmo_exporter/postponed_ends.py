@@ -9,6 +9,7 @@ counted by the next sample of memory or the next scrape.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -56,4 +57,12 @@ def _follow_collector(phase: str, _info: dict[str, int]) -> None:
         _collecting.discard(threading.get_ident())
 
 
+def _forget() -> None:
+    """In a forked child: what waits is the parent's to count."""
+    global _waiting  # noqa: PLW0603 - one for each process
+    _waiting = SimpleQueue()
+    _collecting.clear()
+
+
 gc.callbacks.append(_follow_collector)
+os.register_at_fork(after_in_child=_forget)

@@ -75,7 +75,7 @@ class WatchedRequest:
         self._routes = routes
         self._root_path = str(scope.get("root_path", ""))
         method = scope.get("method")
-        self.method = method if method in _METHODS else OTHER_HTTP_METHOD
+        self.method = method if isinstance(method, str) and method in _METHODS else OTHER_HTTP_METHOD
         self.status: int | None = None
         self.ended: int | None = None
         self.left = False
@@ -99,13 +99,13 @@ class WatchedRequest:
         """What the application calls to receive."""
         message = await self._receive()
         # With the last byte on its way, a disconnect is how servers say that all is done.
-        if message["type"] == "http.disconnect" and not self._ending:
+        if _kind(message) == "http.disconnect" and not self._ending:
             self._leave()
         return message
 
     async def send(self, message: Message) -> None:
         """What the application calls to send."""
-        kind = message.get("type")
+        kind = _kind(message)
         if kind == "http.response.start" and not self.left:
             self.status = message.get("status")
         self._ending = kind == "http.response.pathsend" or (
@@ -123,6 +123,14 @@ class WatchedRequest:
     def _leave(self) -> None:
         if self.ended is None:
             self.left, self.status, self.ended = True, _CLIENT_CLOSED_REQUEST, time.time_ns()
+
+
+def _kind(message: Message) -> object:
+    """What a message is; of what is none, nothing: the server or the application will refuse it."""
+    try:
+        return message["type"]
+    except Exception:  # noqa: BLE001 - whatever it is
+        return None
 
 
 class RequestWatch:

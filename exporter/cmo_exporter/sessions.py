@@ -40,6 +40,7 @@ _EMPTY: Final = 0
 _ORPHANED_TIMEOUTS: Final = 1.5
 _PATIENCE_SECONDS: Final = 0.1
 _NO_PATIENCE_SECONDS: Final = 1.0
+_HARDLY_ANY_SECONDS: Final = 0.002
 _AT_ONCE_SECONDS: Final = 0.0005
 _LOOK_AGAIN_SECONDS: Final = 0.001
 
@@ -56,7 +57,7 @@ class FileLock:
     """Excludes other processes; threads of this one exclude each other by another lock.
 
     Everybody holds it for microseconds. Who does not let go has been stopped (``SIGSTOP``, a debugger), and
-    the others' questions are not to wait for that: they go on without, and for a while none waits again.
+    the others' questions are not to wait for that: they go on without, and for a while hardly wait again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,11 +67,11 @@ class FileLock:
 
     def __enter__(self) -> None:
         now = time.monotonic()
-        patience = _PATIENCE_SECONDS if now >= self._no_patience_until else 0.0
+        is_patient = now >= self._no_patience_until
         while not self._is_taken():
             waited = time.monotonic() - now
-            if waited >= patience:
-                if patience:
+            if waited >= (_PATIENCE_SECONDS if is_patient else _HARDLY_ANY_SECONDS):
+                if is_patient:
                     self._no_patience_until = now + _NO_PATIENCE_SECONDS
                 raise HeldTableError(
                     "A worker does not let go of the table of users in shared_directory. It has been stopped "
@@ -78,6 +79,7 @@ class FileLock:
                 )
             # The others are nearly always done at once.
             time.sleep(0 if waited < _AT_ONCE_SECONDS else _LOOK_AGAIN_SECONDS)
+        self._no_patience_until = -math.inf
 
     def _is_taken(self) -> bool:
         try:
@@ -166,7 +168,8 @@ class Sessions:
         # Sessions that this worker was the last to leave idle, longest idle first, and since when.
         self._idle: OrderedDict[int, float] = OrderedDict()
         self._next_deadline = now  # never later than the time-out of the first of them
-        self._in_flight: dict[int, int] = {}
+        # Of this worker: the scenario of each session that has queries in flight, and how many.
+        self._in_flight: dict[int, tuple[int, int]] = {}
         self._looked_for_orphans = now
         if not self.began:  # else the lock is not needed, and may be held by a worker that is stopped
             with self._lock:
@@ -179,7 +182,8 @@ class Sessions:
         places = _places(self._maximum)
         self._mask = places - 1
         self._secret = view[:_KEY_BYTES]
-        # When the integrals began; how many sessions are open; 1 while somebody changes the table.
+        # When the integrals began; how many sessions are open; 1 while somebody changes the table; the latest
+        # time at which somebody has changed or read it.
         self.header = view[_KEY_BYTES:_HEADER_BYTES].cast("d")
         start = _HEADER_BYTES
 
@@ -222,6 +226,7 @@ class Sessions:
             False when there are too many sessions to follow one more.
         """
         with self._lock:
+            now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
             scenario, session = key
@@ -232,7 +237,8 @@ class Sessions:
                 self._open(place, scenario, session, now)
             self._idle.pop(session, None)
             if self._shared:
-                self._in_flight[session] = self._in_flight.get(session, 0) + 1
+                _, flights = self._in_flight.get(session, (scenario, 0))
+                self._in_flight[session] = scenario, flights + 1
             self._flying[place] += 1
             self._touched[place] = now
             self._facts[place] = 2 * scenario
@@ -245,6 +251,7 @@ class Sessions:
             # Before the lock: where that cannot be had, the session is closed as those of a dead worker are.
             self._forget_flight(session)
         with self._lock:
+            now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
             place = self._find(session)
@@ -265,6 +272,7 @@ class Sessions:
     def end(self, key: SessionKey, now: float) -> None:
         """The user leaves: close the session, or have it closed with the query that is in flight."""
         with self._lock:
+            now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
             place = self._find_open(key[1], now)
@@ -277,11 +285,12 @@ class Sessions:
     def expire(self, now: float) -> None:
         """Close the sessions whose time-out has run out, each at the instant it did."""
         with self._lock:
+            now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
         if self._shared and now - self._looked_for_orphans > self._idle_timeout / 2:
-            self._looked_for_orphans = now
-            self._close_orphans(now)
+            looked_before, self._looked_for_orphans = self._looked_for_orphans, now
+            self._close_orphans(now, looked_before)
 
     def active(self, scenario: str) -> int:
         """Open sessions of a scenario, as of the last call."""
@@ -309,6 +318,7 @@ class Sessions:
         """
         self._expire_those_of_others(self.overdue(now) if overdue is None else overdue, now)
         with self._lock:
+            now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
             found = {}
@@ -343,6 +353,14 @@ class Sessions:
             active = sum(row[3] // 2 == number for row in rows.values())
             self._step(level, now, active - int(self._levels[level]))
 
+    def _not_before_others(self, now: float) -> float:
+        """The time of a change or a reading: others may have read the integral after the caller's clock.
+
+        What is closed earlier than that would let it fall.
+        """
+        self.header[3] = now = max(now, self.header[3])
+        return now
+
     def _expire(self, now: float) -> None:
         while self._idle:
             session, since = next(iter(self._idle.items()))
@@ -366,12 +384,14 @@ class Sessions:
                 if self._keys[place] and self._flying[place] == 0 and touched <= latest:
                     self._close(place, touched + self._idle_timeout)
 
-    def _close_orphans(self, now: float) -> None:
+    def _close_orphans(self, now: float, looked_before: float) -> None:
         with self._lock:
-            for session in self._in_flight:
-                place = self._find(session)
-                if self._keys[place]:
-                    self._touched[place] = now
+            now = self._not_before_others(now)
+            for session, (scenario, flights) in self._in_flight.items():
+                self._hold(session, scenario, flights, now)
+        if now - looked_before > self._idle_timeout:
+            # It is this worker that has been stopped, perhaps with all others, who are to hold theirs first.
+            return
         latest = now - _ORPHANED_TIMEOUTS * self._idle_timeout
         late = [place for place, touched in enumerate(self._touched.tolist()) if 0 < touched <= latest]
         for session in [self._keys[place] for place in late]:
@@ -379,12 +399,22 @@ class Sessions:
                 place = self._find(session)
                 if self._keys[place] and self._touched[place] <= latest:
                     # Now and not when its time was up: the integral has been read since, and never falls.
-                    self._close(place, now)
+                    self._close(place, self._not_before_others(now))
+
+    def _hold(self, session: int, scenario: int, flights: int, now: float) -> None:
+        """Let the others see that a session has queries in flight; again, if they have given it up."""
+        place = self._find(session)
+        if self._keys[place] == _EMPTY:
+            if self.header[1] >= self._maximum:
+                return
+            self._open(place, scenario, session, now)
+            self._flying[place], self._facts[place] = flights, 2 * scenario
+        self._touched[place] = now
 
     def _forget_flight(self, session: int) -> None:
-        left = self._in_flight.get(session, 0) - 1
-        if left > 0:
-            self._in_flight[session] = left
+        scenario, flights = self._in_flight.get(session, (0, 0))
+        if flights > 1:
+            self._in_flight[session] = scenario, flights - 1
         else:
             self._in_flight.pop(session, None)
 

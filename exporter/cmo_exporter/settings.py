@@ -154,8 +154,9 @@ class ExporterSettings:
             )
         if self.otlp_endpoint is not None and not self.otlp_endpoint.startswith(("http://", "https://")):
             raise SettingsError(
-                f"otlp_endpoint is {self.otlp_endpoint!r}; it must be the http:// or https:// URL of a "
-                "collector that takes OTLP over HTTP, usually at port 4318."
+                # Not quoted: it may hold a password.
+                "otlp_endpoint has no scheme; it must be the http:// or https:// URL of a collector that "
+                "takes OTLP over HTTP, usually at port 4318."
             )
         for name in (
             "session_idle_timeout_seconds",
@@ -199,8 +200,10 @@ class ExporterSettings:
 
     def _check_models(self) -> None:
         for named in self.models:
-            if len(named) != _PARTS_OF_A_MODEL or not all(
-                isinstance(part, str) and part.isprintable() for part in named
+            if (
+                not isinstance(named, (tuple, list))
+                or len(named) != _PARTS_OF_A_MODEL
+                or not all(isinstance(part, str) and part.isprintable() for part in named)
             ):
                 raise SettingsError(
                     f"models holds {named!r}; expected the names of a component, a provider and a model."
@@ -208,7 +211,7 @@ class ExporterSettings:
         if not isinstance(self.prices, Mapping):
             raise SettingsError(f"prices is {self.prices!r}; it must be a Price by the name of its model.")
         for model, price in self.prices.items():
-            if not isinstance(price, Price):
+            if not isinstance(price, Price) or not isinstance(model, str):
                 raise SettingsError(f"prices holds {price!r} for {model!r}; expected a Price(input, output).")
         for component, _, model in self.models:
             if component not in self.components:

@@ -29,6 +29,8 @@ class _Watched:
         self._context = context
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":  # `copy` asks for it before there is one
+            raise AttributeError(name)
         # Clients' streams have more to them than iteration: a response, a close of their own.
         return getattr(self._stream, name)
 

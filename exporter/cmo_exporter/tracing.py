@@ -68,15 +68,14 @@ class Tracing:
         self.provider, self.maker = self._spans.pipeline(self._settings)
 
     def _look_at_variables(self) -> None:
-        """Say now what would else be said when the first spans cannot be sent; metrics do not depend on it."""
+        """Say now what would else be said when the first spans cannot be sent; metrics go on without."""
         for name in _ENDPOINT_VARIABLES:
             url = os.environ.get(name, "")
             if url and not url.startswith(("http://", "https://")):
                 _log.warning(
-                    "%s is %r, to which no spans can be sent: it must be the http:// or https:// URL of a "
-                    "collector that takes OTLP over HTTP, usually at port 4318.",
+                    "%s has no scheme, and no spans can be sent there: it must be the http:// or https:// "
+                    "URL of a collector that takes OTLP over HTTP, usually at port 4318.",
                     name,
-                    url,
                 )
 
     def exemplar(self) -> Exemplar | None:

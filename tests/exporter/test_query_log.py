@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -371,6 +372,24 @@ def test_a_forked_worker_writes_its_lines(tmp_path: Path, lines: Lines) -> None:
     assert child.exitcode == 0
     assert [json.loads(line)["outcome"] for line in path.read_text().splitlines()] == ["timeout"]
     assert [line["outcome"] for line in lines.all] == ["error"]
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError"])
+def test_a_program_that_ends_without_closing_writes_its_lines(end: str) -> None:
+    program = f"""
+import sys
+from cmo_exporter import Exporter, ExporterSettings
+exporter = Exporter(ExporterSettings(query_log=True))
+for _ in range(100):
+    with exporter.query() as query:
+        query.rejected()
+{end}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("{")]
+    assert [json.loads(line)["outcome"] for line in lines] == ["rejected"] * 100
 
 
 def _fields_of(line: dict[str, Any]) -> set[str]:

@@ -70,6 +70,11 @@ def test_two_exporters_live_beside_each_other(settings: ExporterSettings) -> Non
         assert one.metrics_url != other.metrics_url
         assert value(one, "cmo_queries_started_total", scenario="live") == 1
         assert value(other, "cmo_queries_started_total", scenario="live") == 0
+        with one.query() as query:
+            other.current_query().answered("cache")
+            assert not other.current_query().in_progress
+            assert one.current_query() is query
+        assert value(one, "cmo_queries_total", scenario="live", outcome="error") == 1, "nobody answered it"
 
 
 def test_a_blocked_event_loop_does_not_hide_itself(exporter: Exporter, eventually: Eventually) -> None:
@@ -298,7 +303,7 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> No
         ({"prices": {"m": 3}}, "prices holds 3 for 'm'; expected a Price(input, output)."),
         ({"prices": None}, "prices is None; it must be a Price by the name of its model."),
         ({"otlp_endpoint": 5}, "otlp_endpoint is 5; it must be text."),
-        ({"otlp_endpoint": "localhost:4318"}, "otlp_endpoint is 'localhost:4318'; it must be the http://"),
+        ({"otlp_endpoint": "localhost:4318"}, "otlp_endpoint has no scheme; it must be the http://"),
     ],
 )
 def test_what_is_easily_got_wrong_is_said_how_to_mend(wrong: dict[str, Any], expected: str) -> None:

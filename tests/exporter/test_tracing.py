@@ -114,7 +114,7 @@ def test_a_variable_without_a_scheme_is_said_at_once(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")
     exporter = Exporter(ExporterSettings())
     exporter.tracing.close()
-    assert "OTEL_EXPORTER_OTLP_ENDPOINT is 'localhost:4318', to which no spans can be sent" in caplog.text
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT has no scheme, and no spans can be sent there" in caplog.text
 
 
 def test_what_an_error_says_stays_here() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import copy
 import gc
 import inspect
+import io
+import sqlite3
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -497,3 +501,59 @@ def test_what_happens_to_a_stream_after_its_end_changes_nothing(exporter: Export
             stream.throw(TimeoutError())
         query.answered("lightrag")
     assert outcomes(exporter) == {"success": 1}
+
+
+# Results that bring forth something, too.
+
+
+class Both:
+    """Can be gone through either way: nobody knows which it will be."""
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        raise StopIteration
+
+    def __aiter__(self) -> AsyncIterator[int]:
+        return self
+
+    async def __anext__(self) -> int:
+        raise StopAsyncIteration
+
+
+class Cursor(Both):
+    """As that of a database's client: it has a length, and its rows a number."""
+
+    __anext__ = None  # type: ignore[assignment]  # not this one
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: io.BytesIO(b"lines"),
+        lambda: Path(__file__).open(encoding="utf-8"),  # noqa: SIM115 - closed below
+        lambda: sqlite3.connect(":memory:").execute("SELECT 1"),
+        Cursor,
+        Both,
+    ],
+    ids=["BytesIO", "file", "cursor of sqlite", "other cursor", "both"],
+)
+def test_what_is_more_than_a_stream_is_a_result(exporter: Exporter, make: Callable[[], Any]) -> None:
+    found = make()
+    assert exporter.observe_component("lightrag")(lambda: found)() is found
+    assert exporter.observe_query(classify=lambda _: Outcome("success", "cache"))(lambda: found)() is found
+    with contextlib.suppress(AttributeError):
+        found.close()
+    assert calls(exporter) == {"success": 1}
+    assert outcomes(exporter) == {"success": 1}
+
+
+def test_a_watched_stream_can_be_asked_for_what_it_has_not(exporter: Exporter) -> None:
+    watched: Any = exporter.observe_component("lightrag")(lambda: iter(range(3)))()
+    with pytest.raises(AttributeError):
+        _ = watched.nothing_of_the_kind
+    assert next(copy.copy(watched)) == 0

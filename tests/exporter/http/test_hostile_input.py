@@ -100,6 +100,58 @@ def test_statuses_and_routes_beyond_the_maximum_are_other(serve: Serve) -> None:
         assert read(f"{first_bytes}_count", {"http_route": "_other"}) == 10 - 4
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        iter([(b"x-cmo-session", b"anna"), (b"host", b"here")]),
+        [(b"host", b"here", b"and there"), (b"x-cmo-session", b"anna")],
+        [(b"x-cmo-session", "anna"), (b"x-cmo-session-end", None)],
+        [(bytearray(b"host"), b"here"), (b"accept", b"*/*")],
+        None,
+    ],
+    ids=["iterator", "three", "text", "bytearray", "none"],
+)
+def test_headers_that_are_none_lose_no_query_and_the_application_sees_them(
+    exporter: Exporter, headers: Any, value: Value
+) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(None if scope["headers"] is None else len(list(scope["headers"])))
+        exporter.current_query().answered("cache")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"yes"})
+
+    async def send(_message: Any) -> None:
+        pass
+
+    instrumented: Any = instrument_asgi(app, exporter)
+    scope = {"type": "http", "method": "POST", "path": "/query", "headers": headers}
+    asyncio.run(instrumented(scope, None, send))
+    assert seen == [None if headers is None else 2]
+    assert value("cmo_queries_total", scenario="live", outcome="success") == 1
+
+
+@pytest.mark.parametrize("message", [{}, None, 5, {"type": ["odd"]}], ids=str)
+def test_with_the_log_on_odd_messages_are_for_the_server_and_the_application(message: Any) -> None:
+    exporter = Exporter(ExporterSettings(query_log=True))
+    passed: list[Any] = []
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await send(await receive())
+
+    async def receive() -> Any:
+        return message
+
+    async def send(sent: Any) -> None:
+        passed.append(sent)
+
+    instrumented: Any = instrument_asgi(app, exporter)
+    scope = {"type": "http", "method": ["odd"], "path": "/", "headers": []}
+    asyncio.run(instrumented(scope, receive, send))
+    assert passed == [message]
+
+
 @pytest.mark.parametrize("status", [0, 99, 600, 12345, -1, True, "200", None, 200.5, [], float("nan")])
 def test_a_status_that_is_none_is_passed_on_as_it_is(exporter: Exporter, status: Any, value: Value) -> None:
     sent: list[Any] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import resource
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from cmo_exporter import Exporter, ExporterSettings, SharedDirectoryError
+from cmo_exporter import Exporter, ExporterSettings, SharedDirectoryError, membership
 from cmo_exporter.errors import HeldTableError
 from cmo_exporter.sessions import FileLock, Sessions, table_bytes
 from cmo_exporter.values import BLOCK_BYTES, INDEX_LENGTH
@@ -223,7 +224,8 @@ def test_a_query_that_ends_while_the_users_are_held_leaves_its_user_to_the_time_
     with FileLock(tmp_path / "lock"), pytest.raises(HeldTableError):
         sessions.leave(key, 2.0, end=True)
     assert sessions.read(3.0)["live"][0] == 1
-    sessions.expire(20.0)
+    for now in (8.0, 14.0, 20.0):
+        sessions.expire(now)
     assert sessions.read(20.0)["live"][0] == 0
     lock.close()
 
@@ -262,6 +264,51 @@ def test_rows_that_make_no_sense_are_swept_out(tmp_path: Path) -> None:
     assert sessions.enter(sessions.key("live", "user"), 2.0)
     assert sessions.read(3.0)["live"][0] == 1
     lock.close()
+
+
+def test_who_has_waited_in_vain_still_takes_what_is_free_in_a_moment(tmp_path: Path) -> None:
+    ours = FileLock(tmp_path / "lock")
+    with FileLock(tmp_path / "lock"), pytest.raises(HeldTableError), ours:
+        pass
+    holding, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with FileLock(tmp_path / "lock"):
+            holding.set()
+            go.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert holding.wait(60)
+    looks = itertools.count()
+    taken = ours._is_taken
+
+    def look() -> bool:
+        if next(looks) == 1:  # the first look was in vain, and it is let go of before the second
+            go.set()
+            thread.join(60)
+        return taken()
+
+    ours._is_taken = look  # type: ignore[method-assign]  # between two looks
+    with ours:
+        assert next(looks) >= 2
+
+
+def test_a_worker_that_cannot_join_gives_its_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "shared"
+    with make(directory) as other:
+        exporter = make(directory)
+        with exporter.query() as query:
+            query.answered("cache")
+        with monkeypatch.context() as patch:
+            patch.setattr(membership, "FileLock", lambda _: (_ for _ in ()).throw(OSError(24, "Too many")))
+            for _ in range(3):
+                with pytest.raises(SharedDirectoryError):
+                    exporter.start()
+        with exporter:
+            assert value(other, "cmo_queries_total", scenario="live", outcome="success") == 1
 
 
 def test_two_services_with_one_directory_by_mistake_are_not_added_up(tmp_path: Path) -> None:

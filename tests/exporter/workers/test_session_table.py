@@ -114,6 +114,56 @@ def test_sessions_of_a_dead_worker_end_and_those_of_a_live_one_do_not(tmp_path: 
     lock.close()
 
 
+def test_an_integral_never_falls_though_a_clock_was_read_before_another_worker_looked(tmp_path: Path) -> None:
+    memory = bytearray(table_bytes(1, 5))
+    lock = FileLock(tmp_path / "lock")
+    one, other = (
+        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
+        for _ in range(2)
+    )
+    key = one.key("live", "user")
+    one.enter(key, 1.0)
+    before = other.read(6.0)["live"][1]
+    one.leave(key, 4.0, end=True)
+    assert other.read(6.0)["live"] == (0, before)
+    one.enter(key, 7.0)
+    one.leave(key, 8.0, end=False)
+    before = other.read(10.0)["live"][1]
+    one.end(key, 9.0)
+    assert other.read(10.0)["live"] == (0, before)
+    lock.close()
+
+
+@pytest.mark.parametrize("paused", [(0,), (0, 1), (0, 1, 2)])
+def test_users_of_workers_that_were_stopped_for_long_are_there_when_those_go_on(
+    tmp_path: Path, paused: tuple[int, ...]
+) -> None:
+    memory = bytearray(table_bytes(1, 50))
+    lock = FileLock(tmp_path / "lock")
+    workers = [
+        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=50, now=0.0, memory=memory, lock=lock)
+        for _ in range(3)
+    ]
+    for number, worker in enumerate(workers):
+        for user in range(5):
+            worker.enter(worker.key("live", f"{number} {user}"), 1.0)
+    seconds = 0.0
+    for now in range(2, 80):
+        for number, worker in enumerate(workers):
+            if number not in paused or not 20 <= now < 50:
+                worker.expire(float(now))
+                active, read = worker.read(float(now))["live"]
+                assert read >= seconds
+                seconds = read
+                assert active == 15 or len(paused) < len(workers), "whoever goes on first closes nobody's"
+    assert workers[0].read(80.0)["live"][0] == 15
+    for number, worker in enumerate(workers):
+        for user in range(5):
+            worker.leave(worker.key("live", f"{number} {user}"), 81.0, end=True)
+    assert workers[0].read(82.0)["live"][0] == 0
+    lock.close()
+
+
 def test_a_table_that_was_left_in_mid_change_is_mended(tmp_path: Path) -> None:
     memory = bytearray(table_bytes(1, 50))
     lock = FileLock(tmp_path / "lock")

@@ -16,7 +16,13 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_exporter import Exporter, ExporterSettings, MetricsAddressError, SharedDirectoryError
+from cmo_exporter import (
+    Exporter,
+    ExporterSettings,
+    MetricsAddressError,
+    SharedDirectoryError,
+    postponed_ends,
+)
 from cmo_exporter.heartbeat import Heartbeat
 from cmo_exporter.instruments import EXEMPLAR_WIDTH
 from cmo_exporter.ledger import Ending
@@ -203,6 +209,28 @@ def test_a_fork_without_a_shared_directory_is_another_service() -> None:
     assert here.recv() == 5
     process.join(60)
     assert answered(exporter) == 1
+
+
+def test_a_call_that_is_under_way_at_a_fork_is_the_parents() -> None:
+    exporter = Exporter(ExporterSettings(components=("llm",)))
+    here, there = multiprocessing.Pipe()
+    name = "cmo_component_calls_total"
+    labels = {"scenario": "live", "component": "llm", "outcome": "success"}
+    with exporter.query() as query, query.component("llm") as call:
+        postponed_ends.postpone(lambda: call.__exit__(None, None, None))
+
+        def child() -> None:
+            there.send(postponed_ends._waiting.qsize())
+            call.__exit__(None, None, None)
+            there.send(value(exporter, name, **labels))
+            there.send(value(exporter, "cmo_component_in_progress", component="llm"))
+            os._exit(0)
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        assert [here.recv() for _ in range(3)] == [0, 0, 0]
+        process.join(60)
+    assert value(exporter, name, **labels) == 1
 
 
 def test_leaving_keeps_what_was_counted(tmp_path: Path) -> None:
