@@ -15,6 +15,7 @@ from cmo_exporter.errors import SettingsError
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _HIGHEST_PORT: Final = 65535
 _HIGHEST_NUMBER: Final = 1e9  # of seconds, of sessions, or of dollars
+_SHORTEST_INTERVAL_SECONDS: Final = 0.005
 _PARTS_OF_A_MODEL: Final = 3
 _LIST: Final = ((tuple, list), "a tuple of names (of one, with a comma behind it)")
 # By the type of the setting, the types of its values (True is a number to Python, but not here), in words.
@@ -170,6 +171,10 @@ class ExporterSettings:
             if not 0 < value <= _HIGHEST_NUMBER:
                 raise SettingsError(
                     f"{name} is {value!r}; it must be above 0, and at most {_HIGHEST_NUMBER:.0f}."
+                )
+            if name.endswith("_interval_seconds") and value < _SHORTEST_INTERVAL_SECONDS:
+                raise SettingsError(
+                    f"{name} is {value!r}; below {_SHORTEST_INTERVAL_SECONDS} s it would take the processor."
                 )
         object.__setattr__(self, "prices", MappingProxyType(dict(self.prices)))
         for name in _PATHS:

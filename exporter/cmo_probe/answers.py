@@ -55,7 +55,7 @@ class EventReader:
         self.done = False
         self._pieces: list[str] = []
         self._trail: tuple[str | None, str | None] = (None, None)
-        self._buffer = b""
+        self._rest: list[bytes] = []
         self._event = ""
         self._data: list[bytes] = []
 
@@ -65,7 +65,12 @@ class EventReader:
         Raises:
             UnreadableError: an event is not what the interface promises.
         """
-        *lines, self._buffer = (self._buffer + received).split(b"\n")
+        *lines, rest = received.split(b"\n")
+        if lines:
+            lines[0] = b"".join((*self._rest, lines[0]))
+            self._rest.clear()
+        # Put together only when its end has come: a service may send a long line byte by byte.
+        self._rest.append(rest)
         for line in lines:
             if self.done:
                 return

@@ -190,13 +190,15 @@ def _check_type(response: requests.Response, expected: str) -> None:
 
 def _read_events(response: requests.Response, watch: Watch, received: _Received) -> None:
     reader = EventReader()
-    for piece in _pieces(response):
-        reader.feed(piece)
+    try:
+        for piece in _pieces(response):
+            reader.feed(piece)
+            if reader.begun and received.first_token_seconds is None:
+                received.first_token_seconds = watch.elapsed()
+            if reader.done:
+                return
+    finally:
         received.answer = reader.answer()
-        if reader.begun and received.first_token_seconds is None:
-            received.first_token_seconds = watch.elapsed()
-        if reader.done:
-            return
     received.failure, received.cause = ProbeResult.TRUNCATED, "no `done` event"
 
 

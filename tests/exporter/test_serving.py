@@ -263,6 +263,8 @@ def test_an_error_inside_is_counted_and_said_once(
         lambda: ExporterSettings(prices={"m": Price(1, 1)}),
         lambda: Price(-1, 1),
         lambda: Price(1, 1e308),
+        lambda: ExporterSettings(loop_lag_interval_seconds=1e-9),
+        lambda: ExporterSettings(components=("llm",), models=(cast("tuple[str, str, str]", 5),)),
         lambda: Price(cast("float", "a lot"), 1),
     ],
 )
