@@ -11,7 +11,7 @@ from cmo_exporter.queries import CURRENT
 
 from .collector import collecting
 from .uvicorn_server import serving
-from .watched_loop import BLOCKED_AFTER
+from .watched_loop import BLOCKED_AFTER, INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def exporter(settings: ExporterSettings) -> Iterator[Exporter]:
 @pytest.fixture
 def watching() -> Iterator[Exporter]:
     """A started exporter that looks at event loops often."""
-    settings = ExporterSettings(loop_lag_interval_seconds=0.02, loop_blocked_after_seconds=BLOCKED_AFTER)
+    settings = ExporterSettings(loop_lag_interval_seconds=INTERVAL, loop_blocked_after_seconds=BLOCKED_AFTER)
     with Exporter(settings) as exporter:
         yield exporter
 

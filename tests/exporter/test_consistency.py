@@ -6,17 +6,24 @@ import gc
 import threading
 from typing import TYPE_CHECKING, cast
 
-from cmo_exporter import Exporter, ExporterSettings, catalogue, components, queries
+import httpx
+import pytest
+from cmo_exporter import Exporter, ExporterSettings, catalogue, components, instrument_fastapi, queries
+from cmo_exporter.exposition import _Family
 from cmo_exporter.postponed_ends import catch_up
-from cmo_exporter.totals import Total, _Sum
+from cmo_exporter.sessions import Sessions
+from cmo_exporter.totals import _Sum
+from fastapi import FastAPI
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
-    import pytest
-    from cmo_exporter.values import Numbers
     from prometheus_client.metrics_core import Metric
 
+    Serve = Callable[[object], AbstractContextManager[int]]
+
+WAIT = 60
 WORKERS = 4
 QUERIES_PER_WORKER = 150
 
@@ -79,30 +86,80 @@ def test_every_scrape_is_balanced_while_queries_run(settings: ExporterSettings) 
         assert {started, *counts} == {QUERIES_PER_WORKER * WORKERS / 2}
 
 
+STAGES = {
+    "looking for users who have gone": (Sessions, "overdue"),
+    "adding up": (_Sum, "read"),
+    "writing": (_Family, "text"),
+}
+
+
+def hold_up(stage: str, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Keep scrapes at a stage: one event says that a scrape has come to it, the other lets them go on."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait(*arguments: object, **named: object) -> object:
+        reached.set()
+        assert go_on.wait(WAIT), "who should let it go on waits for the scrape"
+        return work(*arguments, **named)
+
+    work = getattr(*STAGES[stage])
+    monkeypatch.setattr(*STAGES[stage], wait)
+    return reached, go_on
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_scrape_that_takes_long_holds_up_no_query(
-    settings: ExporterSettings, monkeypatch: pytest.MonkeyPatch
+    stage: str, settings: ExporterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that a query needs is free while numbers are added up and made into text."""
+    """All that a query needs is free while users are looked for and numbers added up and made into text."""
     exporter = Exporter(settings)
-    expected = []
-    reading, asked = threading.Event(), threading.Event()
-
-    def wait_for_the_queries(one: _Sum, sources: list[Numbers], now: float, *, with_exemplars: bool) -> Total:
-        reading.set()
-        assert asked.wait(60), "the queries wait for the scrape"
-        return read(one, sources, now, with_exemplars=with_exemplars)
-
-    read = _Sum.read
-    monkeypatch.setattr(_Sum, "read", wait_for_the_queries)
-    scrape = threading.Thread(target=lambda: expected.append(exporter._exposition.render("text/plain")))
+    texts: list[bytes] = []
+    reached, go_on = hold_up(stage, monkeypatch)
+    scrape = threading.Thread(target=lambda: texts.append(exporter._exposition.render("text/plain")[0]))
     scrape.start()
-    assert reading.wait(60)
+    assert reached.wait(WAIT)
     ask(exporter, "live")
     with exporter.session("u1"):
         pass
-    asked.set()
+    go_on.set()
     scrape.join()
-    assert b'cmo_queries_total{outcome="success",scenario="live"} 0.0' in expected[0][0]
+    counted = QUERIES_PER_WORKER if stage == "looking for users who have gone" else 0
+    assert f'cmo_queries_started_total{{scenario="live"}} {counted}.0' in texts[0].decode()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_scrape_that_takes_long_holds_up_no_request(
+    stage: str, exporter: Exporter, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = FastAPI()
+
+    @app.post("/query")
+    async def answer() -> str:
+        query = exporter.current_query()
+        with query.component("lightrag"):
+            query.cache_result("miss")
+        query.answered("lightrag")
+        return "answer"
+
+    instrument_fastapi(app, exporter, query_routes=("/query",))
+    statuses: list[int] = []
+    with serve(app) as port:
+        reached, go_on = hold_up(stage, monkeypatch)
+        scrape = threading.Thread(
+            target=lambda: statuses.append(httpx.get(exporter.metrics_url, timeout=WAIT).status_code)
+        )
+        scrape.start()
+        try:
+            assert reached.wait(WAIT)
+            for number in range(20):
+                session = {"X-CMO-Session": f"u{number % 3}"}
+                answered = httpx.post(f"http://127.0.0.1:{port}/query", headers=session, timeout=WAIT / 2)
+                assert answered.status_code == 200
+            assert not statuses, "the scrape has been under way all the time"
+        finally:
+            go_on.set()
+            scrape.join()
+    assert statuses == [200]
 
 
 def test_a_query_cannot_end_in_the_middle_of_a_scrape(settings: ExporterSettings) -> None:

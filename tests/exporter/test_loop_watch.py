@@ -19,7 +19,7 @@ from cmo_exporter.stuck_stack import where_stuck
 from fastapi import FastAPI
 
 from .series import blocked, errors, scraped, value
-from .watched_loop import BLOCKED_AFTER, Loop
+from .watched_loop import BLOCKED_AFTER, INTERVAL, Loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,6 +231,43 @@ def test_a_block_right_before_the_loop_ends_is_recorded(watching: Exporter, even
     total = watching.registry.get_sample_value("cmo_event_loop_lag_seconds_sum")
     assert total is not None
     assert total > BLOCKED_AFTER / 2
+
+
+def test_a_block_is_recorded_as_the_lags_of_all_callbacks_that_were_due_in_it(
+    watching: Exporter, eventually: Eventually
+) -> None:
+    def shown() -> dict[str, float]:
+        """How many lags are recorded up to each edge of a bucket, and in all, and their sum."""
+        return {
+            sample.labels.get("le", sample.name): sample.value
+            for family in watching.registry.collect()
+            if family.name == "cmo_event_loop_lag_seconds"
+            for sample in family.samples
+        }
+
+    async def block() -> None:
+        watching.watch_running_loop()
+        await until_seen(watching)
+        (watched,) = watching._loops._watched
+        eventually(lambda: watched.probe is not None and watched.probe.ran_at is None)
+        probe, before = watched.probe, shown()
+        assert probe is not None
+        eventually(lambda: time.monotonic() >= probe.asked + BLOCKED_AFTER)
+        at_least = time.monotonic() - probe.asked
+        while probe.ran_at is None:  # noqa: ASYNC110 - it runs as soon as this coroutine lets it
+            await asyncio.sleep(0)
+        at_most = time.monotonic() - probe.asked
+        eventually(lambda: watched.probe not in (None, probe))  # by then all of it is recorded
+        recorded = {name: number - before[name] for name, number in shown().items()}
+        lag = probe.ran_at - probe.asked
+        assert at_least <= lag <= at_most
+        late = [lag - number * INTERVAL for number in range(1001) if lag >= number * INTERVAL]
+        name = "cmo_event_loop_lag_seconds"
+        assert recorded.pop(f"{name}_sum") == pytest.approx(sum(late))
+        assert recorded.pop(f"{name}_count") == len(late) > BLOCKED_AFTER / INTERVAL
+        assert recorded == {edge: sum(one <= float(edge) for one in late) for edge in recorded}
+
+    asyncio.run(block())
 
 
 def test_no_more_than_so_many_loops_are_watched(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WAIT = 60
 BLOCKED_AFTER = 0.3
+INTERVAL = 0.02
 
 
 class Loop:

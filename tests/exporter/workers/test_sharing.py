@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from cmo_exporter import (
     MetricsAddressError,
     SharedDirectoryError,
     postponed_ends,
+    queries,
 )
 from cmo_exporter.heartbeat import Heartbeat
 from cmo_exporter.instruments import EXEMPLAR_WIDTH
@@ -109,6 +111,33 @@ def test_each_worker_shows_the_sum_and_itself(tmp_path: Path, eventually: Eventu
             } == {"0", "1"}
         assert one.metrics_url == other.metrics_url
         query.finish()
+
+
+def test_what_cannot_be_added_up_is_shown_as_in_the_worker_that_has_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = {"version": "1.2.3", "revision": "abc1234"}
+    with make(tmp_path / "shared", **build) as one, make(tmp_path / "shared", **build) as other:
+        now, under_way = time.monotonic(), []
+        for exporter, l1, l2, began in ((one, 7, 2, now - 1000), (other, 5, 3, now - 600)):
+            exporter.cache_entries("l1", l1)
+            exporter.cache_entries("l2", l2)
+            exporter.breaker_state("llm", "open")
+            monkeypatch.setattr(queries, "monotonic", lambda began=began: began)
+            under_way.append(exporter.query("rush"))
+            under_way[-1].begin()
+            list(exporter.registry.collect())  # each writes down what it alone knows
+        for exporter in (one, other):
+            assert value(exporter, "cmo_cache_entries", tier="l1") == 7
+            assert value(exporter, "cmo_cache_entries", tier="l2") == 3
+            assert value(exporter, "cmo_circuit_breaker_state", component="llm", state="open") == 1
+            assert value(exporter, "cmo_build_info", **build) == 1
+            oldest = value(exporter, "cmo_oldest_query_age_seconds", scenario="rush")
+            assert oldest is not None
+            assert 1000 <= oldest <= 1000 + time.monotonic() - now
+        monkeypatch.undo()
+        for query in under_way:
+            query.finish()
 
 
 def test_what_was_counted_before_joining_is_there(tmp_path: Path) -> None:
