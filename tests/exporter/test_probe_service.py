@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from cmo_probe.asking import Service, trusted
 from cmo_probe.canaries import default_file, load_canaries
+from cmo_probe.metrics import ProbeMetrics
+from cmo_probe.prober import ask_each_once
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 from prometheus_client.parser import text_string_to_metric_families
@@ -77,6 +80,32 @@ def test_every_shipped_canary_gets_its_answer(service: RunningService) -> None:
         assert (one["first_token_seconds"] is not None) == streamed
         if streamed:
             assert one["first_byte_seconds"] <= one["first_token_seconds"] <= one["seconds"]
+
+
+def test_what_each_part_of_an_answer_took_is_exported(service: RunningService) -> None:
+    metrics = ProbeMetrics(NAMES)
+    read = metrics.registry.get_sample_value
+
+    def summed(name: str, **labels: str) -> float:
+        assert read(f"{name}_count", labels) == 1
+        return read(f"{name}_sum", labels) or 0
+
+    asked = Service(f"{service.root}/query", trusted(None), 60)
+    for number, one in enumerate(ask_each_once(asked, load_canaries(default_file())), 1):
+        canary, exchange = one.canary.name, one.exchange
+        metrics.record(canary, one.result, exchange)
+        first_byte = summed("cmo_probe_time_to_first_byte_seconds", canary=canary)
+        outcome = "success" if one.succeeded else "failure"
+        whole = summed("cmo_probe_duration_seconds", canary=canary, outcome=outcome)
+        assert 0 < first_byte <= whole
+        if canary.endswith("_streamed"):
+            first_token = summed("cmo_probe_time_to_first_token_seconds", canary=canary)
+            assert first_byte <= first_token <= whole
+        else:
+            assert read("cmo_probe_time_to_first_token_seconds_count", {"canary": canary}) == 0
+        for step in ("dns", "connect"):
+            assert read("cmo_probe_connection_seconds_count", {"step": step}) == number
+            assert (read("cmo_probe_connection_seconds_sum", {"step": step}) or 0) > 0
 
 
 def test_a_fresh_question_is_never_answered_by_a_cache(service: RunningService) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,19 @@ def test_a_query_that_is_finished_again_counts_once(exporter: Exporter) -> None:
     assert count(exporter, "cmo_queries_total", scenario="live", outcome="cancelled") == 1
     assert count(exporter, "cmo_queries_total", scenario="live", outcome="error") == 0
     assert count(exporter, "cmo_streams_abandoned_total", scenario="live") == 1
+
+
+def test_the_first_token_is_timed_from_the_arrival_and_the_first_of_several_counts(
+    exporter: Exporter,
+) -> None:
+    arrived = time.monotonic() - 5
+    with exporter.query(began=arrived) as query:
+        query.first_token()
+        latest = time.monotonic()
+        query.first_token()
+    name = "cmo_query_time_to_first_token_seconds"
+    assert count(exporter, f"{name}_count", scenario="live") == 1
+    assert 5 <= count(exporter, f"{name}_sum", scenario="live") <= latest - arrived
 
 
 def test_leaving_does_not_turn_a_failure_into_a_cancellation(exporter: Exporter) -> None:

@@ -442,6 +442,28 @@ def test_a_sampler_that_fails_is_no_fault_of_the_service(collector: Collector, s
         assert (value("cmo_instrumentation_errors_total", {"metric": metric}) or 0) > 0
 
 
+def test_a_request_that_cannot_be_told_by_a_span_is_answered_all_the_same(collector: Collector) -> None:
+    """What an application leaves in its scope may be anything."""
+    sent = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        scope["scheme"] = ["not hashable"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"yes"})
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    with exporter_to(collector) as exporter:
+        served: Any = instrument_asgi(app, exporter)
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+        asyncio.run(served(scope, None, send))
+        value = exporter.registry.get_sample_value
+        lost = {"metric": "http_server_request_duration_seconds"}
+        assert value("cmo_instrumentation_errors_total", lost) == 1
+    assert sent == ["http.response.start", "http.response.body"]
+
+
 def test_queries_leave_nothing_for_the_garbage_collector(collector: Collector) -> None:
     with exporter_to(collector, query_log=True) as exporter:
 

@@ -7,6 +7,7 @@ that comes with this project but the exporter. Usage: python lightrag_scenario.p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import inspect
@@ -55,6 +56,12 @@ async def embed(texts: list[str], **_options: Any) -> np.ndarray[Any, Any]:
     return rows
 
 
+class RefusedError(RuntimeError):
+    """As clients of models raise it that are asked too often."""
+
+    status_code = 429
+
+
 class Model:
     """What the model does next; its words may hold the question, as real ones do."""
 
@@ -84,11 +91,15 @@ class Model:
             raise RuntimeError(f"the provider quotes: {prompt}")
         if "too late" in prompt:
             raise TimeoutError
+        if "too much" in prompt:
+            raise RefusedError
         if "says nothing" in prompt:
             return ""
         return self.stream(prompt) if options.get("stream") else f"An answer to {len(prompt)} letters."
 
     async def stream(self, prompt: str) -> AsyncIterator[str]:
+        if "too often" in prompt:
+            raise RefusedError
         yield "One "
         await asyncio.sleep(0)
         if "half way" in prompt:
@@ -184,7 +195,7 @@ async def single_questions(rag: Any, exporter: Exporter, seen: Seen) -> dict[str
     found: dict[str, Any] = {}
     questions = {
         "answered": "Tell me about", "error": "What breaks about", "timeout": "What is too late about",
-        "nothing said": "What says nothing about",
+        "refused": "What is too much about", "nothing said": "What says nothing about",
     }  # fmt: skip
     for name, words in questions.items():
         found[name] = {"returned": await ask(rag, exporter, words), "counted": seen.added()}
@@ -241,6 +252,10 @@ async def streams(rag: Any, exporter: Exporter, seen: Seen) -> dict[str, Any]:
         except RuntimeError as error:
             found["broke off with"] = str(error)
     found["broke off"] = seen.added()
+    with exporter.query(), contextlib.suppress(RefusedError):
+        async for _ in await begun("Ask too often about"):
+            pass
+    found["refused"] = seen.added()
     return found
 
 

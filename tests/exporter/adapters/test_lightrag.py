@@ -47,6 +47,12 @@ def test_what_goes_wrong_is_no_success_whether_it_raises_or_returns_none(
     assert raised == ((None, None) if version == "1.5" else ("RuntimeError", "TimeoutError"))
 
 
+def test_a_model_call_that_is_refused_does_not_make_its_question_refused(seen: dict[str, Any]) -> None:
+    for refused in (seen["single"]["refused"]["counted"], seen["streams"]["refused"]):
+        assert outcomes(refused, "llm") == {"live rejected": 1}
+        assert outcomes(refused) == {"live error": 1}
+
+
 def test_an_empty_answer_is_an_error(seen: dict[str, Any]) -> None:
     assert seen["single"]["nothing said"]["returned"] == ""
     assert outcomes(seen["single"]["nothing said"]["counted"]) == {"live error": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import time
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -95,6 +96,19 @@ def test_a_stream_is_under_way_until_its_end_and_its_first_words_are_timed(
     assert readings.added(*COUNTED) == {FIRST_TOKEN: 1}
     assert len(list(stream)) == len(PIECES) + 1
     assert readings.added(*COUNTED) == {(*CALLS, "success"): 1, IN_PROGRESS: -1, **USED}
+
+
+def test_the_first_words_are_timed_from_the_call_on(client: openai.OpenAI, readings: Readings) -> None:
+    asked = time.monotonic()
+    stream = client.chat.completions.create(**asking("hello", **STREAM))
+    begun = time.monotonic()
+    next(stream)  # says who speaks, and nothing else
+    readings.added()
+    silent = time.monotonic()
+    next(stream)
+    shortest, longest = silent - begun, time.monotonic() - asked
+    assert shortest <= readings.now("cmo_llm_time_to_first_token_seconds_sum", *FIRST_TOKEN[1:]) <= longest
+    stream.close()
 
 
 async def test_the_asynchronous_client_streams_alike(

@@ -169,3 +169,16 @@ async def test_the_asynchronous_client_is_measured_alike(
             with pytest.raises(asyncio.CancelledError):
                 await asking
         assert readings.added(*COUNTED) == {(*CALLS, "cancelled"): 1}
+
+
+async def test_an_error_of_the_asynchronous_client_ends_its_call(
+    server: Server, adapted: Exporter, readings: Readings
+) -> None:
+    async with AsyncRedis(host="127.0.0.1", port=server.port) as plain:
+        client = instrument_redis(plain, adapted, tier="l3", component="cache_l3")
+        await client.rpush("answer:async list", "x")
+        readings.added()
+        with pytest.raises(redis.ResponseError):
+            await client.get("answer:async list")
+    assert readings.added(*COUNTED) == {(*LOOK_UPS, "error"): 1, (*CALLS, "error"): 1}
+    assert readings.now("cmo_component_in_progress", "cache_l3") == 0

@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from socket import socket
@@ -21,6 +22,7 @@ Serve = Callable[..., AbstractContextManager[int]]
 Eventually = Callable[[Callable[[], object]], None]
 Counted = Callable[[], dict[tuple[str, ...], float]]
 Connect = Callable[[int], AbstractContextManager[socket]]
+Value = Callable[..., float]
 
 GET = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
@@ -89,6 +91,28 @@ def test_an_application_that_never_looks(
         eventually(counted)
     method = request_bytes.split()[0].decode()
     assert counted() == {(method, "unmatched", "499"): 1}
+
+
+def test_a_request_whose_client_left_took_until_then_and_not_as_long_as_the_work_goes_on(
+    exporter: Exporter, serve: Serve, eventually: Eventually, counted: Counted, connect: Connect, value: Value
+) -> None:
+    held = Held()
+    instrumented: Any = instrument_asgi(held, exporter)
+    with serve(instrumented) as port:
+        asked = time.monotonic()
+        with connect(port) as client:
+            client.sendall(GET)
+            assert held.began.wait(60)
+            eventually(lambda: all_told(instrumented))  # it is listened to
+        eventually(lambda: [one._left_at for one in instrumented._site.watch.active] != [None])
+        longest = time.monotonic() - asked
+        # The work goes on for as long again, so that with it the request would have taken longer.
+        eventually(lambda: time.monotonic() - asked > 2 * longest)
+        held.release.set()
+        eventually(counted)
+    labels = {"http_request_method": "GET", "http_route": "unmatched", "http_response_status_code": "499"}
+    took = value("http_server_request_duration_seconds_sum", **labels, error_type="")
+    assert 0 < took <= longest
 
 
 def test_an_answer_that_comes_at_once_needs_no_listener(exporter: Exporter) -> None:

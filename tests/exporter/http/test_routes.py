@@ -271,6 +271,21 @@ def test_a_prefix_ends_where_a_name_ends() -> None:
     assert path_in_app({"root_path": "", "path": "/query"}) == "/query"
 
 
+def test_an_application_inside_another_that_is_not_instrumented_is_counted_by_its_own_routes(
+    exporter: Exporter, serve: Serve, counted: Counted, outcomes: Outcomes
+) -> None:
+    app, inner = FastAPI(), FastAPI()
+    inner.post("/ask/{chat}")(ask)
+    app.get("/elsewhere")(ask)
+    app.mount("/inner/{tenant}", inner)
+    instrument_fastapi(inner, exporter, query_routes=("/ask/{chat}",))
+    with serve(app) as port:
+        httpx.post(f"http://127.0.0.1:{port}/inner/1/ask/1")
+        fetch(port, "/elsewhere", "/inner/1/nowhere")
+    assert counted() == {("POST", "/ask/{chat}", "200"): 1, ("GET", "unmatched", "404"): 1}
+    assert outcomes() == {"error": 1}, "and what it calls a query is one"
+
+
 def test_an_application_inside_an_instrumented_one_is_counted_once(
     exporter: Exporter, serve: Serve, counted: Counted, outcomes: Outcomes
 ) -> None:

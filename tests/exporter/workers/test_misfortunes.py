@@ -181,11 +181,13 @@ def test_a_worker_that_is_stopped_while_it_has_the_users_holds_nobody_up(
         (users,) = directory.glob("users.*")
         child = os.fork()
         if not child:
-            with FileLock(users):
-                os.kill(os.getpid(), signal.SIGSTOP)
-            os._exit(0)
+            try:
+                with FileLock(users):
+                    os.kill(os.getpid(), signal.SIGSTOP)
+            finally:
+                os._exit(0)
+        assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1]), "it could not have the users"
         try:
-            os.waitpid(child, os.WUNTRACED)
             for session in ("before", "another"):
                 thread = threading.Thread(target=ask, args=(session,), daemon=True)
                 thread.start()

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import textwrap
@@ -30,7 +31,7 @@ from cmo_exporter.instruments import EXEMPLAR_WIDTH
 from cmo_exporter.ledger import Ending
 from cmo_exporter.membership import Membership
 from cmo_exporter.memory import process_start_ticks
-from cmo_exporter.values import PROCESS_ID, SEQUENCE, FullError, Numbers, Values
+from cmo_exporter.values import PROCESS_ID, PROCESS_START, SEQUENCE, FullError, Numbers, Values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +162,22 @@ def test_a_killed_worker_loses_nothing_that_was_posted_and_its_place_is_taken(tm
             assert value(survivor, "cmo_worker_restarts_total", worker="1") == 3
             assert answered(successor) == 30
         assert sorted(file.name.partition(".")[0] for file in directory.glob("*.values")) == ["0", "1"]
+
+
+def test_a_killed_worker_whose_process_id_another_process_has_got_is_gone(tmp_path: Path) -> None:
+    with make(tmp_path) as exporter:
+        child = in_a_child(tmp_path, f"answer(3); exporter.query('rush').begin(); answer(); {KILL}")
+        assert child.wait(60) == -signal.SIGKILL
+        (file,) = tmp_path.glob("1.*.values")
+        with file.open("r+b") as block:  # this process has begun at another time
+            block.seek(PROCESS_ID * 8)
+            block.write(struct.pack("d", os.getpid()))
+            block.seek(PROCESS_START * 8)
+            block.write(struct.pack("d", (process_start_ticks(os.getpid()) or 0) - 1))
+        assert answered(exporter) == 4
+        assert value(exporter, "cmo_queries_in_progress", scenario="rush") == 0
+        with make(tmp_path) as another:
+            assert value(another, "cmo_worker_restarts_total", worker="1") == 1, "it has taken the place"
 
 
 def test_a_worker_that_ends_without_closing_loses_nothing(tmp_path: Path) -> None:
