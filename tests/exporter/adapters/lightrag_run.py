@@ -21,7 +21,11 @@ CALLS = "cmo_component_calls_total"
 
 def running(program: str, version: str, request: pytest.FixtureRequest, *arguments: object) -> dict[str, Any]:
     """What the program of this directory found."""
-    python = sys.executable if version == "1.5" else python_beside_1_4(request)
+    if version == "1.5":
+        # Another 1.5 than that of our own environment, for whoever wants to know of it.
+        python = os.environ.get("CMO_LIGHTRAG_1_5_PYTHON", sys.executable)
+    else:
+        python = python_beside_1_4(request)
     done = subprocess.run(
         [python, str(HERE / f"{program}.py"), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(EXPORTER)},
