@@ -172,6 +172,8 @@ class Sessions:
         # Of this worker: the scenario of each session that has queries in flight, and how many.
         self._in_flight: dict[int, tuple[int, int]] = {}
         self._looked_for_orphans = now
+        self.read_at = now
+        """The instant of the last `read`: later than was asked for where another worker was later."""
         if not self.began:  # else the lock is not needed, and may be held by a worker that is stopped
             with self._lock:
                 self._secret[:] = secrets.token_bytes(_KEY_BYTES)
@@ -322,6 +324,7 @@ class Sessions:
             now = self._not_before_others(now)
             if now >= self._next_deadline:
                 self._expire(now)
+            self.read_at = now
             found = {}
             for scenario, number in self._scenarios.items():
                 active, seconds, last, _ = self._levels[number * _LEVEL_FLOATS : (number + 1) * _LEVEL_FLOATS]

@@ -153,6 +153,7 @@ class Totals:
         with self._values.lock:
             self._values.journal.post()
             users = self._ledger.users(now, overdue)
+            users_at = sessions.read_at if users else now
             sources = [] if self._values.is_shared else [self._own()]
         if self._directory is not None:
             sources += self._workers(self._directory)
@@ -165,7 +166,8 @@ class Totals:
             **read,
             catalogue.ACTIVE_USERS.name: _by_scenario(users, lambda user: user[0]),
             catalogue.ACTIVE_USER_SECONDS.name: _by_scenario(users, lambda user: user[1]),
-            catalogue.ACTIVE_USER_CLOCK.name: [Total((), (now - sessions.began,))],
+            # Both at one instant: their quotient is the mean number of users.
+            catalogue.ACTIVE_USER_CLOCK.name: [Total((), (users_at - sessions.began,))],
         }
         for name, metric in BY_NAME.items():
             if name in totals:

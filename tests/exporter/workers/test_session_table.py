@@ -124,6 +124,8 @@ def test_an_integral_never_falls_though_a_clock_was_read_before_another_worker_l
     key = one.key("live", "user")
     one.enter(key, 1.0)
     before = other.read(6.0)["live"][1]
+    assert one.read(5.0)["live"] == (1, before)
+    assert one.read_at == 6.0, "the clock beside the integral is that of the same instant"
     one.leave(key, 4.0, end=True)
     assert other.read(6.0)["live"] == (0, before)
     one.enter(key, 7.0)

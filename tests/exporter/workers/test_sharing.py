@@ -279,6 +279,30 @@ def test_a_call_that_is_under_way_at_a_fork_is_the_parents() -> None:
     assert value(exporter, name, **labels) == 1
 
 
+def test_users_and_their_clock_are_of_one_instant(tmp_path: Path) -> None:
+    with make(tmp_path / "shared") as exporter, exporter.session("somebody"):
+        sessions = exporter.recorder.ledger.sessions
+        seen = []
+        for later in (0.0, 5.0):
+            # As if another worker had looked a little later than this one read its clock.
+            sessions.header[3] = time.monotonic() + later
+            scraped = {
+                sample.name: sample.value
+                for family in exporter.registry.collect()
+                for sample in family.samples
+                if sample.labels.get("scenario", "live") == "live"
+            }
+            seen.append(
+                (
+                    scraped["cmo_active_user_seconds_total"],
+                    scraped["cmo_active_user_clock_seconds_total"],
+                )
+            )
+        (seconds, clock), (more_seconds, later_clock) = seen
+        assert more_seconds - seconds == pytest.approx(later_clock - clock, rel=1e-6)
+        assert later_clock - clock >= 5.0
+
+
 def test_leaving_keeps_what_was_counted(tmp_path: Path) -> None:
     with make(tmp_path / "shared") as stays:
         with make(tmp_path / "shared") as leaves:
