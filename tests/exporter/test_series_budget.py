@@ -15,6 +15,8 @@ import pytest
 from cmo_exporter import Exporter, ExporterSettings, Price, catalogue
 from cmo_exporter.instruments import _MOST_UNUSUAL_SERIES, Family
 
+from .series import errors
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -173,15 +175,6 @@ def dropped(exporter: Exporter) -> Counter[str]:
             for sample in family.samples
             if sample.name == "cmo_series_dropped_total" and sample.value
         }
-    )
-
-
-def errors(exporter: Exporter) -> float:
-    return sum(
-        sample.value
-        for family in exporter.registry.collect()
-        for sample in family.samples
-        if sample.name == "cmo_instrumentation_errors_total"
     )
 
 

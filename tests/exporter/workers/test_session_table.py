@@ -25,6 +25,15 @@ MOVES = st.lists(
 )
 
 
+def two_workers(lock: FileLock) -> tuple[Sessions, Sessions]:
+    memory = bytearray(table_bytes(1, 5))
+
+    def worker() -> Sessions:
+        return Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
+
+    return worker(), worker()
+
+
 @hypothesis_settings(max_examples=100, deadline=None)
 @given(moves=MOVES)
 def test_two_workers_with_one_table_count_as_one_does(
@@ -73,12 +82,8 @@ def test_two_workers_with_one_table_count_as_one_does(
 def test_a_session_of_another_worker_ends_when_its_time_is_up_and_not_when_that_one_looks(
     tmp_path: Path,
 ) -> None:
-    memory = bytearray(table_bytes(1, 5))
     lock = FileLock(tmp_path / "lock")
-    other, reader = (
-        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
-        for _ in range(2)
-    )
+    other, reader = two_workers(lock)
     key = other.key("live", "user")
     other.enter(key, 1.0)
     other.leave(key, 2.0, end=False)
@@ -115,12 +120,8 @@ def test_sessions_of_a_dead_worker_end_and_those_of_a_live_one_do_not(tmp_path: 
 
 
 def test_an_integral_never_falls_though_a_clock_was_read_before_another_worker_looked(tmp_path: Path) -> None:
-    memory = bytearray(table_bytes(1, 5))
     lock = FileLock(tmp_path / "lock")
-    one, other = (
-        Sessions(("live",), idle_timeout_seconds=IDLE, maximum=5, now=0.0, memory=memory, lock=lock)
-        for _ in range(2)
-    )
+    one, other = two_workers(lock)
     key = one.key("live", "user")
     one.enter(key, 1.0)
     before = other.read(6.0)["live"][1]
