@@ -14,6 +14,7 @@ from cmo_slo.rulefile import (
     GeneratedFile,
     promtool_complaint,
     render,
+    render_for_operator,
     rule_file_name,
     shipped_files,
     shipped_rules_directory,
@@ -35,6 +36,7 @@ Examples:
   cmo rules build                               every shipped file, and the schema of objectives
   cmo rules build my.yml --output -             one's own objectives, to standard output
   cmo rules build cmo-015 --scrape-interval 5s  for another scrape interval
+  cmo rules build my.yml --format operator --output -   as a PrometheusRule for Kubernetes
   cmo rules check                               fresh, valid, reachable, known metrics
 """
 )
@@ -50,30 +52,37 @@ def rules() -> None:
     help=f"How often the service is scraped and the rules evaluated.  [default: {DEFAULT_SCRAPE_INTERVAL}]",
 )
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(("prometheus", "operator")),
+    help="A rule file of Prometheus, or a PrometheusRule of its Operator.  [default: prometheus]",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
     help="File to write, or - for standard output.  [default: NAME.yml or NAME-INTERVAL.yml among the rules]",
 )
-def build(objectives: str | None, scrape_interval: str | None, output: Path | None) -> None:
+def build(objectives: str | None, scrape_interval: str | None, form: str | None, output: Path | None) -> None:
     """Compile OBJECTIVES (a shipped name or a file); without it, everything that is shipped."""
     try:
         if objectives is None:
-            if scrape_interval is not None or output is not None:
+            if (scrape_interval, form, output) != (None, None, None):
                 raise click.UsageError(
-                    "--scrape-interval and --output need OBJECTIVES: name what to compile."
+                    "--scrape-interval, --format and --output need OBJECTIVES: name what to compile."
                 )
             for file in shipped_files():
                 _write(file)
             return
         interval = scrape_interval or DEFAULT_SCRAPE_INTERVAL
         compiled = load_objectives(find_objectives(objectives))
-        content = render(compiled, interval)
+        content = (render_for_operator if form == "operator" else render)(compiled, interval)
     except (ObjectivesError, CompileError) as error:
         raise _WrongInputError(str(error)) from error
     if output == Path("-"):
         click.echo(content, nl=False)
         return
-    path = output or shipped_rules_directory() / rule_file_name(compiled, interval)
+    folder = shipped_rules_directory() / ("kubernetes" if form == "operator" else "")
+    path = output or folder / rule_file_name(compiled, interval)
     _write(GeneratedFile(path, content))
 
 

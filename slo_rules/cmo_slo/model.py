@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
+from cmo_slo.alerts.alert import Text
+from cmo_slo.alerts.below_target import BelowTarget
+from cmo_slo.alerts.budget import BudgetAlert
+from cmo_slo.alerts.kinds import AnyAlert
+from cmo_slo.alerts.no_traffic import NoTrafficAlert
+from cmo_slo.alerts.page import Page
 from cmo_slo.indicators import (
     Fraction,
     HeldLevelIndicator,
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
 Number = Annotated[float, BeforeValidator(no_boolean)]
 Count = Annotated[int, BeforeValidator(no_boolean), Field(ge=0)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Text = Annotated[str, Field(min_length=1)]
 
 OVERALL_SCENARIO: Final = "overall"
 """What reports call all of a run's scenarios pooled; no scenario can have this name."""
@@ -54,18 +59,6 @@ class Scope(StrEnum):
 
     SCENARIO = "scenario"
     OVERALL = "overall"
-
-
-class Page(Model):
-    """A page to on-call on live traffic: when the ratio of bad events is above a limit over two windows."""
-
-    alert: Annotated[str, Field(pattern=r"^CMO[A-Za-z0-9]+$")]
-    bad_ratio_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, lt=1.0)]
-    """Below 1, because no ratio is above 1: such a page could never fire."""
-    minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
-    """Bad events that the longer window must hold, so that one failure at night wakes nobody."""
-    summary: Text
-    runbook: Text
 
 
 @dataclass(frozen=True)
@@ -108,6 +101,14 @@ class Objective(Model):
     minimum_events: Count = 0
     """Fewer events than this are INCONCLUSIVE."""
     page: Page | None = None
+    """Wakes somebody when live users suffer."""
+    ticket: BelowTarget | None = None
+    """A ticket when live traffic misses the target over an hour."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is judged by events, good ones of all."""
+        return isinstance(self.indicator, RatioIndicator | LatencyIndicator)
 
     @model_validator(mode="after")
     def _fits_its_indicator(self) -> Objective:
@@ -133,12 +134,11 @@ class Objective(Model):
             for index, scope in enumerate(self.judged)
             if scope not in form.scopes
         ]
-        if self.page is not None and form.unit != "ratio":
-            mistakes.append(
-                Mistake(
-                    ("page",), f"a {kind} has no bad events", "a page on a ratio or a latency", "remove it"
-                )
-            )
+        mistakes += [
+            Mistake((name,), f"a {kind} has no bad events", f"a {name} on a ratio or a latency", "remove it")
+            for name in ("page", "ticket")
+            if getattr(self, name) is not None and form.unit != "ratio"
+        ]
         raise_if_any([*mistakes, *self._target_mistakes()])
         return self
 
@@ -174,6 +174,23 @@ class Objective(Model):
         return []
 
 
+class Service(Model):
+    """How Prometheus knows the service."""
+
+    job: Text = "cmo"
+    """Its scrape job."""
+    restart_seconds: Annotated[int, BeforeValidator(no_boolean), Field(ge=1, le=3600)] = 60
+    """How long a restart of a deploy may take: only what lasts longer is an outage."""
+
+
+class Links(Model):
+    """What the links of an alert begin with; a slash at the end is not needed."""
+
+    runbooks: Text = "docs/runbooks"
+    dashboards: str = ""
+    """Address of Grafana."""
+
+
 def repeated(names: Sequence[object]) -> list[int]:
     """Places in a list of names at which a name stands again."""
     return [index for index, name in enumerate(names) if name in names[:index]]
@@ -195,7 +212,11 @@ class Objectives(Model):
     """Share of queries that users may leave before a verdict is INCONCLUSIVE."""
     compliant_score: Annotated[Fraction, Field(gt=0.0)] = 0.8
     """Weighted score that COMPLIANT needs; above 0, which a run without any data would reach too."""
+    service: Service = Field(default_factory=Service)
+    links: Links = Field(default_factory=Links)
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
+    alerts: tuple[AnyAlert, ...] = ()
+    """Alerts that belong to no objective."""
 
     @model_validator(mode="after")
     def _names_told_apart(self) -> Objectives:
@@ -203,16 +224,68 @@ class Objectives(Model):
             name_mistakes(
                 self.scenarios,
                 [objective.name for objective in self.objectives],
-                [objective.page.alert if objective.page else None for objective in self.objectives],
+                self._alert_names(),
             )
         )
         return self
 
+    def _alert_names(self) -> list[tuple[tuple[str | int, ...], object]]:
+        names: list[tuple[tuple[str | int, ...], object]] = []
+        for index, objective in enumerate(self.objectives):
+            for field in ("page", "ticket"):
+                alert = getattr(objective, field)
+                if alert is not None:
+                    names.append((("objectives", index, field, "alert"), alert.alert))
+        names += [(("alerts", index, "alert"), alert.alert) for index, alert in enumerate(self.alerts)]
+        return names
+
+    @model_validator(mode="after")
+    def _alerts_read_what_is_there(self) -> Objectives:
+        mistakes = []
+        for index, alert in enumerate(self.alerts):
+            if isinstance(alert, NoTrafficAlert):
+                mistakes += self._counted_mistakes((index, "objective"), alert.objective)
+            elif isinstance(alert, BudgetAlert):
+                for place, name in enumerate(alert.objectives):
+                    mistakes += self._counted_mistakes((index, "objectives", place), name)
+                mistakes += self._burn_mistakes(index, alert)
+        raise_if_any(mistakes)
+        return self
+
+    def _counted_mistakes(self, place: tuple[str | int, ...], name: str) -> list[Mistake]:
+        counted = [objective.name for objective in self.objectives if objective.counted]
+        if name in counted:
+            return []
+        wrong = f"{name!r} is no objective that counts events"
+        expected = ", ".join(counted) or "an objective on a ratio or a latency"
+        return [Mistake(("alerts", *place), wrong, expected, "name one of these")]
+
+    def _burn_mistakes(self, index: int, alert: BudgetAlert) -> list[Mistake]:
+        """A burn rate above 1 / (1 - target) asks for more than 100 % bad events."""
+        targets = [one.target for one in self.objectives if one.counted and one.name in alert.objectives]
+        most = min((1 / (1 - target) for target in targets), default=alert.burn_rate_above + 1)
+        if alert.burn_rate_above < most:
+            return []
+        wrong = (
+            f"{alert.alert} could never fire: at a target of {min(targets):g} a burn rate of "
+            f"{alert.burn_rate_above:g} takes more than 100 % bad events"
+        )
+        field = ("alerts", index, "burn_rate_above")
+        return [Mistake(field, wrong, f"a number below {most:.4g}", "lower it, or page on the share itself")]
+
 
 def name_mistakes(
-    scenarios: Sequence[object], objectives: Sequence[object], alerts: Sequence[object | None]
+    scenarios: Sequence[object],
+    objectives: Sequence[object],
+    alerts: Sequence[tuple[tuple[str | int, ...], object]],
 ) -> list[Mistake]:
-    """What is wrong with the names of a file taken together; ``alerts`` has ``None`` for no page."""
+    """What is wrong with the names of a file taken together.
+
+    Args:
+        scenarios: their names.
+        objectives: their names.
+        alerts: where each alert's name stands, and the name.
+    """
     mistakes = [
         Mistake(
             ("scenarios", index),
@@ -223,16 +296,15 @@ def name_mistakes(
         for index, name in enumerate(scenarios)
         if name in (catalogue.LIVE, OVERALL_SCENARIO)
     ]
-    places: tuple[tuple[Sequence[object | None], str, tuple[str, ...]], ...] = (
-        (scenarios, "scenarios", ()),
-        (objectives, "objectives", ("name",)),
-        (alerts, "objectives", ("page", "alert")),
+    places: tuple[list[tuple[tuple[str | int, ...], object]], ...] = (
+        [(("scenarios", index), name) for index, name in enumerate(scenarios)],
+        [(("objectives", index, "name"), name) for index, name in enumerate(objectives)],
+        list(alerts),
     )
-    for names, field, rest in places:
+    for place in places:
+        names = [name for _, name in place]
         mistakes += [
-            Mistake(
-                (field, index, *rest), f"{names[index]!r} stands there twice", "each name once", "rename one"
-            )
+            Mistake(place[index][0], f"{names[index]!r} stands there twice", "each name once", "rename one")
             for index in repeated(names)
             if names[index] is not None
         ]

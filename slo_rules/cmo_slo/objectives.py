@@ -252,8 +252,24 @@ def _name_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
     return name_mistakes(
         entries("scenarios"),
         [_step(objective, "name") for objective in objectives],
-        [_step(_step(objective, "page"), "alert") for objective in objectives],
+        [
+            *_alert_names("objectives", objectives, ("page", "alert")),
+            *_alert_names("objectives", objectives, ("ticket", "alert")),
+            *_alert_names("alerts", entries("alerts"), ("alert",)),
+        ],
     )
+
+
+def _alert_names(
+    field: str, entries: Sequence[Any], path: tuple[str, ...]
+) -> list[tuple[_FieldPath, object]]:
+    found: list[tuple[_FieldPath, object]] = []
+    for index, entry in enumerate(entries):
+        name = entry
+        for step in path:
+            name = _step(name, step)
+        found.append(((field, index, *path), name))
+    return found
 
 
 _WANTED: Final[Mapping[str, str]] = {

@@ -5,8 +5,9 @@ that one dashboard fits every compiled file: windows that follow from the scrape
 the label ``window``, and how long each is can be read from ``WINDOW_SECONDS``. Every series has the label
 ``slo`` (the name of the objectives file); those of one objective have the label ``objective``.
 
-Numerators and denominators are recorded, never ratios: ratios of different windows cannot be added up, and a
-ratio over an idle window is NaN. Divide last, and by ``(total > 0)``.
+Numerators and denominators are recorded; ratios cannot be added up over windows, and a ratio over an idle
+window is NaN. Divide last, and by ``(total > 0)``. Three ratios are recorded all the same, for people to
+read: burn rates, what is left of the budget, and coverage. Each says what it is where nobody asked.
 """
 
 from __future__ import annotations
@@ -26,11 +27,47 @@ GOOD_EVENTS_IN_WINDOW: Final = "scenario:slo_good_events:sum"
 TOTAL_EVENTS_IN_WINDOW: Final = "scenario:slo_total_events:sum"
 """Total events in the window that the label ``window`` names."""
 
+SLOW_EVENTS: Final = "scenario:slo_slow_events:increase"
+"""Of a latency objective: events that took too long and did not fail, since the evaluation before."""
+
+SLOW_EVENTS_IN_WINDOW: Final = "scenario:slo_slow_events:sum"
+"""Those of the window that the label ``window`` names."""
+
+OVERALL_GOOD_EVENTS: Final = "overall:slo_good_events:increase"
+"""Good events of all scenarios of a run pooled, and never of ``live``."""
+
+OVERALL_TOTAL_EVENTS: Final = "overall:slo_total_events:increase"
+"""Total events of all scenarios of a run pooled."""
+
+STARTED_QUERIES: Final = "scenario:slo_started_queries:increase"
+"""Queries that have begun since the evaluation before."""
+
+ALERT_BAD_EVENTS: Final = "alert:slo_bad_events:increase"
+"""Bad events of an alert on a share, since the evaluation before; the label ``alert`` names it."""
+
+ALERT_TOTAL_EVENTS: Final = "alert:slo_total_events:increase"
+"""Total events of an alert on a share."""
+
 GOOD_EVENTS_HOURLY: Final = "scenario:slo_good_events:hourly"
 """Good live events of an hour, recorded once an hour: an instant query needs ``last_over_time(…[1h])``."""
 
 TOTAL_EVENTS_HOURLY: Final = "scenario:slo_total_events:hourly"
 """Total live events of an hour, recorded once an hour."""
+
+COVERED_SECONDS_HOURLY: Final = "scenario:slo_covered_seconds:hourly"
+"""Seconds of an hour for which live events were recorded, recorded once an hour."""
+
+COVERAGE: Final = "scenario:slo_coverage:ratio"
+"""How much of a window has data, from 0 to 1; what is missing is missing from good and total events alike."""
+
+BURN_RATE: Final = "scenario:slo_burn_rate:ratio"
+"""Share of bad live events in a window over the share that the target allows; 0 where nobody asked."""
+
+BUDGET_REMAINING: Final = "scenario:slo_error_budget_remaining:ratio"
+"""What is left of the 30-day error budget: 1 untouched, 0 spent, below 0 overspent; 1 where nobody asked."""
+
+MEMORY_FLOOR: Final = "instance:slo_memory_floor:min"
+"""Lowest memory of an instance in a quarter of an hour, in bytes, all its processes together."""
 
 USER_SECONDS: Final = "scenario:slo_user_seconds:increase"
 """Rise of the integral of a held level since the evaluation before, all instances together."""
@@ -66,7 +103,9 @@ class Window(StrEnum):
     SHORT = "short"
     LONG = "long"
     HOUR = "1h"
+    SIX_HOURS = "6h"
     DAY = "1d"
+    THREE_DAYS = "3d"
     MONTH = "30d"
 
 
@@ -75,8 +114,20 @@ AGGREGATED: Final = (
     TOTAL_EVENTS,
     GOOD_EVENTS_IN_WINDOW,
     TOTAL_EVENTS_IN_WINDOW,
+    SLOW_EVENTS,
+    SLOW_EVENTS_IN_WINDOW,
+    OVERALL_GOOD_EVENTS,
+    OVERALL_TOTAL_EVENTS,
+    STARTED_QUERIES,
+    ALERT_BAD_EVENTS,
+    ALERT_TOTAL_EVENTS,
     GOOD_EVENTS_HOURLY,
     TOTAL_EVENTS_HOURLY,
+    COVERED_SECONDS_HOURLY,
+    COVERAGE,
+    BURN_RATE,
+    BUDGET_REMAINING,
+    MEMORY_FLOOR,
     USER_SECONDS,
     USER_CLOCK_SECONDS,
     LEVEL_PEAK,

@@ -12,8 +12,9 @@ import yaml
 from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
-from cmo_slo.compile import as_document, compile_rules
+from cmo_slo.compile import compile_rules
 from cmo_slo.objectives import load_objectives, shipped_directory
+from cmo_slo.rule import as_document
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 

@@ -81,7 +81,7 @@ def load(
     questions = []
     for index, (kind, cache) in enumerate(zip(kinds, caches, strict=True)):
         begin = start + (length - 3.0) * index / operations
-        seconds = 2.5 if kind == "slow" else rng.choice([0.2, 0.7, 1.3, 2.0])
+        (seconds,) = (2.5,) if kind == "slow" else rng.choices([0.2, 0.7, 1.3, 2.0], [33, 33, 32, 2])
         questions.append(Question(begin, seconds, "success" if kind == "slow" else kind, cache))
     return Load(name, tuple(questions), **more)  # type: ignore[arg-type]
 
@@ -230,6 +230,11 @@ class _Instance:
             ends = [q.end + lag for q in mine if q.cache == result]
             name = catalogue.QUERY_CACHE_RESULTS_TOTAL.name
             found.append(self._counter(name, {**scenario, "result": result}, ends))
+        for outcome in OUTCOMES:
+            # What no cache has, LightRAG is asked for, and its outcome is the question's.
+            ends = [q.end + lag for q in mine if q.outcome == outcome and q.cache == "miss"]
+            own = {**scenario, "component": "lightrag", "outcome": outcome}
+            found.append(self._counter(catalogue.COMPONENT_CALLS.name, own, ends))
         for group, edge in product(catalogue.DURATION_OUTCOMES, (*catalogue.DURATION_BUCKETS_SECONDS, None)):
             of_group = [q for q in mine if GROUPS.get(q.outcome, "failure") == group]
             own = {**scenario, "outcome": group}

@@ -1,0 +1,148 @@
+"""What every alert says, whatever its kind: how urgent it is, whose it is, and what on-call reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from string import Template
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from cmo_slo.durations import DurationError, parse_duration
+from cmo_slo.indicators import Model
+from cmo_slo.mistakes import Mistake, MistakesError
+from cmo_slo.promql import indented
+from cmo_slo.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Severity = Literal["page", "ticket", "info", "watchdog"]
+"""Who hears of it: somebody is woken, somebody reads it in working hours, nobody, the dead-man receiver."""
+
+Role = Literal["symptom", "cause", "monitoring"]
+"""Users suffer; something may make them suffer; the monitor itself. Causes are silent under a symptom."""
+
+AlertName = Annotated[str, Field(pattern=r"^CMO[A-Za-z0-9]+$")]
+Text = Annotated[str, Field(min_length=1)]
+
+_VALUE: Final = re.compile(r"\{\{[^}]*\$value[^}]*\}\}")
+
+
+def _is_duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except DurationError as error:
+        raise MistakesError(
+            [Mistake((), f"{text!r} is no duration", "one such as 15s, 5m or 1h30m", "write one")]
+        ) from error
+    return text
+
+
+def _has_value(text: str) -> str:
+    if not _VALUE.search(text):
+        raise MistakesError(
+            [Mistake((), "the value is not in the text", "{{ $value }}, formatted", "say how bad it is")]
+        )
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_is_duration)]
+"""As Prometheus writes it."""
+
+ValueText = Annotated[Text, AfterValidator(_has_value)]
+"""A text with Prometheus' template of the value in it; ``$limit``, ``$window`` and so on are filled in."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What alerts need to know of the file they stand in, and of the scrapes they are compiled for.
+
+    ``runbooks`` and ``dashboards`` are what links begin with; ``interval`` and ``restart`` are milliseconds.
+    """
+
+    slo: str
+    interval: int
+    job: str
+    restart: int
+    runbooks: str
+    dashboards: str
+
+
+class Alert(Model):
+    """What every alert has. Texts are Prometheus templates; the description says value and consequence."""
+
+    alert: AlertName
+    summary: Text
+    """A few words, for a lock screen."""
+    description: ValueText
+    """The value, and what it means to users."""
+
+
+def alert_rule(
+    alert: Alert,
+    surroundings: Surroundings,
+    expression: str,
+    *,
+    severity: Severity,
+    role: Role,
+    component: str | None = None,
+    words: Mapping[str, str] | None = None,
+    waits: int = 0,
+    lingers: int = 0,
+) -> Rule:
+    """The rule of an alert.
+
+    Args:
+        alert: what it says.
+        surroundings: whose it is and where its links lead.
+        expression: when it fires.
+        severity: who hears of it.
+        role: symptom, cause or monitoring.
+        component: where the series do not say it themselves.
+        words: what stands for ``$limit`` and the like in the description.
+        waits: milliseconds for which the expression must hold.
+        lingers: milliseconds for which it fires on, so that a value near its limit is one alert and not ten.
+    """
+    labels: dict[str, str] = {"severity": severity, "role": role}
+    if component is not None:
+        labels["component"] = component
+    return Rule(
+        expression,
+        alert=alert.alert,
+        labels=labels,
+        annotations={
+            "summary": alert.summary,
+            "description": Template(alert.description).safe_substitute(words or {}),
+            "runbook_url": f"{surroundings.runbooks}/{alert.alert}.md",
+            "dashboard_url": f"{surroundings.dashboards}/d/{surroundings.slo}",
+        },
+        for_milliseconds=waits,
+        keep_firing_milliseconds=lingers,
+    )
+
+
+def percentage(share: float) -> str:
+    """A share as people write it: ``10%``."""
+    return f"{100 * share:g}%"
+
+
+def exceeds(bad: str, total: str, share_above: float, minimum_bad_events: int) -> str:
+    """Whether the share of bad events is above a limit, and there are enough of them to mean something.
+
+    Divided, not multiplied out: a quotient is rounded once, so exactly the limit is not above it. The guard
+    keeps an idle window from being a ratio at all.
+    """
+    return f"{bad} / ({total} > 0) > {share_above!r}\nand\n{bad} >= {minimum_bad_events}"
+
+
+def excluding(condition: str, others: tuple[str, ...]) -> str:
+    """A condition, unless one of the others holds: one incident wakes people once.
+
+    In the expressions themselves, because an inhibition lets many of the pages through that come in the same
+    request as their source (``evidence.md``, Paging).
+    """
+    if not others:
+        return condition
+    return "\nunless on ()\n".join(f"(\n  {indented(one)}\n)" for one in (condition, *others))

@@ -1,0 +1,55 @@
+"""Tickets on a level: a gauge whose mean over a window is below or above a limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cmo_exporter import catalogue
+from pydantic import BeforeValidator, Field, model_validator
+
+from cmo_slo.alerts.alert import Alert, Duration, Role, Surroundings, Text, alert_rule
+from cmo_slo.durations import duration, parse_duration
+from cmo_slo.indicators import Events, no_boolean
+from cmo_slo.mistakes import metric_mistakes, raise_if_any
+from cmo_slo.promql import selector
+
+if TYPE_CHECKING:
+    from cmo_slo.rule import Rule
+
+
+class LevelAlert(Alert):
+    """A ticket when the lowest mean of a gauge over a window, of the series told apart, is below a limit."""
+
+    kind: Literal["level"]
+    gauge: Events
+    by: Annotated[tuple[str, ...], Field(min_length=1)]
+    mean_below: Annotated[float, BeforeValidator(no_boolean)]
+    window: Duration
+    role: Role
+    component: Text | None = None
+
+    @model_validator(mode="after")
+    def _is_a_gauge(self) -> LevelAlert:
+        raise_if_any(metric_mistakes("gauge", self.gauge.metric, catalogue.Kind.GAUGE))
+        return self
+
+
+def rule(alert: LevelAlert, surroundings: Surroundings) -> Rule:
+    """The ticket; its value is the mean.
+
+    It waits for half a window, so that the first samples after a start are not the whole of a mean.
+    """
+    window = parse_duration(alert.window)
+    gauge = selector(alert.gauge.metric, alert.gauge.labels)
+    mean = f"avg_over_time({gauge}[{duration(window)}])"
+    return alert_rule(
+        alert,
+        surroundings,
+        f"min by ({', '.join(alert.by)}) ({mean}) < {alert.mean_below!r}",
+        severity="ticket",
+        role=alert.role,
+        component=alert.component,
+        words={"limit": f"{alert.mean_below:g}", "window": duration(window)},
+        waits=window // 2,
+        lingers=window,
+    )

@@ -1,0 +1,84 @@
+"""The page when live traffic is missing: nobody asks though last week at this hour many did, or nobody can.
+
+A service that is reachable from Prometheus may not be from its users: then nothing fails, nothing is slow,
+and nothing comes. Last week says that something should; the prober says that nothing can.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from cmo_exporter import catalogue
+from pydantic import BeforeValidator, Field
+
+from cmo_slo import recorded
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
+from cmo_slo.durations import DAY, HOUR, MILLISECOND, MINUTE, duration, parse_duration
+from cmo_slo.indicators import no_boolean
+from cmo_slo.monitor_series import UP
+from cmo_slo.promql import selector, summed
+from cmo_slo.recorded import Window
+
+if TYPE_CHECKING:
+    from cmo_slo.rule import Rule
+
+# The hour around this moment a week ago, as the series of hours that end at each minute has it.
+_LAST_WEEK: Final = 7 * DAY - HOUR // 2
+_COVERED: Final = 0.8
+
+
+class NoTrafficAlert(Alert):
+    """A page when no live query begins though one should, or none is answered and the probe fails too."""
+
+    kind: Literal["no_traffic"]
+    objective: str
+    """The objective whose live events are this service's traffic."""
+    window: Duration
+    """For how long nobody has asked."""
+    expected_queries_an_hour: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    """What there must have been in the hour around this time last week."""
+    probe_window: Duration
+    """For how long every canary of the prober has failed, and no live query has been answered."""
+
+
+def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
+    """When traffic is missing; its value is how many queries there were in that hour last week, or 0."""
+    live = {"slo": (surroundings.slo,), "scenario": (catalogue.LIVE,)}
+    of_objective = {**live, "objective": (alert.objective,)}
+    started = selector(recorded.STARTED_QUERIES, live)
+    answered = selector(recorded.GOOD_EVENTS, of_objective)
+    last_week = selector(recorded.TOTAL_EVENTS_IN_WINDOW, {**of_objective, "window": (Window.HOUR.value,)})
+    window, probe_window = parse_duration(alert.window), parse_duration(alert.probe_window)
+    enough = _COVERED * window / surroundings.interval
+    return (
+        f"sum by (scenario) ({last_week} offset {duration(_LAST_WEEK)}) >= {alert.expected_queries_an_hour}\n"
+        f"and on (scenario)\n"
+        f"{summed(started, window)} == 0\n"
+        f"and on (scenario)\n"
+        f"count_over_time({started}[{duration(window - MILLISECOND)}]) >= {enough:g}\n"
+        f"or\n"
+        f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
+        f"and on ()\n"
+        f"max(max_over_time({catalogue.PROBE_UP.name}[{duration(probe_window)}])) == 0"
+    )
+
+
+def rule(alert: NoTrafficAlert, surroundings: Surroundings, others: tuple[str, ...]) -> Rule:
+    """The page; not while the service is not scraped, which is another one's."""
+    scraped = f'sum({UP}{{job="{surroundings.job}"}}) > 0'
+    own = f"(\n  {condition(alert, surroundings)}\n)".replace("\n", "\n  ").replace("\n  )", "\n)")
+    return alert_rule(
+        alert,
+        surroundings,
+        excluding(f"{own}\nand on ()\n{scraped}", others),
+        severity="page",
+        role="symptom",
+        component="service",
+        words={
+            "window": duration(parse_duration(alert.window)),
+            "probe_window": duration(parse_duration(alert.probe_window)),
+            "expected": str(alert.expected_queries_an_hour),
+        },
+        waits=MINUTE,
+        lingers=8 * surroundings.interval,
+    )

@@ -1,0 +1,245 @@
+"""What happened since the last evaluation, in terms of objectives and alerts: good events, and all.
+
+How events are counted, and why not by ``increase(metric[window])``: that extrapolates to the edges of its
+window, by a factor that differs between the counters of a ratio as soon as one of them is near zero, so that
+neither the counts nor their ratio are true. Here every evaluation first copies the counters (checkpoints),
+then takes what each has gained since the copy before: a plain difference of two recorded samples. The
+differences add up to the truth over any window. A scrape that is still being written when the rules run is
+counted one evaluation later instead of never; so is all that happened while an evaluation was missed or the
+target could not be scraped, up to the look-back. A counter that went down was reset, and counts from 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+
+from cmo_slo import recorded
+from cmo_slo.alerts import share
+from cmo_slo.alerts.hanging import HangingAlert
+from cmo_slo.alerts.no_traffic import NoTrafficAlert
+from cmo_slo.alerts.page import PageWindows, page_windows
+from cmo_slo.durations import DAY, HOUR, MINUTE, SECOND, duration
+from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
+from cmo_slo.promql import edge, indented, or_zero, selector, summed
+from cmo_slo.recorded import Window
+from cmo_slo.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cmo_slo.indicators import Labels
+    from cmo_slo.model import Objective, Objectives
+
+LONG_WINDOWS: Final[Mapping[Window, int]] = {
+    Window.HOUR: HOUR,
+    Window.SIX_HOURS: 6 * HOUR,
+    Window.DAY: DAY,
+    Window.THREE_DAYS: 3 * DAY,
+    Window.MONTH: 30 * DAY,
+}
+"""Windows of live events, in milliseconds, whatever the scrape interval."""
+
+# A checkpoint this old is still what the next increase is taken from.
+_LOOK_BACK_SCRAPES: Final = 20
+_SHORTEST_LOOK_BACK: Final = MINUTE
+
+# The windows of objectives that page nobody, for dashboards.
+_BAD_RATIO_WITHOUT_PAGE: Final = 0.10
+_SCRAPES_WITHOUT_PAGE: Final = 4.0
+_JUMP_WITHOUT_PAGE: Final = 0.5
+
+
+def rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
+    """Checkpoints, increases, events of objectives and alerts, and the short windows, in this order.
+
+    ``interval`` is milliseconds between scrapes, and between evaluations.
+    """
+    slo = objectives.name
+    series = _counters(objectives)
+    for name, selections in series.items():
+        yield Rule("\nor\n".join(selections), record=recorded.checkpoint(name))
+    for name in series:
+        yield Rule(_increase(name, slo, interval), record=recorded.increase(name))
+    for objective in objectives.objectives:
+        for record, expression in _steps(objective, slo).items():
+            yield Rule(expression, record=record, labels={"objective": objective.name})
+    yield from _overall_rules(objectives)
+    yield from _alert_rules(objectives)
+    for objective in objectives.objectives:
+        if objective.counted:
+            yield from _window_rules(objective, slo, interval)
+
+
+def window_lengths(objective: Objective, interval: int) -> dict[Window, int]:
+    """How long each window of an objective is, in milliseconds."""
+    windows = _windows(objective, interval)
+    return {Window.SHORT: windows.short, Window.LONG: windows.long, **LONG_WINDOWS}
+
+
+# --- counters --------------------------------------------------------------------------------------
+
+
+def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
+    """Every counter that is read, and the selections of it that all its readers together need."""
+    found: dict[str, dict[str, None]] = {}
+
+    def need(series: str, labels: Labels, *matchers: str) -> None:
+        found.setdefault(series, {})[selector(series, labels, *matchers)] = None
+
+    for objective in objectives.objectives:
+        indicator = objective.indicator
+        if isinstance(indicator, RatioIndicator):
+            need(indicator.total.metric, _restricting(indicator.total.labels))
+        elif isinstance(indicator, HeldLevelIndicator):
+            need(indicator.integral, {})
+            need(indicator.clock, {})
+        elif isinstance(indicator, LatencyIndicator):
+            need(f"{indicator.metric}_count", {})
+            need(f"{indicator.metric}_bucket", {}, edge(indicator.threshold_seconds))
+    for alert in objectives.alerts:
+        if isinstance(alert, share.ShareAlert | share.SlowShareAlert):
+            _, total = share.counters(alert)
+            for counted in share.counters(alert):
+                need(counted.series, total.labels, *_edge_of(counted))
+        elif isinstance(alert, HangingAlert | NoTrafficAlert):
+            need(catalogue.QUERIES_STARTED.name, {})
+    return {series: _widest(series, selections) for series, selections in found.items()}
+
+
+def _restricting(labels: Labels) -> Labels:
+    """Only what narrows a metric of many series; outcomes and results are few, and others read them too."""
+    return {name: values for name, values in labels.items() if name == "component"}
+
+
+def _widest(series: str, selections: Mapping[str, None]) -> tuple[str, ...]:
+    return (series,) if series in selections else tuple(selections)
+
+
+def _increase(series: str, slo: str, interval: int) -> str:
+    look_back = max(_LOOK_BACK_SCRAPES * interval, _SHORTEST_LOOK_BACK)
+    now = selector(recorded.checkpoint(series), {"slo": (slo,)})
+    # One millisecond back lies the checkpoint of the evaluation before, however long ago that was.
+    before = f"last_over_time({now}[{duration(look_back)}] offset 1ms)"
+    started = f"min by (job, instance) ({catalogue.WORKER_START_TIME.name})"
+    return (
+        f"{now}\n"
+        f"- (\n"
+        f"  {before} <= {now}\n"
+        f"  or 0 * ({now} and {before})\n"
+        f"  or 0 * ({now} and on (job, instance) (time() - {started} < {look_back / SECOND:g}))\n"
+        f")"
+    )
+
+
+# --- steps -----------------------------------------------------------------------------------------
+
+
+def _steps(objective: Objective, slo: str) -> dict[str, str]:
+    """What happened since the evaluation before, in terms of one objective."""
+    indicator = objective.indicator
+    if isinstance(indicator, RatioIndicator):
+        good = _gained(indicator.good.metric, slo, indicator.good.labels)
+        total = _gained(indicator.total.metric, slo, indicator.total.labels)
+        return {recorded.GOOD_EVENTS: or_zero(good, total), recorded.TOTAL_EVENTS: total}
+    if isinstance(indicator, LatencyIndicator):
+        return _latency_steps(indicator, slo)
+    if isinstance(indicator, HeldLevelIndicator):
+        clock = selector(recorded.increase(indicator.clock), {"slo": (slo,)})
+        return {
+            recorded.USER_SECONDS: _gained(indicator.integral, slo, {}),
+            # Instances run side by side: their user-seconds add up, their clocks do not.
+            recorded.USER_CLOCK_SECONDS: f"max({clock})",
+        }
+    if isinstance(indicator, GrowthIndicator):
+        peak = selector(indicator.peak.metric, indicator.peak.labels)
+        base = selector(indicator.base.metric, indicator.base.labels)
+        return {recorded.LEVEL_PEAK: f"sum by (scenario) ({peak})", recorded.LEVEL_BASE: f"sum({base})"}
+    return {}
+
+
+def _latency_steps(indicator: LatencyIndicator, slo: str) -> dict[str, str]:
+    def within(labels: Labels) -> str:
+        bucket = f"{indicator.metric}_bucket"
+        return _gained(bucket, slo, labels, edge(indicator.threshold_seconds))
+
+    count = f"{indicator.metric}_count"
+    total = _gained(count, slo, indicator.total)
+    good = or_zero(within(indicator.good), total)
+    judged = total
+    slow = f"{_or_nothing(_gained(count, slo, indicator.good), total)}\n- (\n  {indented(good)}\n)"
+    excluded = indicator.excluded_within_threshold
+    if excluded:
+        within_excluded = or_zero(within(excluded), total)
+        judged = f"{total}\n- (\n  {indented(within_excluded)}\n)"
+        left = _or_nothing(_gained(count, slo, excluded), total)
+        slow = f"{slow}\n+ {left}\n- (\n  {indented(within_excluded)}\n)"
+    return {recorded.GOOD_EVENTS: good, recorded.TOTAL_EVENTS: judged, recorded.SLOW_EVENTS: slow}
+
+
+def _or_nothing(part: str, total: str) -> str:
+    return f"(\n  {indented(or_zero(part, total))}\n)"
+
+
+def _gained(
+    series: str, slo: str, labels: Labels, *matchers: str, by: tuple[str, ...] = ("scenario",)
+) -> str:
+    gained = selector(recorded.increase(series), {"slo": (slo,), **labels}, *matchers)
+    return f"sum by ({', '.join(by)}) ({gained})"
+
+
+def _overall_rules(objectives: Objectives) -> Iterator[Rule]:
+    """All scenarios of a run pooled; what others there are (live, the prober's) is no part of a run."""
+    for objective in objectives.objectives:
+        if objective.counted:
+            of = {"slo": (objectives.name,), "objective": (objective.name,), "scenario": objectives.scenarios}
+            for source, target in (
+                (recorded.GOOD_EVENTS, recorded.OVERALL_GOOD_EVENTS),
+                (recorded.TOTAL_EVENTS, recorded.OVERALL_TOTAL_EVENTS),
+            ):
+                pooled = f"sum without (scenario) ({selector(source, of)})"
+                yield Rule(pooled, record=target, labels={"objective": objective.name})
+
+
+def _alert_rules(objectives: Objectives) -> Iterator[Rule]:
+    slo = objectives.name
+    if any(isinstance(alert, HangingAlert | NoTrafficAlert) for alert in objectives.alerts):
+        yield Rule(_gained(catalogue.QUERIES_STARTED.name, slo, {}), record=recorded.STARTED_QUERIES)
+    for alert in objectives.alerts:
+        if isinstance(alert, share.ShareAlert | share.SlowShareAlert):
+            part, whole = (
+                _gained(one.series, slo, one.labels, *_edge_of(one), by=share.grouping(alert))
+                for one in share.counters(alert)
+            )
+            yield from share.steps(alert, part, whole)
+
+
+def _edge_of(counted: share.Counted) -> tuple[str, ...]:
+    return () if counted.edge_seconds is None else (edge(counted.edge_seconds),)
+
+
+# --- windows ---------------------------------------------------------------------------------------
+
+
+def _windows(objective: Objective, interval: int) -> PageWindows:
+    if objective.page is not None:
+        return objective.page.windows(interval)
+    return page_windows(
+        _BAD_RATIO_WITHOUT_PAGE, interval, scrapes=_SCRAPES_WITHOUT_PAGE, jump=_JUMP_WITHOUT_PAGE
+    )
+
+
+def _window_rules(objective: Objective, slo: str, interval: int) -> Iterator[Rule]:
+    windows = _windows(objective, interval)
+    of = {"slo": (slo,), "objective": (objective.name,)}
+    summable = {
+        recorded.GOOD_EVENTS: recorded.GOOD_EVENTS_IN_WINDOW,
+        recorded.TOTAL_EVENTS: recorded.TOTAL_EVENTS_IN_WINDOW,
+    }
+    if isinstance(objective.indicator, LatencyIndicator):
+        summable[recorded.SLOW_EVENTS] = recorded.SLOW_EVENTS_IN_WINDOW
+    for window, length in ((Window.SHORT, windows.short), (Window.LONG, windows.long)):
+        labels = {"objective": objective.name, "window": window.value}
+        for source, target in summable.items():
+            yield Rule(summed(selector(source, of), length), record=target, labels=labels)

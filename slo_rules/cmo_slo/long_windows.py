@@ -1,0 +1,109 @@
+"""Live events over hours and days: an hourly roll-up, and windows that add roll-ups up.
+
+Thirty days are 720 samples a series this way instead of 172,800, and exact (``evidence.md``, Long windows).
+Numerators and denominators are added up and divided last. What is missing, because Prometheus was down or
+nothing was scraped, is missing from both, and the coverage of the window says how much that is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+
+from cmo_slo import recorded
+from cmo_slo.durations import HOUR, MILLISECOND, SECOND, duration
+from cmo_slo.events import LONG_WINDOWS
+from cmo_slo.promql import selector, summed
+from cmo_slo.recorded import Window
+from cmo_slo.rule import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmo_slo.model import Objective, Objectives
+
+_SUMS: Final = (
+    (recorded.GOOD_EVENTS, recorded.GOOD_EVENTS_HOURLY, recorded.GOOD_EVENTS_IN_WINDOW),
+    (recorded.TOTAL_EVENTS, recorded.TOTAL_EVENTS_HOURLY, recorded.TOTAL_EVENTS_IN_WINDOW),
+)
+
+
+def hourly_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
+    """The roll-ups, evaluated once an hour; ``interval`` is milliseconds between evaluations of events."""
+    if not _counted(objectives):
+        return
+    for source, hourly, _ in _SUMS:
+        yield Rule(summed(_live(source, objectives), HOUR), record=hourly)
+    yield Rule(_covered_seconds(objectives, interval), record=recorded.COVERED_SECONDS_HOURLY)
+
+
+def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
+    """Windows from an hour to 30 days, coverage, burn rates and what is left of the budget."""
+    counted = _counted(objectives)
+    if not counted:
+        return
+    for window, length in LONG_WINDOWS.items():
+        labels = {"window": window.value}
+        for source, hourly, target in _SUMS:
+            hour = summed(_live(source, objectives), HOUR)
+            yield Rule(_of_hours(hourly, hour, length, objectives), record=target, labels=labels)
+        covered = _of_hours(
+            recorded.COVERED_SECONDS_HOURLY, _covered_seconds(objectives, interval), length, objectives
+        )
+        share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)".replace("\n  or", "\n  or")
+        yield Rule(share, record=recorded.COVERAGE, labels=labels)
+    slow = selector(recorded.SLOW_EVENTS, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
+    yield Rule(
+        summed(slow, HOUR), record=recorded.SLOW_EVENTS_IN_WINDOW, labels={"window": Window.HOUR.value}
+    )
+    for objective in counted:
+        yield from _budget_rules(objective, objectives.name)
+
+
+def _counted(objectives: Objectives) -> list[Objective]:
+    return [objective for objective in objectives.objectives if objective.counted]
+
+
+def _live(series: str, objectives: Objectives) -> str:
+    return selector(series, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
+
+
+def _covered_seconds(objectives: Objectives, interval: int) -> str:
+    # As many samples as evaluations that had data, each of which stands for the time since the one before.
+    total = _live(recorded.TOTAL_EVENTS, objectives)
+    return f"count_over_time({total}[{duration(HOUR - MILLISECOND)}]) * {interval / SECOND:g}"
+
+
+def _of_hours(hourly: str, hour: str, window: int, objectives: Objectives) -> str:
+    """A window of whole hours; the last hour itself until the first roll-up, so that no window is empty."""
+    if window == HOUR:
+        return hour
+    return f"{summed(_live(hourly, objectives), window)}\nor\n{hour}"
+
+
+def _budget_rules(objective: Objective, slo: str) -> Iterator[Rule]:
+    """Burn rates of every long window and what is left of 30 days, neither of them NaN where nobody asked."""
+    allowed = round(1 - objective.target, 12)
+    for window in LONG_WINDOWS:
+        burn = _burn_rate(objective, slo, window, allowed)
+        labels = {"objective": objective.name, "window": window.value}
+        yield Rule(burn, record=recorded.BURN_RATE, labels=labels)
+    month = {"slo": (slo,), "objective": (objective.name,), "window": (Window.MONTH.value,)}
+    yield Rule(
+        f"1 - {selector(recorded.BURN_RATE, month)}",
+        record=recorded.BUDGET_REMAINING,
+        labels={"objective": objective.name, "window": Window.MONTH.value},
+    )
+
+
+def _burn_rate(objective: Objective, slo: str, window: Window, allowed: float) -> str:
+    of = {
+        "slo": (slo,),
+        "objective": (objective.name,),
+        "scenario": (catalogue.LIVE,),
+        "window": (window.value,),
+    }
+    total = selector(recorded.TOTAL_EVENTS_IN_WINDOW, of)
+    good = selector(recorded.GOOD_EVENTS_IN_WINDOW, of)
+    return f"({total} - {good}) / ({total} > 0) / {allowed!r}\nor 0 * {total}"

@@ -1,0 +1,227 @@
+"""Which cases test which alert, and the test files of them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from cmo_exporter import catalogue
+
+from cmo_slo.alerts.budget import BudgetAlert
+from cmo_slo.alerts.down import DownAlert
+from cmo_slo.alerts.hanging import HangingAlert
+from cmo_slo.alerts.level import LevelAlert
+from cmo_slo.alerts.load_test import LoadTestAlert
+from cmo_slo.alerts.no_traffic import NoTrafficAlert
+from cmo_slo.alerts.rise import RiseAlert
+from cmo_slo.alerts.scrape import ScrapeAlert
+from cmo_slo.alerts.share import ShareAlert, SlowShareAlert
+from cmo_slo.alerts.trend import TrendAlert
+from cmo_slo.alerts.watchdog import WatchdogAlert
+from cmo_slo.compile import compile_rules, surroundings_of
+from cmo_slo.durations import HOUR, MINUTE, duration, parse_duration
+from cmo_slo.indicators import LatencyIndicator, RatioIndicator
+from cmo_slo.rule_tests import others, stimulus
+from cmo_slo.rule_tests.case import Case, case_document
+from cmo_slo.rule_tests.shares import Share, rare_cases, share_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmo_slo.alerts.alert import Surroundings
+    from cmo_slo.alerts.kinds import AnyAlert
+    from cmo_slo.alerts.page import Page
+    from cmo_slo.model import Objective, Objectives
+    from cmo_slo.rule import Rule
+
+_TICKET_STEP: Final = MINUTE
+# Less than five minutes, after which a series is forgotten: promtool evaluates groups in any order, so a
+# ticket may see what a window was one step before.
+_BUDGET_STEP: Final = 3 * MINUTE
+_AN_HOUR: Final = HOUR // _BUDGET_STEP
+# At short scrape intervals an hour has too many steps for a test of few queries.
+_MOST_RARE_STEPS: Final = 480
+_TREND_STEP: Final = 5 * MINUTE
+
+
+@dataclass(frozen=True)
+class RuleTestFile:
+    """The tests of one alert: of which rules, evaluated every ``step`` milliseconds."""
+
+    alert: str
+    step: int
+    documents: tuple[dict[str, Any], ...]
+
+    def document(self, rule_file: str) -> dict[str, Any]:
+        """The whole file as promtool reads it."""
+        return {
+            "rule_files": [rule_file],
+            "evaluation_interval": duration(self.step),
+            "tests": list(self.documents),
+        }
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Cases of one alert."""
+
+    alert: str
+    step: int
+    cases: Iterable[Case]
+
+
+def generate_rule_tests(objectives: Objectives, scrape_interval: str) -> tuple[RuleTestFile, ...]:
+    """The tests of every alert that the objectives compile to, in the order of the file.
+
+    Raises:
+        CompileError: the objectives or the interval cannot be compiled.
+    """
+    groups = compile_rules(objectives, scrape_interval)
+    alerts = [rule for group in groups for rule in group.rules if rule.alert]
+    surroundings = surroundings_of(objectives, scrape_interval)
+    plans = [*_objective_plans(objectives, surroundings), *_alert_plans(objectives, surroundings)]
+    return tuple(_file(plan, alerts) for plan in plans)
+
+
+def _file(plan: _Plan, alerts: list[Rule]) -> RuleTestFile:
+    rule = next(rule for rule in alerts if rule.alert == plan.alert)
+    documents = tuple(case_document(case, rule, plan.step) for case in plan.cases)
+    return RuleTestFile(plan.alert, plan.step, documents)
+
+
+# --- alerts of objectives --------------------------------------------------------------------------
+
+
+def _objective_plans(objectives: Objectives, surroundings: Surroundings) -> Iterable[_Plan]:
+    for objective in objectives.objectives:
+        if objective.page is not None:
+            share = _page(objective, objective.page, surroundings)
+            window = 60 * MINUTE // surroundings.interval
+            few = objective.page.low_traffic.minimum_bad_events
+            cases = list(share_cases(share))
+            if window <= _MOST_RARE_STEPS:
+                cases += rare_cases(share, window=window, minimum=few)
+            yield _Plan(objective.page.alert, surroundings.interval, cases)
+        if objective.ticket is not None:
+            yield _Plan(objective.ticket.alert, _TICKET_STEP, share_cases(_ticket(objective)))
+
+
+def _stimulus(objective: Objective) -> stimulus.Stimulus:
+    indicator = objective.indicator
+    if isinstance(indicator, RatioIndicator):
+        return stimulus.of_ratio(indicator)
+    if isinstance(indicator, LatencyIndicator):
+        return stimulus.of_latency(indicator)
+    raise ValueError(f"{objective.name} counts no events")
+
+
+def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share:
+    long = page.windows(surroundings.interval).long // surroundings.interval
+    return Share(
+        stimulus=_stimulus(objective),
+        limit=page.bad_ratio_above,
+        minimum=page.minimum_bad_events,
+        fires_after=long + 2,
+        ends_after=long + 8 + 2,
+        waits=0,
+        value_of_all="100%",
+        labels={"scenario": catalogue.LIVE},
+    )
+
+
+def _ticket(objective: Objective) -> Share:
+    assert objective.ticket is not None  # noqa: S101 - asked by the caller
+    return Share(
+        stimulus=_stimulus(objective),
+        limit=round(1 - objective.target, 12),
+        minimum=objective.ticket.minimum_bad_events,
+        fires_after=60 + 5 + 2,
+        ends_after=60 + 15 + 5,
+        waits=5,
+        value_of_all="100%",
+        labels={"scenario": catalogue.LIVE},
+    )
+
+
+# --- alerts by themselves --------------------------------------------------------------------------
+
+
+def _alert_plans(objectives: Objectives, surroundings: Surroundings) -> Iterable[_Plan]:
+    for alert in objectives.alerts:
+        step, cases = _cases(alert, objectives, surroundings)
+        yield _Plan(alert.alert, step, cases)
+
+
+def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) -> tuple[int, Iterable[Case]]:
+    match alert:
+        case DownAlert() | HangingAlert() | NoTrafficAlert():
+            return surroundings.interval, _page_cases(alert, surroundings)
+        case BudgetAlert():
+            return _BUDGET_STEP, _budget_cases(alert, objectives)
+        case ShareAlert() | SlowShareAlert():
+            share = _share(alert)
+            window = 6 * parse_duration(alert.window) // _TICKET_STEP
+            return _TICKET_STEP, [
+                *share_cases(share),
+                *rare_cases(share, window=window, minimum=alert.minimum_bad_events),
+            ]
+        case LevelAlert():
+            return _TICKET_STEP, others.level_cases(alert, _TICKET_STEP)
+        case RiseAlert():
+            return _TICKET_STEP, others.rise_cases(alert, _TICKET_STEP)
+        case TrendAlert():
+            return _TREND_STEP, others.trend_cases(alert, _TREND_STEP)
+        case ScrapeAlert():
+            return _TICKET_STEP, others.scrape_cases(alert, surroundings, _TICKET_STEP)
+        case LoadTestAlert():
+            return _TICKET_STEP, others.load_test_cases(objectives.scenarios)
+        case WatchdogAlert():
+            return _TICKET_STEP, others.watchdog_cases()
+
+
+def _page_cases(
+    alert: DownAlert | HangingAlert | NoTrafficAlert, surroundings: Surroundings
+) -> Iterable[Case]:
+    match alert:
+        case DownAlert():
+            return others.down_cases(surroundings)
+        case HangingAlert():
+            return others.hanging_cases(alert, surroundings)
+        case NoTrafficAlert():
+            return others.no_traffic_cases(alert, surroundings)
+
+
+def _budget_cases(alert: BudgetAlert, objectives: Objectives) -> Iterable[Case]:
+    for objective in objectives.objectives:
+        if objective.name in alert.objectives:
+            allowed = 1 - objective.target
+            share = Share(
+                stimulus=_stimulus(objective),
+                limit=round(allowed * alert.burn_rate_above, 12),
+                # promtool rolls hours up at every step: events count many times over, ratios stay true.
+                minimum=None,
+                fires_after=2 * _AN_HOUR,
+                ends_after=9 * _AN_HOUR,
+                waits=4,
+                value_of_all=f"{1 / allowed:.1f}",
+                labels={"objective": objective.name, "scenario": catalogue.LIVE},
+            )
+            for case in share_cases(share):
+                yield replace(case, name=f"{objective.name}: {case.name}")
+
+
+def _share(alert: ShareAlert | SlowShareAlert) -> Share:
+    window = parse_duration(alert.window) // _TICKET_STEP
+    make = stimulus.of_share(alert)
+    series = make([stimulus.Events(0, 1, 1)])[0]
+    kept = ("scenario", *alert.by)
+    return Share(
+        stimulus=make,
+        limit=alert.share_above,
+        minimum=alert.minimum_bad_events,
+        fires_after=window + 3,
+        ends_after=window + 15 + 5,
+        waits=1,
+        value_of_all="100%",
+        labels={name: value for name, value in series.labels.items() if name in kept},
+    )

@@ -1,0 +1,367 @@
+"""Cases of the alerts that are no share of events, one function a kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+
+from cmo_slo.durations import MINUTE, SECOND, parse_duration
+from cmo_slo.monitor_series import MONITOR_COUNTERS, UP
+from cmo_slo.rule_tests.case import TARGET, Case, Series, Text
+from cmo_slo.rule_tests.stimulus import full_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cmo_slo.alerts.alert import Surroundings
+    from cmo_slo.alerts.hanging import HangingAlert
+    from cmo_slo.alerts.level import LevelAlert
+    from cmo_slo.alerts.no_traffic import NoTrafficAlert
+    from cmo_slo.alerts.rise import RiseAlert
+    from cmo_slo.alerts.scrape import ScrapeAlert
+    from cmo_slo.alerts.trend import TrendAlert
+
+_LINGERS_SCRAPES: Final = 8
+
+
+def _up(values: str, job: str = "cmo") -> Series:
+    return Series(UP, {**TARGET, "job": job}, values)
+
+
+def down_cases(surroundings: Surroundings) -> Iterator[Case]:
+    """The service is gone; a step is a scrape."""
+    restart = -(-surroundings.restart // surroundings.interval)
+    gone = restart + 2
+    yield Case(
+        "no instance is scraped: it fires after a restart's time, and ends",
+        (_up(f"1x10 0x{gone - 1} 1x20"),),
+        firing=(11 + restart,),
+        silent=(10, 10 + restart, 11 + gone + _LINGERS_SCRAPES + 1),
+        text=Text(11 + restart, "0", {"job": surroundings.job}),
+    )
+    yield Case(
+        "a deploy's restart is no outage",
+        (_up(f"1x10 0x{restart - 2} 1x20"),),
+        silent=(10 + restart - 1, 10 + restart, 10 + restart + 2),
+    )
+    yield Case(
+        "one of two instances is gone: no page",
+        (_up("1x40"), Series(UP, {**TARGET, "instance": "b"}, "1x10 0x30")),
+        silent=(20, 40),
+    )
+    yield Case("no target at all: it fires", (), firing=(restart + 1,), silent=(restart - 1,))
+    yield Case("its target disappears: it fires", (_up("1x10 stale"),), firing=(11 + restart,), silent=(10,))
+    yield Case(
+        "an idle service is there",
+        (_up("1x40"), *_queries("0x40")),
+        silent=(5, 20, 40),
+    )
+
+
+def _queries(values: str) -> tuple[Series, ...]:
+    name = catalogue.QUERIES.name
+    return (Series(name, full_labels(name, {"outcome": "success"}), values),)
+
+
+def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[Case]:
+    """Queries hang; a step is a scrape."""
+    after = parse_duration(alert.after) // surroundings.interval
+    few = alert.minimum_queries
+
+    def series(started: str, in_progress: str, blocked: str | None = None) -> tuple[Series, ...]:
+        names = (catalogue.QUERIES_STARTED.name, catalogue.QUERIES_IN_PROGRESS.name)
+        loop = catalogue.EVENT_LOOP_BLOCKED.name
+        found = tuple(
+            Series(name, full_labels(name, {}), values)
+            for name, values in zip(names, (started, in_progress), strict=True)
+        )
+        return found if blocked is None else (*found, Series(loop, full_labels(loop, {}), blocked))
+
+    yield Case(
+        "as many as its minimum do not finish: it fires once they are too old, and ends",
+        series(f"0x5 {few}x60", f"0x5 {few}x{after + 4} 0x60"),
+        firing=(6 + after,),
+        silent=(5, 5 + after - 1, 6 + after + 5 + _LINGERS_SCRAPES + 1),
+        text=Text(6 + after, str(few), {"scenario": catalogue.LIVE}),
+    )
+    yield Case(
+        "one less: silent",
+        series(f"0x5 {few - 1}x60", f"0x5 {few - 1}x60"),
+        silent=(5 + after, 6 + after, 30 + after),
+    )
+    yield Case(
+        "many are under way and all of them are young: silent",
+        series("0+50x60", "100x60"),
+        silent=(20, 40, 60),
+    )
+    yield Case(
+        "some hang among many that do not: it fires",
+        series("0+50x60", f"100x20 {50 * after + few}x40"),
+        firing=(25,),
+        silent=(20,),
+    )
+    limit = parse_duration(alert.after) // SECOND
+    yield Case(
+        "one query is inside a blocked event loop: it fires",
+        series("1x60", "1x60", f"0x5 {limit}x5 {limit + 1}x10 0x40"),
+        firing=(12,),
+        silent=(10, 20 + 2 * _LINGERS_SCRAPES),
+    )
+    yield Case(
+        "nobody is inside a blocked event loop: silent", series("0x30", "0x30", "900x30"), silent=(10, 30)
+    )
+    yield Case("no series at all: silent", (), silent=(30,))
+    yield Case("nobody asks: silent", series("7x60", "0x60", "0x60"), silent=(5, 30, 60))
+    yield Case(
+        "a counter reset and a restart are no hang",
+        series("0+50x20 stale _x2 0+50x30", "100x20 stale _x2 0+30x3 100x30"),
+        silent=tuple(range(18, 40, 2)),
+    )
+
+
+def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Iterator[Case]:
+    """Nobody is answered and the probe fails; a step is a scrape. Last week is tested on a real server."""
+    window = parse_duration(alert.probe_window) // surroundings.interval
+    waits = MINUTE // surroundings.interval
+    probe = catalogue.PROBE_UP.name
+    long = window + waits + 2
+
+    def series(queries: str, *probes: str, up: str = "1x200") -> tuple[Series, ...]:
+        canaries = tuple(
+            Series(probe, {**TARGET, "job": "probe", "canary": str(number)}, values)
+            for number, values in enumerate(probes)
+        )
+        return (*_queries(queries), *canaries, _up(up))
+
+    yield Case(
+        "nobody is answered and all probes fail: it fires, and ends",
+        series(f"0+5x10 55x{long - 1} 60+5x60", f"1x10 0x{long - 1} 1x60", f"1x10 0x{long - 1} 1x60"),
+        firing=(10 + long,),
+        silent=(10, 10 + window, 11 + long + _LINGERS_SCRAPES + 2),
+        text=Text(10 + long, "0", {"scenario": catalogue.LIVE}),
+    )
+    yield Case("one canary is well: silent", series("5x200", "0x200", "1x200"), silent=(long, 100))
+    yield Case("somebody is answered: silent", series("0+1x200", "0x200"), silent=(long, 100))
+    yield Case("an idle night with a prober that is well: silent", series("5x200", "1x200"), silent=(100,))
+    yield Case("an idle night without a prober: silent", series("5x200"), silent=(100, 200))
+    yield Case("no series at all: silent", (), silent=(100,))
+    yield Case(
+        "the service is gone, which is another page's",
+        series("5x200", "0x200", up="1x10 0x190"),
+        silent=(60, 120),
+    )
+    yield Case(
+        "a restart and a counter reset are no lack of traffic",
+        series("0+5x60 stale _x2 0+5x60", "1x60 0x4 1x60", up="1x60 0x3 1x60"),
+        silent=tuple(range(58, 90, 4)),
+    )
+
+
+def level_cases(alert: LevelAlert, step: int) -> Iterator[Case]:
+    """A gauge's mean; a step is an evaluation of tickets."""
+    window = parse_duration(alert.window) // step
+    waits = window // 2
+    name = alert.gauge.metric
+    labels = full_labels(name, {label: values[0] for label, values in alert.gauge.labels.items()})
+    kept = {label: labels[label] for label in alert.by}
+
+    def series(values: str) -> tuple[Series, ...]:
+        return (Series(name, labels, values),)
+
+    half = window // 2
+    fires = window + waits + 1
+    yield Case(
+        "never at its level: it fires, and ends",
+        series(f"1x{window} 0x{fires} 1x{4 * window}"),
+        firing=(window + fires,),
+        silent=(window, 2 * window + 2 * window + fires),
+        text=Text(window + fires, "0%", kept),
+    )
+    yield Case(
+        "at its level for just less than the limit: it fires",
+        series(" ".join([f"1x{half - 2} 0x{window - half}"] * 6)),
+        firing=(4 * window,),
+    )
+    yield Case(
+        "at its level for just more than the limit: silent",
+        series(" ".join([f"1x{window - half} 0x{half - 3}"] * 6)),
+        silent=(window, 2 * window, 3 * window, 4 * window),
+    )
+    yield Case(
+        "a short dip: silent",
+        series(f"1x{window} 0x{half - 2} 1x{window}"),
+        silent=(window + half, 2 * window),
+    )
+    yield Case("no series at all: silent", (), silent=(fires,))
+    yield Case("idle, and at its level: silent", series("1x60"), silent=(10, 60))
+    yield Case(
+        "a restart of the service: silent",
+        series(f"1x{window} stale _x1 0x1 1x{window}"),
+        silent=(window, window + 2, window + 4, 2 * window),
+    )
+
+
+def rise_cases(alert: RiseAlert, step: int) -> Iterator[Case]:
+    """What counters gain; a step is an evaluation of tickets."""
+    window = parse_duration(alert.window) // step
+    lingers = window
+    first = alert.counters[0]
+    labels = {name: (TARGET.get(name) or "lightrag") for name in alert.by}
+
+    def series(counter_name: str, values: str) -> tuple[Series, ...]:
+        own = full_labels(counter_name, {}) if counter_name in catalogue.BY_NAME else _monitor(counter_name)
+        return (Series(counter_name, {**own, **labels}, values),)
+
+    # Half above the limit in a window, spread over it: what is above and what is below differ by one step's
+    # gain.
+    above = (alert.gain_above * 1.02 + 1) / (window - 1)
+    below = alert.gain_above * 0.98 / window
+    for counter_name in alert.counters:
+        yield Case(
+            f"{counter_name} gains more than the limit: it fires, and ends",
+            series(
+                counter_name, f"0x3 0+{above:.4f}x{window + 2} _x1 {above * (window + 2):.4f}x{3 * window}"
+            ),
+            firing=(window + 5,),
+            silent=(3, window + 6 + window + lingers + 2),
+        )
+    yield Case(
+        "at the limit it is silent",
+        series(first, f"5+{below:.4f}x{3 * window}"),
+        silent=(window, 2 * window, 3 * window),
+    )
+    yield Case("no series at all: silent", (), silent=(window,))
+    yield Case("idle: silent", series(first, f"7x{2 * window}"), silent=(window, 2 * window))
+    yield Case(
+        "a counter reset and a restart: silent",
+        series(first, f"700x{window} stale _x1 0x{window}"),
+        silent=(window, window + 3, 2 * window),
+    )
+
+
+def _monitor(counter_name: str) -> dict[str, str]:
+    return {**TARGET, "job": "prometheus", **dict.fromkeys(MONITOR_COUNTERS[counter_name], "lightrag")}
+
+
+def trend_cases(alert: TrendAlert, step: int) -> Iterator[Case]:
+    """Memory that grows; a step is five minutes."""
+    window, horizon = parse_duration(alert.window) // step, parse_duration(alert.horizon) // step
+    name, start = catalogue.MEMORY.name, catalogue.WORKER_START_TIME.name
+    slope = alert.gain_bytes_above / horizon
+    base = 300e6
+
+    def series(values: str, started: str = "0") -> tuple[Series, ...]:
+        return (
+            Series(name, full_labels(name, {"kind": "rss"}), values),
+            Series(start, full_labels(start, {}), f"{started}x{8 * window}"),
+        )
+
+    yield Case(
+        "a trend above the limit: it fires, and ends",
+        series(f"{base:.0f}+{slope * 1.05:.0f}x{2 * window} {base + slope * 2.1 * window:.0f}x{3 * window}"),
+        firing=(2 * window,),
+        silent=(window - 1, 5 * window),
+    )
+    yield Case(
+        "a trend below the limit: silent",
+        series(f"{base:.0f}+{slope * 0.95:.0f}x{3 * window}"),
+        silent=(window, 2 * window, 3 * window),
+    )
+    yield Case(
+        "a spike: silent",
+        series(f"{base:.0f}x{window} 900e6x2 {base:.0f}x{2 * window}"),
+        silent=tuple(range(window, 2 * window, 6)),
+    )
+    yield Case(
+        "a step: silent",
+        series(f"{base:.0f}x{window} 900e6x{3 * window}"),
+        silent=tuple(range(window, 3 * window, 6)),
+    )
+    # Noise of the allocator in one half, and in the other a step: the trend of the whole looks steep.
+    noise, half = 0.0175 * alert.gain_bytes_above, window // 2
+    drift = noise / half
+    yield Case(
+        "a rise that has ended: silent",
+        series(
+            f"{base:.0f}x{window} {base:.0f}+{16 * slope:.0f}x{half} "
+            f"{base + 16 * slope * half:.0f}+{drift:.0f}x{half + 28}"
+        ),
+        silent=tuple(range(2 * window + 20, 2 * window + 24)),
+    )
+    yield Case(
+        "a rise that has just begun: silent",
+        series(
+            f"{base:.0f}x{window} {base:.0f}+{drift:.0f}x{half} {base + noise:.0f}+{8 * slope:.0f}x{half - 4}"
+        ),
+        silent=tuple(range(2 * window - 8, 2 * window - 4)),
+    )
+    yield Case("no series at all: silent", (), silent=(window,))
+    yield Case("idle: silent", series(f"{base:.0f}x{3 * window}"), silent=(window, 3 * window))
+    yield Case(
+        "a process that warms up: silent",
+        series(f"_x{window} {base:.0f}+{slope * 3:.0f}x{window - 4}", str(window * step // SECOND)),
+        silent=(window + window // 2, 2 * window - 5),
+    )
+
+
+def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> Iterator[Case]:
+    """Targets that are not scraped; a step is an evaluation of tickets."""
+    window = parse_duration(alert.window) // step
+    waits = -(-surroundings.interval * 4 // step)
+    fires = window + waits + 1
+    others = tuple(_up("1x200", job) for job in alert.jobs[1:])
+    first = alert.jobs[0]
+    yield Case(
+        "a target is down: it fires, and ends",
+        (_up(f"1x10 0x{fires} 1x60", first), *others),
+        firing=(11 + fires,),
+        silent=(10, 10 + window, 11 + fires + 10),
+        text=Text(11 + fires, "0", {"job": first, "instance": TARGET["instance"]}),
+    )
+    yield Case(
+        "one of two targets is down: it fires",
+        (_up("1x200", first), Series(UP, {"job": first, "instance": "b"}, "0x200"), *others),
+        firing=(fires + 1,),
+    )
+    yield Case(
+        "a scrape fails now and then: silent",
+        (_up(f"1x10 0x{window - 2} 1x60", first), *others),
+        silent=(14, 16, 40),
+    )
+    for absent in alert.jobs:
+        yield Case(
+            f"the job {absent} has no target: it fires",
+            tuple(_up("1x200", job) for job in alert.jobs if job != absent),
+            firing=(fires + 1,),
+        )
+    yield Case("all is scraped: silent", (_up("1x200", first), *others), silent=(fires, 100))
+    yield Case(
+        "a restart of the service: silent", (_up("1x20 0x1 1x60", first), *others), silent=(20, 22, 24, 30)
+    )
+
+
+def load_test_cases(scenarios: tuple[str, ...]) -> Iterator[Case]:
+    """Users of a scenario; a step is a minute."""
+    name = catalogue.ACTIVE_USERS.name
+
+    def series(scenario: str, values: str) -> tuple[Series, ...]:
+        return (Series(name, full_labels(name, {"scenario": scenario}), values),)
+
+    for scenario in scenarios:
+        yield Case(
+            f"{scenario} has users: it fires, and for an hour after",
+            series(scenario, "0x5 60x5 0x80"),
+            firing=(6, 11, 60),
+            silent=(5, 5 + 6 + 62),
+        )
+    yield Case("it says how many users", series(scenarios[0], "60x5"), text=Text(3, "60"))
+    yield Case("live users are no load test", series(catalogue.LIVE, "90x10"), silent=(5, 10))
+    yield Case("no series at all: silent", (), silent=(5,))
+    yield Case("a restart: silent", series(catalogue.LIVE, "90x10 stale _x2 3x10"), silent=(10, 12, 15, 20))
+
+
+def watchdog_cases() -> Iterator[Case]:
+    """It fires, whatever happens."""
+    yield Case("without any series", (), firing=(1, 10, 100), text=Text(10, "1"))
+    yield Case("while all targets are down", (_up("0x100"),), firing=(10, 100))

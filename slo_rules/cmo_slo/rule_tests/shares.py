@@ -1,0 +1,157 @@
+"""Cases of alerts on a share of bad events: pages, burning budgets, missed targets, shares of causes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.rule_tests.case import Case, Text
+from cmo_slo.rule_tests.stimulus import Events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cmo_slo.rule_tests.stimulus import Stimulus
+
+_A_STEP: Final = 1000
+"""Events of a step: many, so that limits of tenths of a percent are whole numbers of events."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What cases need to know of an alert on a share, all times in steps.
+
+    ``fires_after`` is how long all must be bad for the alert to fire for certain, ``ends_after`` how long all
+    must be well for it to have ended, ``waits`` its ``for``. ``minimum`` is the fewest bad events, where
+    promtool can count them; ``value_of_all`` its value as written out when all are bad, and ``labels`` those
+    that it keeps of the series.
+    """
+
+    stimulus: Stimulus
+    limit: float
+    minimum: int | None
+    fires_after: int
+    ends_after: int
+    waits: int
+    value_of_all: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    warm_up: int = 8
+
+    @property
+    def busy_minimum(self) -> int:
+        """The fewest bad events where many ask."""
+        return self.minimum or 1
+
+
+def share_cases(share: Share) -> Iterator[Case]:
+    """Every case of an alert on a share."""
+    yield from _limit_cases(share)
+    yield from _quiet_cases(share)
+    yield from _restart_cases(share)
+
+
+def _limit_cases(share: Share) -> Iterator[Case]:
+    well = Events(_A_STEP, 0, share.warm_up)
+    failing = Events(0, _A_STEP, share.fires_after)
+    over = share.warm_up + share.fires_after
+    make = share.stimulus
+    yield Case(
+        "from the first event on all are bad: it says how bad it is",
+        make([failing]),
+        text=Text(share.fires_after, share.value_of_all, share.labels),
+    )
+    yield Case(
+        "all become bad: it fires; all become good: it ends",
+        make([well, failing, Events(_A_STEP, 0, share.ends_after)]),
+        firing=(over,),
+        silent=(share.warm_up, over + share.ends_after),
+    )
+    at_limit = round(share.limit * _A_STEP)
+    long = share.fires_after + share.warm_up
+    yield Case(
+        "just above the limit it fires",
+        make([Events(_A_STEP - at_limit - 1, at_limit + 1, long)]),
+        firing=(long,),
+    )
+    yield Case(
+        "at the limit it is silent",
+        make([Events(_A_STEP - at_limit, at_limit, long)]),
+        silent=(long // 2, long),
+    )
+    if share.minimum is not None:
+        yield from _minimum_cases(share, share.minimum)
+
+
+def _minimum_cases(share: Share, minimum: int) -> Iterator[Case]:
+    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.fires_after)]
+    after = share.warm_up + share.fires_after + 1 + share.waits + 1
+    rest = Events(0, 0, share.waits + 3)
+    yield Case(
+        "as many bad events as its minimum: it fires",
+        share.stimulus([*quiet, Events(0, minimum, 1), rest]),
+        firing=(after,),
+    )
+    yield Case(
+        "one bad event less: silent",
+        share.stimulus([*quiet, Events(0, minimum - 1, 1), rest]),
+        silent=(after, after + 2),
+    )
+
+
+def _quiet_cases(share: Share) -> Iterator[Case]:
+    long = share.fires_after + share.warm_up
+    yield Case("no series at all: silent", (), silent=(long,))
+    yield Case(
+        "nobody asks: silent",
+        share.stimulus([Events(_A_STEP, 0, share.warm_up), Events(0, 0, long)]),
+        silent=(share.warm_up + 1, share.warm_up + long),
+    )
+
+
+def _restart_cases(share: Share) -> Iterator[Case]:
+    well = Events(_A_STEP, 0, share.warm_up)
+    again = Events(_A_STEP, 0, share.warm_up, reset=True)
+    failing = Events(0, _A_STEP, share.fires_after)
+    failing_again = Events(0, _A_STEP, share.fires_after, reset=True)
+    gone = Events(0, 0, 2, absent=True)
+    over = share.warm_up + share.fires_after
+    yield Case(
+        "a counter reset is no failure",
+        share.stimulus([well, again]),
+        silent=(share.warm_up, share.warm_up + 1, 2 * share.warm_up),
+    )
+    yield Case(
+        "a counter reset does not hide a failure",
+        share.stimulus([well, failing_again]),
+        firing=(over,),
+    )
+    yield Case(
+        "a restart of the service is no failure",
+        share.stimulus([well, gone, again]),
+        silent=tuple(range(share.warm_up, 2 * share.warm_up + 2, 2)),
+    )
+    yield Case(
+        "a restart amid a failure does not end it",
+        share.stimulus([well, failing, gone, failing_again]),
+        firing=(over, over + 2 + share.fires_after),
+    )
+
+
+def rare_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
+    """Where few ask, a longer window of ``window`` steps decides, from ``minimum`` bad events in it."""
+    every = window // (minimum + 1)
+    failures = [part for _ in range(minimum) for part in (Events(0, 1, 1), Events(0, 0, every - 1))]
+    last = 2 + every * (minimum - 1)
+    yield Case(
+        "few ask and all of it is bad: it fires",
+        share.stimulus([Events(0, 0, 1), *failures]),
+        firing=(last + share.waits + 2,),
+        silent=(last - 1,),
+    )
+    outage = [Events(0, minimum, 1), Events(0, 0, share.ends_after)]
+    after = 1 + share.ends_after + 1 + share.waits + 1
+    yield Case(
+        "an outage is over and more ask again: one failure does not bring it back",
+        share.stimulus([*outage, Events(2 * share.busy_minimum, 1, 1), Events(0, 0, share.waits + 3)]),
+        silent=(after, after + 2),
+    )

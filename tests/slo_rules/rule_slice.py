@@ -1,0 +1,43 @@
+"""The rules that one alert needs, verbatim from a compiled file: promtool evaluates all that it is given."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SELECTOR = re.compile(r"([a-z_]+:[\w:]+)(?:\{([^}]*)\})?")
+_MATCHER = re.compile(r'(\w+)(=~?)"([^"]*)"')
+
+
+def rules_of_alert(document: dict[str, Any], alert: str) -> dict[str, Any]:
+    """The same groups in the same order, with the rules that the alert reads, directly or not."""
+    everything = [rule for group in document["groups"] for rule in group["rules"]]
+    wanted: list[dict[str, Any]] = []
+    waiting = [rule for rule in everything if rule.get("alert") == alert]
+    while waiting:
+        rule = waiting.pop()
+        if rule not in wanted:
+            wanted.append(rule)
+            waiting += [one for one in everything if _reads(rule, one)]
+    groups = [
+        {**group, "rules": [rule for rule in group["rules"] if rule in wanted]}
+        for group in document["groups"]
+    ]
+    return {"groups": [group for group in groups if group["rules"]]}
+
+
+def _reads(rule: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a rule selects what another records, as far as the labels say that the other sets itself."""
+    return any(
+        name == other.get("record") and _selects(matchers, other["labels"])
+        for name, matchers in _SELECTOR.findall(rule["expr"])
+    )
+
+
+def _selects(matchers: str, labels: dict[str, str]) -> bool:
+    for name, operator, value in _MATCHER.findall(matchers):
+        if name in labels:
+            allowed = [value] if operator == "=" else value.split("|")
+            if labels[name] not in allowed:
+                return False
+    return True
