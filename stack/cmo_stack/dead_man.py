@@ -57,7 +57,7 @@ class Silence:
     Every time is in seconds of one monotonic clock. Between two looks at most a tenth of the time-out is
     counted: a longer gap means that nobody was here to listen. After the first such gap of a silence at least
     half of the time-out is left, in which a watchdog that lives comes (it repeats itself at least twice a
-    time-out). Only after the first: a machine that stalls again and again must not put off an outage for ever.
+    time-out). Only after the first: a machine that stalls again and again must not put it off for ever.
     """
 
     def __init__(self, timeout_seconds: float, now: float) -> None:
@@ -115,9 +115,9 @@ def notification(since: datetime.datetime, ended: datetime.datetime | None, addr
     annotations = {
         "summary": "The monitoring is silent",
         "description": (
-            f"The watchdog has not been heard since {since:%H:%M:%S} UTC, {since.day} {since:%b}. Prometheus or "
-            "the Alertmanager has stopped, or they do not reach each other or this dead-man: no other page can "
-            "come. Look whether both run, then at Prometheus' /alerts for the watchdog."
+            f"The watchdog has not been heard since {since:%H:%M:%S} UTC, {since.day} {since:%b}. Prometheus "
+            "or the Alertmanager has stopped, or they do not reach each other or this dead-man: no other "
+            "page can come. Look whether both run, then at Prometheus' /alerts for the watchdog."
         ),
         "runbook_url": RUNBOOK,
     }
