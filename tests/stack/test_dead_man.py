@@ -207,8 +207,9 @@ def test_silence_from_the_start_pages_and_being_heard_resolves(watched: Watched,
 def test_only_a_firing_watchdog_is_heard(watched: Watched) -> None:
     resolved = {"alerts": [{"status": "resolved", **WATCHDOG}]}
     another = {"alerts": [{"status": "firing", "labels": {"severity": "page"}}]}
-    unlabelled: dict[str, Any] = {"alerts": [{"status": "firing", "labels": 1}]}
-    for content in (resolved, another, {"alerts": []}, unlabelled):
+    unlabelled = {"alerts": [{"status": "firing", "labels": 1}]}
+    contents: list[Any] = [resolved, another, unlabelled, {"alerts": []}]
+    for content in contents:
         assert watched.post(content) == (http.client.OK, {"heard": False})
     assert (watched.status()["state"], watched.status()["heard"]) == ("waiting", 0)
     assert watched.post({"alerts": [*resolved["alerts"], *HEARD["alerts"]]}) == (
