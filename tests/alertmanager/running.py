@@ -67,14 +67,18 @@ def running(server: servers.Server, configured: Path, directory: Path) -> Iterat
         "--cluster.listen-address=",
         "--log.level=debug",
     ]
-    with ManagedProcess(
+    process = ManagedProcess(
         server.label,
         command,
         log_path=directory / "alertmanager.log",
         ready=lambda: _answers(f"{url}/-/ready"),
         environment=server.environment,
-    ):
+    )
+    try:
+        process.start()
         yield Alertmanager(url, directory / "alertmanager.log")
+    finally:
+        process.kill()  # asked to end, it would try for seconds to deliver what a test has made undeliverable
 
 
 def stack_configuration(receiver_port: int) -> dict[str, Any]:
