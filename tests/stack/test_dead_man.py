@@ -277,21 +277,39 @@ def test_an_answer_that_leads_elsewhere_is_no_delivery(tmp_path: Path, wait_unti
 
 
 @pytest.mark.parametrize("watched", [4.0], indirect=True)
-def test_a_stopped_dead_man_hears_what_came_meanwhile_before_it_judges(
-    watched: Watched, wait_until: Wait
-) -> None:
+def test_a_stopped_dead_man_hears_what_was_sent_meanwhile(watched: Watched, wait_until: Wait) -> None:
     with LivingWatchdog(watched):
         wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
-        os.kill(watched.dead_man.pid, signal.SIGSTOP)
-        try:
-            began = time.monotonic()
-            wait_until(lambda: time.monotonic() > began + 4.5, "more than the time-out being over")
-        finally:
-            os.kill(watched.dead_man.pid, signal.SIGCONT)
-        heard = watched.status()["heard"]
-        wait_until(lambda: watched.status()["heard"] > heard + 3, "the watchdog being heard again")
-        assert "silent" not in watched.events()
-    wait_until(lambda: watched.statuses() == ["firing"], "the page of a real outage")
+    heard = watched.status()["heard"]
+    with _stopped(watched, wait_until), contextlib.suppress(TimeoutError):
+        watched.post(HEARD, timeout_seconds=0.5)
+    wait_until(lambda: watched.status()["heard"] > heard, "what was sent into the void")
+    assert "silent" not in watched.events()
+
+
+@pytest.mark.parametrize("watched", [4.0], indirect=True)
+def test_a_dead_man_that_goes_on_gives_the_watchdog_time(watched: Watched, wait_until: Wait) -> None:
+    """Although nothing was sent meanwhile: whoever was stopped may have stopped together with all others."""
+    with LivingWatchdog(watched):
+        wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
+    with _stopped(watched, wait_until):
+        pass
+    silence = watched.status()["silent_seconds"]
+    wait_until(lambda: watched.status()["silent_seconds"] != silence, "a look at the clock after the stop")
+    assert "silent" not in watched.events()
+    wait_until(lambda: watched.statuses() == ["firing"], "the page, if it does not come")
+
+
+@contextlib.contextmanager
+def _stopped(watched: Watched, wait_until: Wait) -> Iterator[None]:
+    """Stop the process for longer than its time-out of 4 s."""
+    os.kill(watched.dead_man.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        yield
+        wait_until(lambda: time.monotonic() > began + 4.5, "more than the time-out being over")
+    finally:
+        os.kill(watched.dead_man.pid, signal.SIGCONT)
 
 
 def test_a_clock_that_jumps_does_not_matter(tmp_path: Path, wait_until: Wait) -> None:
