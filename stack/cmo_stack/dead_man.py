@@ -17,6 +17,7 @@ import datetime
 import http.client
 import json
 import math
+import signal
 import sys
 import threading
 import time
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from cmo_stack.health import LOOPBACK
-from cmo_stack.ports import DEFAULT_PORTS
+from cmo_stack.ports import DEFAULT_PORTS, HIGHEST_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -400,6 +401,12 @@ def _rfc3339(moment: datetime.datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to {HIGHEST_PORT}, found {text!r}")
+    return int(text)
+
+
 def _timeout(text: str) -> float:
     try:
         seconds = float(text)
@@ -422,7 +429,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cmo_stack.dead_man", description="Pages when the watchdog is no longer heard."
     )
-    parser.add_argument("--port", type=int, default=DEFAULT_PORTS.dead_man)
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORTS.dead_man)
     parser.add_argument(
         "--timeout",
         type=_timeout,
@@ -442,9 +449,17 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     settings = Settings(arguments.port, arguments.timeout, arguments.notify, arguments.log)
-    with DeadMan(settings) as dead_man:
-        dead_man.watch()
-        dead_man.serve_forever()
+    try:
+        with DeadMan(settings) as dead_man:
+            dead_man.watch()
+            dead_man.serve_forever()
+    except OSError as error:
+        raise SystemExit(
+            f"The dead-man cannot listen on {settings.address}, or not write {settings.log}: {error}. "
+            "Choose another --port or --log."
+        ) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

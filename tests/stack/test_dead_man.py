@@ -342,6 +342,7 @@ def test_a_clock_that_jumps_does_not_matter(tmp_path: Path, wait_until: Wait) ->
         ("--timeout", "nan", "expected a number of seconds above 0, found 'nan'"),
         ("--notify", "pager:8095", "expected http://HOST/PATH or https://HOST/PATH, found 'pager:8095'"),
         ("--notify", "file:///etc/passwd", "expected http://HOST/PATH"),
+        ("--port", "99999", "expected a port from 1 to 65535, found '99999'"),
     ],
 )
 def test_wrong_usage_is_said(option: str, value: str, said: str) -> None:
@@ -351,6 +352,24 @@ def test_wrong_usage_is_said(option: str, value: str, said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_busy_port_and_a_file_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cmo_stack.dead_man"]
+    with socket.create_server((health.LOOPBACK, 0)) as other:
+        port = str(other.getsockname()[1])
+        words = ["--port", port, "--log", str(tmp_path / "log")]
+        busy = subprocess.run([*command, *words], capture_output=True, text=True)
+    (tmp_path / "file").touch()
+    words = ["--port", str(free_port()), "--log", str(tmp_path / "file/log")]
+    unwritable = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert f"cannot listen on http://127.0.0.1:{port}" in busy.stderr
+    assert "Address already in use" in busy.stderr
+    assert f"not write {tmp_path / 'file/log'}" in unwritable.stderr
+    for done in (busy, unwritable):
+        assert done.returncode == 1
+        assert "Choose another --port or --log." in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 # The committed timer, and the real servers.
