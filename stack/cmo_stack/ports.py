@@ -33,6 +33,7 @@ class Ports:
     service: int = 8000
     metrics: int = 9464
     pager: int = 8095
+    dead_man: int = 8096
     alertmanager: int = 9093
     prometheus: int = 9090
 

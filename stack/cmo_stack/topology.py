@@ -66,6 +66,7 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         _redis(settings),
         _upstream(settings),
         _pager(settings),
+        _dead_man(settings),
         _alertmanager(settings),
         # It takes Prometheus five seconds to begin with its first targets, and the service as long to load.
         _prometheus(settings),
@@ -80,6 +81,7 @@ def checks(ports: Ports) -> dict[str, Callable[[], bool]]:
         "upstream": partial(health.answers, ports.upstream, "/healthz"),
         "service": partial(health.answers, ports.service, "/readyz"),
         "pager": partial(health.answers, ports.pager, "/healthz"),
+        "dead-man": partial(health.answers, ports.dead_man, "/healthz"),
         "alertmanager": partial(health.answers, ports.alertmanager, "/-/ready"),
         "prometheus": partial(health.answers, ports.prometheus, "/-/ready"),
     }
@@ -93,6 +95,15 @@ def timing_log(settings: Settings) -> Path:
 def page_log(settings: Settings) -> Path:
     """Where the pager keeps what it receives."""
     return settings.directory / "pages.jsonl"
+
+
+def dead_man_timeout_seconds(scrape_interval_seconds: int) -> float:
+    """How long the watchdog may be silent: 5 minutes at 15 s scrapes.
+
+    Twenty evaluations, and at least twice the minute in which the Alertmanager sends the watchdog again,
+    whatever the scrape interval is: one lost notification is no outage.
+    """
+    return max(20.0 * scrape_interval_seconds, 120.0)
 
 
 def _redis(settings: Settings) -> Part:
@@ -170,6 +181,26 @@ def _pager(settings: Settings) -> Part:
         address=f"http://{LOOPBACK}:{port}/pages",
         port=port,
         serves=checks(settings.ports)["pager"],
+    )
+
+
+def _dead_man(settings: Settings) -> Part:
+    ports = settings.ports
+    timeout_seconds = dead_man_timeout_seconds(settings.scrape_interval_seconds)
+    options = {
+        "--port": ports.dead_man,
+        "--timeout": f"{timeout_seconds:g}",
+        # Past the Alertmanager, which may be what has stopped.
+        "--notify": f"http://{LOOPBACK}:{ports.pager}/alerts",
+        "--log": settings.directory / "dead-man.jsonl",
+    }
+    return _python_part(
+        "dead-man",
+        ["cmo_stack.dead_man", *(str(word) for option in options.items() for word in option)],
+        version=f"pages when the watchdog is silent for {timeout_seconds:g} s",
+        address=f"http://{LOOPBACK}:{ports.dead_man}/status",
+        port=ports.dead_man,
+        serves=checks(ports)["dead-man"],
     )
 
 

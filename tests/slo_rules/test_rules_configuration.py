@@ -59,7 +59,7 @@ def test_the_configuration_loads_as_it_is(prometheus_server: servers.Server, tmp
         f"cmo-015-{part}" for part in ("events", "hourly", "long-windows", "objectives")
     }
     assert {group["interval"] for group in groups} == {15.0, 60.0, 3600.0}
-    assert [job["job_name"] for job in running["scrape_configs"]] == ["cmo", "prometheus"]
+    assert [job["job_name"] for job in running["scrape_configs"]] == ["cmo", "prometheus", "alertmanager"]
     assert running["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["127.0.0.1:9093"]
 
 

@@ -11,7 +11,7 @@ import yaml
 from cmo_stack import configuration, servers
 from cmo_stack.ports import Ports
 
-PORTS = Ports(redis=1, upstream=2, service=3, metrics=4, pager=5, alertmanager=6, prometheus=7)
+PORTS = Ports(redis=1, upstream=2, service=3, metrics=4, pager=5, dead_man=8, alertmanager=6, prometheus=7)
 
 
 def _prometheus(directory: Path, interval: int = 1) -> str:
@@ -48,9 +48,12 @@ def test_every_address_is_this_runs() -> None:
     content = yaml.safe_load(_prometheus(Path("unused")))
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in content["scrape_configs"]}
     assert targets["cmo"] == ["127.0.0.1:4"]
+    assert targets["alertmanager"] == ["127.0.0.1:6"]
     assert content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["127.0.0.1:6"]
-    urls = [hook["url"] for hook in yaml.safe_load(_alertmanager())["receivers"][0]["webhook_configs"]]
-    assert [url.split("/")[2] for url in urls] == ["127.0.0.1:5"]
+    receivers = {each["name"]: each for each in yaml.safe_load(_alertmanager())["receivers"]}
+    urls = {name: hook["url"] for name, each in receivers.items() for hook in each.get("webhook_configs", ())}
+    assert urls.pop("dead-man").split("/")[2] == "127.0.0.1:8"
+    assert {url.split("/")[2] for url in urls.values()} == {"127.0.0.1:5"}
 
 
 def test_intervals_are_this_runs_and_no_job_has_its_own() -> None:

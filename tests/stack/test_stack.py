@@ -114,7 +114,8 @@ def _status_shows_every_part_serving(folder: Path) -> None:
     status = json.loads(done.stdout)
     assert (done.returncode, status["phase"]) == (0, "running")
     assert [(part["name"], part["serves"]) for part in status["parts"]] == [
-        (name, True) for name in ("redis", "upstream", "pager", "alertmanager", "prometheus", "service")
+        (name, True)
+        for name in ("redis", "upstream", "pager", "dead-man", "alertmanager", "prometheus", "service")
     ]
 
 

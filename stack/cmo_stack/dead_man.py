@@ -1,0 +1,466 @@
+"""Notices that the monitoring itself has stopped: pages when the watchdog is no longer heard.
+
+An alert that always fires (severity ``watchdog``) is sent here again and again, by Prometheus through the
+Alertmanager. When one of them has stopped nobody else can page, so this does: past both, straight to the
+pager. It belongs on another machine than they are. The standard library alone.
+
+Silence is counted on the monotonic clock and only while this process runs. Whoever was stopped (SIGSTOP, a
+frozen container, a machine without CPU) has heard nothing because it did not listen: that is not the
+watchdog's fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import http.client
+import json
+import math
+import signal
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
+
+from cmo_stack.health import LOOPBACK
+from cmo_stack.ports import DEFAULT_PORTS, HIGHEST_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ALERT_NAME: Final = "CMOMonitoringSilent"
+RUNBOOK: Final = f"docs/runbooks/{ALERT_NAME}.md"
+DEFAULT_TIMEOUT_SECONDS: Final = 300.0
+
+_LARGEST_NOTIFICATION_BYTES: Final = 1_000_000
+_MOST_DIGITS: Final = 12
+_SLOW_SENDER_SECONDS: Final = 10.0
+_DELIVERY_TIMEOUT_SECONDS: Final = 10.0
+_SHORTEST_RETRY_SECONDS: Final = 0.5
+_LONGEST_RETRY_SECONDS: Final = 30.0
+_MOST_UNDELIVERED: Final = 100
+
+Event = Literal["silent", "heard again"]
+
+
+class Silence:
+    """How long the watchdog has been silent, and whether that is an outage. Pure: it is told what time it is.
+
+    Every time is in seconds of one monotonic clock. Between two looks at most a tenth of the time-out is
+    counted: a longer gap means that nobody was here to listen. After the first such gap of a silence at least
+    half of the time-out is left, in which a watchdog that lives comes (it repeats itself at least twice a
+    time-out). Only after the first: a machine that stalls again and again must not put it off for ever.
+    """
+
+    def __init__(self, timeout_seconds: float, now: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        self.outage = False
+        self._longest_step_seconds = timeout_seconds / 10
+        self._seconds = 0.0
+        self._looked = now
+        self._gap_forgiven = False
+
+    @property
+    def seconds(self) -> float:
+        """How long nothing has been heard, up to the last look."""
+        return self._seconds
+
+    def look(self, now: float) -> Event | None:
+        """Let time pass; ``silent`` when this look is the one at which the time-out is over."""
+        elapsed = now - self._looked
+        self._looked = now
+        self._seconds += min(elapsed, self._longest_step_seconds)
+        if elapsed > self._longest_step_seconds and not self._gap_forgiven and not self.outage:
+            self._gap_forgiven = True
+            self._seconds = min(self._seconds, self.timeout_seconds / 2)
+        if self.outage or self._seconds < self.timeout_seconds:
+            return None
+        self.outage = True
+        return "silent"
+
+    def hear(self, now: float) -> Event | None:
+        """The watchdog was heard; ``heard again`` when that ends an outage."""
+        self._looked = now
+        self._seconds = 0.0
+        self._gap_forgiven = False
+        ended, self.outage = self.outage, False
+        return "heard again" if ended else None
+
+
+def is_watchdog(notification: Mapping[str, Any]) -> bool:
+    """Whether an Alertmanager notification says that the watchdog fires. A resolved one says the contrary."""
+    return any(
+        alert.get("status") == "firing" and _labels(alert).get("severity") == "watchdog"
+        for alert in notification["alerts"]
+    )
+
+
+def notification(since: datetime.datetime, ended: datetime.datetime | None, address: str) -> dict[str, Any]:
+    """What is sent to the pager about an outage, in the format of Alertmanager's webhooks.
+
+    Args:
+        since: when the watchdog was last heard, or this process started.
+        ended: when it was heard again, None while it is silent.
+        address: where this process listens.
+    """
+    labels = {"alertname": ALERT_NAME, "severity": "page", "role": "monitoring", "component": "prometheus"}
+    annotations = {
+        "summary": "The monitoring is silent",
+        "description": (
+            f"The watchdog has not been heard since {since:%H:%M:%S} UTC, {since.day} {since:%b}. Prometheus "
+            "or the Alertmanager has stopped, or they do not reach each other or this dead-man: no other "
+            "page can come. Look whether both run, then at Prometheus' /alerts for the watchdog."
+        ),
+        "runbook_url": RUNBOOK,
+    }
+    status = "firing" if ended is None else "resolved"
+    alert = {
+        "status": status,
+        "labels": labels,
+        "annotations": annotations,
+        "startsAt": _rfc3339(since),
+        "endsAt": "0001-01-01T00:00:00Z" if ended is None else _rfc3339(ended),
+        "generatorURL": f"{address}/status",
+        "fingerprint": ALERT_NAME,
+    }
+    return {
+        "version": "4",
+        "groupKey": f"{{}}:{{alertname={json.dumps(ALERT_NAME)}}}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": "pager",
+        "groupLabels": {"alertname": ALERT_NAME},
+        "commonLabels": labels,
+        "commonAnnotations": annotations,
+        "externalURL": address,
+        "alerts": [alert],
+    }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened."""
+
+    port: int
+    timeout_seconds: float
+    notify_url: str
+    log: Path
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+
+class EventLog:
+    """What happened, in a file of one JSON object a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def append(self, event: str, **details: object) -> None:
+        """Keep an event with its Unix time, and show it. A full disk must not stop what pages."""
+        line = json.dumps({"time": time.time(), "event": event, **details})
+        with self._lock, contextlib.suppress(OSError):
+            with self._path.open("a") as file:
+                file.write(line + "\n")
+            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {event} {details or ''}\n")
+            sys.stdout.flush()
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET, which is answered with 200 and tells nobody."""
+
+    def redirect_request(self, *_: object, **__: object) -> None:
+        """Follow nowhere, so that the redirect is an error."""
+
+
+class Outbox:
+    """Delivers notifications in their order, each until it has arrived."""
+
+    def __init__(self, url: str, log: EventLog) -> None:
+        self._url = url
+        self._log = log
+        self._changed = threading.Condition()
+        # Outages are a time-out apart, so this many are hours without a pager: the oldest are wanted least.
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_UNDELIVERED)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, content: dict[str, Any]) -> None:
+        """Send this after those before it. What says that an outage is over takes the place of its beginning.
+
+        A page that could not be delivered while it was true must not wake anybody afterwards.
+        """
+        with self._changed:
+            if content["status"] == "resolved" and self._waiting and self._waiting[-1]["status"] == "firing":
+                self._waiting.pop()
+            self._waiting.append(content)
+            self._changed.notify()
+
+    def deliver_for_ever(self) -> None:
+        """Send what is put in, and try again after a while whatever does not arrive."""
+        pause_seconds, told = _SHORTEST_RETRY_SECONDS, ""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._waiting))
+                content = self._waiting[0]
+            problem = self._post(content)
+            if problem is None:
+                with self._changed:
+                    if self._waiting and self._waiting[0] is content:
+                        self._waiting.popleft()
+                pause_seconds, told = _SHORTEST_RETRY_SECONDS, ""
+                self._log.append("delivered", status=content["status"])
+                continue
+            if problem != told:  # once each, or a pager that is away for days fills the disk
+                self._log.append("not delivered, will be tried again", to=self._url, problem=problem)
+                told = problem
+            time.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_RETRY_SECONDS)
+
+    def _post(self, content: dict[str, Any]) -> str | None:
+        """Send once; what went wrong, or None."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked when the command line is read
+            self._url, json.dumps(content).encode(), {"Content-Type": "application/json"}
+        )
+        try:
+            with self._opener.open(request, timeout=_DELIVERY_TIMEOUT_SECONDS):
+                return None
+        except urllib.error.HTTPError as error:
+            error.close()
+            return f"answered {error.code}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+
+
+class DeadMan(ThreadingHTTPServer):
+    """Receives the watchdog, looks at the clock, and tells the pager about outages."""
+
+    daemon_threads = True
+    # What is sent while this process is stopped waits in the kernel, and is heard when it goes on.
+    request_queue_size = 128
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__((LOOPBACK, settings.port), _Handler)
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._silence = Silence(settings.timeout_seconds, time.monotonic())
+        self._heard_count = 0
+        self._last_heard = time.monotonic()
+        self._outage_since = _now()
+        self.log = EventLog(settings.log)
+        self._outbox = Outbox(settings.notify_url, self.log)
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a sender that has gone or sends rubbish: the next one is served."""
+
+    def watch(self) -> None:
+        """Begin to count silence and to deliver, in threads that end with the process."""
+        self.log.append("started", timeout_seconds=self._settings.timeout_seconds)
+        for work in (self._look_for_ever, self._outbox.deliver_for_ever):
+            threading.Thread(target=work, daemon=True).start()
+
+    def hear(self) -> None:
+        """The watchdog was heard."""
+        with self._lock:
+            self._heard_count += 1
+            self._last_heard = time.monotonic()
+            event = self._silence.hear(self._last_heard)
+            if self._heard_count == 1:
+                self.log.append("heard for the first time")
+            if event is not None:
+                self._tell(event)
+
+    def status(self) -> dict[str, Any]:
+        """What ``GET /status`` answers."""
+        with self._lock:
+            silence = self._silence
+            waits = "hearing" if self._heard_count else "waiting"
+            return {
+                "state": "silent" if silence.outage else waits,
+                "silent_seconds": round(silence.seconds, 3),
+                "timeout_seconds": silence.timeout_seconds,
+                "silent_since": _rfc3339(self._since()),
+                "heard": self._heard_count,
+                "undelivered": len(self._outbox),
+            }
+
+    def _look_for_ever(self) -> None:
+        pause_seconds = min(self._settings.timeout_seconds / 50, 1.0)
+        while True:
+            time.sleep(pause_seconds)
+            with self._lock:
+                event = self._silence.look(time.monotonic())
+                if event is not None:
+                    self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        self.log.append(event)
+        if event == "silent":
+            self._outage_since = self._since()
+        ended = None if event == "silent" else _now()
+        self._outbox.put(notification(self._outage_since, ended, self._settings.address))
+
+    def _since(self) -> datetime.datetime:
+        """When the silence began, by the clock on the wall as it is now: for people, never for decisions."""
+        return _now() - datetime.timedelta(seconds=time.monotonic() - self._last_heard)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: DeadMan
+    timeout = _SLOW_SENDER_SECONDS
+
+    def do_GET(self) -> None:
+        if self.path == "/status":
+            self._answer(HTTPStatus.OK, self.server.status())
+        elif self.path == "/healthz":
+            self._answer(HTTPStatus.OK, {"status": "ok"})
+        else:
+            self._answer(
+                HTTPStatus.NOT_FOUND, {"error": "GET /status or /healthz; POST notifications to /watchdog"}
+            )
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length") or ""
+        if not (length.isascii() and length.isdigit()):
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length, in bytes")
+        elif len(length) > _MOST_DIGITS or int(length) > _LARGEST_NOTIFICATION_BYTES:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "at most 1 MB")
+        else:
+            self._read(int(length))
+
+    def _read(self, length: int) -> None:
+        try:
+            body = self.rfile.read(length)
+        except OSError:  # the sender is too slow, or gone
+            self.close_connection = True
+            return
+        received = _parsed(body)
+        if received is None:
+            self._refuse(
+                HTTPStatus.BAD_REQUEST, "expected an Alertmanager notification: {'alerts': [{...}, ...]}"
+            )
+            return
+        heard = is_watchdog(received)
+        if heard:
+            self.server.hear()
+        self._answer(HTTPStatus.OK, {"heard": heard})
+
+    def _refuse(self, status: HTTPStatus, problem: str) -> None:
+        self.close_connection = True
+        self._answer(status, {"error": problem})
+
+    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
+        body = json.dumps(content).encode()
+        with contextlib.suppress(OSError):  # whoever asked has gone
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing about requests: events are the log."""
+
+
+def _labels(alert: Mapping[str, Any]) -> Mapping[str, Any]:
+    labels = alert.get("labels")
+    return labels if isinstance(labels, dict) else {}
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):  # no JSON, or brackets without end
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("alerts"), list):
+        return None
+    return content if all(isinstance(alert, dict) for alert in content["alerts"]) else None
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _rfc3339(moment: datetime.datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= HIGHEST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to {HIGHEST_PORT}, found {text!r}")
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, found {text!r}")
+    return seconds
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise argparse.ArgumentTypeError(f"expected http://HOST/PATH or https://HOST/PATH, found {text!r}")
+    return text
+
+
+def main() -> None:
+    """Watch until told to stop."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cmo_stack.dead_man", description="Pages when the watchdog is no longer heard."
+    )
+    parser.add_argument("--port", type=_port, default=DEFAULT_PORTS.dead_man)
+    parser.add_argument(
+        "--timeout",
+        type=_timeout,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        metavar="SECONDS",
+        help="how long the watchdog may be silent; at least twice as long as it takes to come again",
+    )
+    parser.add_argument(
+        "--notify",
+        type=_url,
+        default=f"http://{LOOPBACK}:{DEFAULT_PORTS.pager}/alerts",
+        metavar="URL",
+        help="whom to tell: a receiver of Alertmanager's webhooks",
+    )
+    parser.add_argument(
+        "--log", type=Path, default=Path(".cmo/dead-man.jsonl"), help="one JSON line an event"
+    )
+    arguments = parser.parse_args()
+    settings = Settings(arguments.port, arguments.timeout, arguments.notify, arguments.log)
+    try:
+        with DeadMan(settings) as dead_man:
+            dead_man.watch()
+            dead_man.serve_forever()
+    except OSError as error:
+        raise SystemExit(
+            f"The dead-man cannot listen on {settings.address}, or not write {settings.log}: {error}. "
+            "Choose another --port or --log."
+        ) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,485 @@
+"""The dead-man pages when Prometheus or the Alertmanager has stopped, and at no other time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import yaml
+from cmo_stack import configuration, dead_man, health, servers
+from cmo_stack.free_ports import free_port
+from cmo_stack.ports import Ports
+from cmo_stack.process import ManagedProcess
+from cmo_stack.topology import dead_man_timeout_seconds
+from hypothesis import given
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Wait = Callable[[Callable[[], bool], str], None]
+
+WATCHDOG: Final = {"labels": {"alertname": "CMOWatchdog", "severity": "watchdog"}}
+HEARD: Final = {"alerts": [{"status": "firing", **WATCHDOG}]}
+PAIRS: Final = list(
+    {
+        (prometheus.label, alertmanager.label): (prometheus, alertmanager)
+        for end in (0, -1)
+        for prometheus, alertmanager in [
+            (servers.installed("prometheus")[end], servers.installed("alertmanager")[end])
+        ]
+    }.values()
+)
+
+
+class Watched:
+    """A dead-man and the pager that it tells, both as processes."""
+
+    def __init__(self, directory: Path, timeout_seconds: float, environment: dict[str, str]) -> None:
+        self.ports = Ports(dead_man=free_port(), pager=free_port(), alertmanager=free_port())
+        self._directory = directory
+        options = {
+            "--port": self.ports.dead_man,
+            "--timeout": timeout_seconds,
+            "--notify": f"http://{health.LOOPBACK}:{self.ports.pager}/alerts",
+            "--log": directory / "dead-man.jsonl",
+        }
+        self.dead_man = ManagedProcess(
+            "dead-man",
+            [
+                sys.executable,
+                "-m",
+                "cmo_stack.dead_man",
+                *(str(w) for option in options.items() for w in option),
+            ],
+            log_path=directory / "dead-man.log",
+            ready=partial(health.answers, self.ports.dead_man, "/healthz"),
+            environment=environment,
+        )
+        pages = ["--port", str(self.ports.pager), "--log", str(directory / "pages.jsonl")]
+        self.pager = ManagedProcess(
+            "pager",
+            [sys.executable, "-m", "cmo_stack.pager", *pages],
+            log_path=directory / "pager.log",
+            ready=partial(health.answers, self.ports.pager, "/healthz"),
+        )
+
+    def post(self, content: object, *, timeout_seconds: float = 30.0) -> tuple[int, Any]:
+        """Status and answer of a notification; bytes are sent as they are."""
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        connection = http.client.HTTPConnection(health.LOOPBACK, self.ports.dead_man, timeout=timeout_seconds)
+        with contextlib.closing(connection):
+            connection.request("POST", "/watchdog", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def status(self) -> dict[str, Any]:
+        """What the dead-man says about itself."""
+        status: dict[str, Any] = json.loads(health.get(self.ports.dead_man, "/status")[1])
+        return status
+
+    def is_in(self, state: str) -> bool:
+        """Whether the dead-man is in this state."""
+        return bool(self.status()["state"] == state)
+
+    def pages(self) -> list[dict[str, Any]]:
+        """What the pager was sent, oldest first."""
+        log = self._directory / "pages.jsonl"
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def statuses(self) -> list[str]:
+        """Whether the pages said ``firing`` or ``resolved``."""
+        return [page["status"] for page in self.pages()]
+
+    def events(self) -> list[str]:
+        """What the dead-man has noted."""
+        log = self._directory / "dead-man.jsonl"
+        return [json.loads(line)["event"] for line in log.read_text().splitlines()]
+
+
+class LivingWatchdog:
+    """Makes itself heard five times a second as long as the block runs, whether it is listened to or not."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.2):
+            with contextlib.suppress(OSError):
+                self._watched.post(HEARD, timeout_seconds=0.5)
+
+
+@pytest.fixture
+def watched(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Watched]:
+    """A dead-man with a time-out of a second, or as the test's parameter says."""
+    both = Watched(tmp_path, getattr(request, "param", 1.0), {})
+    with both.pager, both.dead_man:
+        yield both
+
+
+# How silence is counted.
+
+
+def test_an_outage_begins_when_the_time_out_is_over_and_is_told_once() -> None:
+    silence = dead_man.Silence(100.0, now=1000.0)
+    assert [silence.look(now) for now in (1010.0, 1020.0, 1030.0, 1040.0)] == [None] * 4
+    assert [silence.look(1000.0 + later) for later in range(50, 100, 10)] == [None] * 5
+    assert silence.look(1100.0) == "silent"
+    assert [silence.look(1100.0 + later) for later in range(10, 500, 10)] == [None] * 49
+    assert silence.hear(1600.0) == "heard again"
+    assert silence.hear(1601.0) is None
+    assert silence.look(1610.0) is None
+
+
+def test_who_was_stopped_does_not_cry_wolf_and_gives_half_a_time_out() -> None:
+    silence = dead_man.Silence(100.0, now=0.0)
+    for now in range(10, 100, 10):
+        silence.look(float(now))
+    assert silence.seconds == 90.0
+    assert silence.look(86_400.0) is None, "a night in which nobody listened"
+    assert silence.seconds == 50.0
+    assert [silence.look(86_400.0 + later) for later in (10, 20, 30, 40)] == [None] * 4
+    assert silence.look(86_450.0) == "silent"
+
+
+def test_a_machine_that_stalls_again_and_again_cannot_put_off_an_outage() -> None:
+    silence = dead_man.Silence(100.0, now=0.0)
+    looks = [silence.look(now * 60.0) for now in range(1, 20)]
+    assert looks.count("silent") == 1
+
+
+@given(st.lists(st.floats(0.0, 1000.0), min_size=1, max_size=200))
+def test_nothing_pages_before_the_time_out_nor_later_than_it_and_a_half_awake(steps: list[float]) -> None:
+    silence, now, awake = dead_man.Silence(100.0, now=0.0), 0.0, 0.0
+    for step in steps:
+        now += step
+        awake += min(step, 10.0)
+        if silence.look(now) == "silent":
+            assert now >= 99.999
+            break
+        assert awake < 160.0
+
+
+# One process, and a pager.
+
+
+def test_silence_from_the_start_pages_and_being_heard_resolves(watched: Watched, wait_until: Wait) -> None:
+    wait_until(lambda: bool(watched.pages()), "a page")
+    with LivingWatchdog(watched):
+        wait_until(lambda: watched.statuses()[-1] == "resolved", "its resolution")
+    wait_until(lambda: watched.statuses()[-1] == "firing", "a page of another outage")
+
+    told = watched.pages()
+    assert watched.statuses() == ["firing", "resolved"] * (len(told) // 2) + ["firing"], "once an outage"
+    first, over, second = told[0]["alerts"][0], told[1]["alerts"][0], told[-1]["alerts"][0]
+    assert first["labels"]["alertname"] == told[0]["commonLabels"]["alertname"] == "CMOMonitoringSilent"
+    assert first["labels"]["severity"] == "page"
+    assert first["annotations"]["runbook_url"] == "docs/runbooks/CMOMonitoringSilent.md"
+    assert f"since {first['startsAt'][11:19]} UTC" in first["annotations"]["description"]
+    assert over["startsAt"] == first["startsAt"] < over["endsAt"]
+    assert first["startsAt"] < second["startsAt"]
+    shown = f"FIRING CMOMonitoringSilent [page]: {first['annotations']['summary']} - docs/runbooks/"
+    assert shown in watched.pager.log_path.read_text()
+
+
+@pytest.mark.parametrize("watched", [600.0], indirect=True)
+def test_only_a_firing_watchdog_is_heard(watched: Watched) -> None:
+    resolved = {"alerts": [{"status": "resolved", **WATCHDOG}]}
+    another = {"alerts": [{"status": "firing", "labels": {"severity": "page"}}]}
+    unlabelled = {"alerts": [{"status": "firing", "labels": 1}]}
+    contents: list[Any] = [resolved, another, unlabelled, {"alerts": []}]
+    for content in contents:
+        assert watched.post(content) == (http.client.OK, {"heard": False})
+    assert (watched.status()["state"], watched.status()["heard"]) == ("waiting", 0)
+    assert watched.post({"alerts": [*resolved["alerts"], *HEARD["alerts"]]}) == (
+        http.client.OK,
+        {"heard": True},
+    )
+    assert (watched.status()["state"], watched.status()["heard"]) == ("hearing", 1)
+
+
+@pytest.mark.parametrize("watched", [600.0], indirect=True)
+def test_junk_is_refused_in_words_and_survived(watched: Watched) -> None:
+    for junk in (b"", b"text", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"alerts": 1}', b'{"alerts": [1]}'):
+        status, answer = watched.post(junk)
+        assert status == http.client.BAD_REQUEST
+        assert "expected an Alertmanager notification" in answer["error"]
+    head = b"POST /watchdog HTTP/1.1\r\nHost: x\r\n"
+    assert _raw(watched, head + b"\r\n").startswith(b"HTTP/1.0 411")
+    assert _raw(watched, head + b"Content-Length: -5\r\n\r\n").startswith(b"HTTP/1.0 411")
+    assert _raw(watched, head + b"Content-Length: 1000001\r\n\r\n").startswith(b"HTTP/1.0 413")
+    assert _raw(watched, head + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n").startswith(b"HTTP/1.0 413")
+    with socket.create_connection((health.LOOPBACK, watched.ports.dead_man)) as leaver:
+        leaver.sendall(head + b"Content-Length: 100\r\n\r\n{")
+        assert watched.post(HEARD) == (http.client.OK, {"heard": True}), (
+            "one slow sender does not stop others"
+        )
+    assert health.get(watched.ports.dead_man, "/nothing")[0] == http.client.NOT_FOUND
+    assert watched.status()["heard"] == 1
+    assert "Traceback" not in watched.dead_man.log_path.read_text()
+
+
+def test_a_page_is_sent_until_it_is_delivered(tmp_path: Path, wait_until: Wait) -> None:
+    watched = Watched(tmp_path, 0.5, {})
+    with watched.dead_man:
+        wait_until(lambda: "not delivered, will be tried again" in watched.events(), "a failed delivery")
+        assert watched.status()["undelivered"] == 1
+        with watched.pager:
+            wait_until(lambda: bool(watched.pages()), "the page")
+            wait_until(lambda: watched.status()["undelivered"] == 0, "the end of trying")
+    assert watched.statuses() == ["firing"]
+
+
+def test_a_page_that_came_too_late_wakes_nobody(tmp_path: Path, wait_until: Wait) -> None:
+    """The pager is told that there was an outage, and that it is over."""
+    watched = Watched(tmp_path, 2.0, {})
+    with watched.dead_man:
+        wait_until(lambda: watched.is_in("silent"), "an outage")
+        with LivingWatchdog(watched):
+            wait_until(lambda: watched.is_in("hearing"), "the end of the outage")
+            with watched.pager:
+                wait_until(lambda: bool(watched.pages()), "word of it")
+    assert watched.statuses() == ["resolved"]
+
+
+def test_an_answer_that_leads_elsewhere_is_no_delivery(tmp_path: Path, wait_until: Wait) -> None:
+    watched = Watched(tmp_path, 0.5, {})
+    answer = b"HTTP/1.1 302 Found\r\nLocation: /healthz\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    with socket.create_server((health.LOOPBACK, watched.ports.pager)) as elsewhere, watched.dead_man:
+        connection, _ = elsewhere.accept()
+        with connection:
+            connection.recv(1_000_000)
+            connection.sendall(answer)
+        wait_until(lambda: "not delivered, will be tried again" in watched.events(), "a failed delivery")
+    assert "delivered" not in watched.events()
+    assert "answered 302" in watched.dead_man.log_path.read_text()
+
+
+@pytest.mark.parametrize("watched", [4.0], indirect=True)
+def test_a_stopped_dead_man_hears_what_was_sent_meanwhile(watched: Watched, wait_until: Wait) -> None:
+    with LivingWatchdog(watched):
+        wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
+    heard = watched.status()["heard"]
+    with _stopped(watched, wait_until), contextlib.suppress(TimeoutError):
+        watched.post(HEARD, timeout_seconds=0.5)
+    wait_until(lambda: watched.status()["heard"] > heard, "what was sent into the void")
+    assert "silent" not in watched.events()
+
+
+@pytest.mark.parametrize("watched", [4.0], indirect=True)
+def test_a_dead_man_that_goes_on_gives_the_watchdog_time(watched: Watched, wait_until: Wait) -> None:
+    """Although nothing was sent meanwhile: whoever was stopped may have stopped together with all others."""
+    with LivingWatchdog(watched):
+        wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
+    with _stopped(watched, wait_until):
+        pass
+    silence = watched.status()["silent_seconds"]
+    wait_until(lambda: watched.status()["silent_seconds"] != silence, "a look at the clock after the stop")
+    assert "silent" not in watched.events()
+
+
+@contextlib.contextmanager
+def _stopped(watched: Watched, wait_until: Wait) -> Iterator[None]:
+    """Stop the process for longer than its time-out of 4 s."""
+    os.kill(watched.dead_man.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        yield
+        wait_until(lambda: time.monotonic() > began + 4.5, "more than the time-out being over")
+    finally:
+        os.kill(watched.dead_man.pid, signal.SIGCONT)
+
+
+def test_a_clock_that_jumps_does_not_matter(tmp_path: Path, wait_until: Wait) -> None:
+    days = tmp_path / "days"
+    days.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, time\n"
+        "real, days = time.time, pathlib.Path(__file__).with_name('days')\n"
+        "time.time = lambda: real() + 86400 * float(days.read_text() or 0)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    watched = Watched(tmp_path, 3.0, {"PYTHONPATH": path})
+    with watched.pager, watched.dead_man:
+        with LivingWatchdog(watched):
+            wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
+            days.write_text("1")
+            heard = watched.status()["heard"]
+            wait_until(lambda: watched.status()["heard"] > heard + 3, "it being heard a day later")
+            assert "silent" not in watched.events()
+            days.write_text("-1")
+        wait_until(lambda: watched.statuses() == ["firing"], "a page, although it is yesterday")
+    times = [json.loads(line)["time"] for line in (tmp_path / "dead-man.jsonl").read_text().splitlines()]
+    assert times[-1] < times[0], "the clock of the process did jump"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--timeout", "0", "expected a number of seconds above 0, found '0'"),
+        ("--timeout", "nan", "expected a number of seconds above 0, found 'nan'"),
+        ("--notify", "pager:8095", "expected http://HOST/PATH or https://HOST/PATH, found 'pager:8095'"),
+        ("--notify", "file:///etc/passwd", "expected http://HOST/PATH"),
+        ("--port", "99999", "expected a port from 1 to 65535, found '99999'"),
+    ],
+)
+def test_wrong_usage_is_said(option: str, value: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cmo_stack.dead_man", option, value], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_busy_port_and_a_file_that_cannot_be_written_are_said(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cmo_stack.dead_man"]
+    with socket.create_server((health.LOOPBACK, 0)) as other:
+        port = str(other.getsockname()[1])
+        words = ["--port", port, "--log", str(tmp_path / "log")]
+        busy = subprocess.run([*command, *words], capture_output=True, text=True)
+    (tmp_path / "file").touch()
+    words = ["--port", str(free_port()), "--log", str(tmp_path / "file/log")]
+    unwritable = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert f"cannot listen on http://127.0.0.1:{port}" in busy.stderr
+    assert "Address already in use" in busy.stderr
+    assert f"not write {tmp_path / 'file/log'}" in unwritable.stderr
+    for done in (busy, unwritable):
+        assert done.returncode == 1
+        assert "Choose another --port or --log." in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# The committed timer, and the real servers.
+
+
+@pytest.mark.parametrize("name", ["alertmanager.yml", "production.yml"])
+def test_the_timer_lets_one_lost_notification_pass(name: str) -> None:
+    route = yaml.safe_load(configuration.committed("alertmanager", name).read_text())["route"]
+    (watchdog,) = [each for each in route["routes"] if each["receiver"] == "dead-man"]
+    apart = _seconds(watchdog["repeat_interval"]) + _seconds(watchdog["group_interval"])
+    timers = [dead_man.DEFAULT_TIMEOUT_SECONDS, *(dead_man_timeout_seconds(each) for each in range(1, 61))]
+    assert all(timer >= 2 * apart for timer in timers)
+    assert dead_man_timeout_seconds(15) == dead_man.DEFAULT_TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("prometheus_version", "alertmanager_version"), PAIRS, ids=lambda server: server.label.replace(" ", "-")
+)
+def test_a_stopped_prometheus_and_a_stopped_alertmanager_page(
+    prometheus_version: servers.Server,
+    alertmanager_version: servers.Server,
+    tmp_path: Path,
+    wait_until: Wait,
+) -> None:
+    watched = Watched(tmp_path, 3.0, {})
+    prometheus = _prometheus(prometheus_version, tmp_path, watched.ports)
+    alertmanager = _alertmanager(alertmanager_version, tmp_path, watched.ports)
+    with watched.pager, watched.dead_man, alertmanager, prometheus:
+        wait_until(lambda: watched.is_in("hearing"), "the watchdog being heard")
+
+        prometheus.kill()
+        wait_until(lambda: _alerts(watched.ports) == [], "the watchdog's endsAt, which ends its repetition")
+        wait_until(lambda: watched.statuses()[-1:] == ["firing"], "the page of Prometheus' end")
+        assert watched.is_in("silent")
+
+        prometheus.start()
+        wait_until(lambda: watched.statuses()[-1] == "resolved", "the resolution")
+
+        alertmanager.stop()
+        wait_until(lambda: watched.statuses()[-1] == "firing", "the page of the Alertmanager's end")
+        alertmanager.start()
+        wait_until(lambda: watched.statuses()[-1] == "resolved", "its resolution")
+
+
+def _prometheus(server: servers.Server, directory: Path, ports: Ports) -> ManagedProcess:
+    labels = {"severity": "watchdog", "role": "monitoring", "component": "prometheus", "slo": "cmo-015"}
+    rule = {"alert": "CMOWatchdog", "expr": "vector(1)", "labels": labels}
+    (directory / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "watchdog", "rules": [rule]}]}))
+    content = yaml.safe_load(configuration.committed("prometheus", "prometheus.yml").read_text())
+    content["global"] = {"evaluation_interval": "1s"}
+    content["rule_files"] = [str(directory / "rules.yml")]
+    del content["scrape_configs"]
+    content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
+        f"{health.LOOPBACK}:{ports.alertmanager}"
+    ]
+    (directory / "prometheus.yml").write_text(yaml.safe_dump(content))
+    port = free_port()
+    command = [
+        str(server.path),
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'prometheus'}",
+        f"--web.listen-address={health.LOOPBACK}:{port}",
+        # An alert ends four times this after Prometheus was last heard; by default, after four minutes.
+        "--rules.alert.resend-delay=1s",
+    ]
+    return ManagedProcess(
+        server.label,
+        command,
+        log_path=directory / "prometheus.log",
+        ready=partial(health.answers, port, "/-/ready"),
+        environment=server.environment,
+    )
+
+
+def _alertmanager(server: servers.Server, directory: Path, ports: Ports) -> ManagedProcess:
+    committed = configuration.committed("alertmanager", "alertmanager.yml")
+    content = yaml.safe_load(
+        configuration.alertmanager_configuration(
+            committed.read_text(), ports=ports, directory=committed.parent
+        )
+    )
+    for route in content["route"]["routes"]:
+        if route["receiver"] == "dead-man":
+            route.update(group_interval="1s", repeat_interval="1s")
+    (directory / "alertmanager.yml").write_text(yaml.safe_dump(content))
+    command = [
+        str(server.path),
+        f"--config.file={directory / 'alertmanager.yml'}",
+        f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address={health.LOOPBACK}:{ports.alertmanager}",
+        "--cluster.listen-address=",
+    ]
+    return ManagedProcess(
+        server.label,
+        command,
+        log_path=directory / "alertmanager.log",
+        ready=partial(health.answers, ports.alertmanager, "/-/ready"),
+        environment=server.environment,
+    )
+
+
+def _alerts(ports: Ports) -> list[Any]:
+    alerts: list[Any] = json.loads(health.get(ports.alertmanager, "/api/v2/alerts")[1])
+    return alerts
+
+
+def _raw(watched: Watched, request: bytes) -> bytes:
+    with socket.create_connection((health.LOOPBACK, watched.ports.dead_man), timeout=30) as connection:
+        connection.sendall(request)
+        return connection.recv(1000)
+
+
+def _seconds(duration: str) -> float:
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
