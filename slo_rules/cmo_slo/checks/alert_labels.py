@@ -1,0 +1,137 @@
+"""Which labels an alert carries when it fires, as far as its rule tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, Negation, Selector, Subquery
+from cmo_slo.checks.series import CATALOGUE_SERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmo_slo.checks.rules import Rule
+    from cmo_slo.checks.series import RecordedSeries
+
+_OF_EVERY_TARGET: Final = frozenset({"job", "instance"})
+_NO_LABELS: Final = frozenset({"scalar", "vector", "time", "absent", "absent_over_time"})
+_KEEPS_ALL: Final = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
+_DEEPEST: Final = 20
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels that are there, and whether others may be as well (``open``).
+
+    ``fixed`` are those whose value is known.
+    """
+
+    names: frozenset[str] = frozenset()
+    open: bool = False
+
+    def may_have(self, name: str) -> bool:
+        """Whether the label can be there."""
+        return name in self.names or self.open
+
+    def with_names(self, names: frozenset[str]) -> LabelSet:
+        """These as well."""
+        return LabelSet(self.names | names, self.open)
+
+
+def labels_of_alert(rule: Rule, series: RecordedSeries) -> LabelSet:
+    """The labels of an alert: its own, its name, and those of the series that its expression gives."""
+    given = LabelSet(open=True) if rule.expression is None else _given(rule.expression, series, 0)
+    removed = frozenset(name for name, value in rule.labels.items() if not value)
+    own = frozenset(rule.labels) | {"alertname"}
+    return LabelSet((given.names | own) - removed, given.open)
+
+
+def fixed_labels(rule: Rule) -> Mapping[str, str]:
+    """The labels whose value the rule itself says."""
+    return {
+        **{name: value for name, value in rule.labels.items() if "{{" not in value},
+        "alertname": rule.alert or "",
+    }
+
+
+def _given(expression: Expression, series: RecordedSeries, depth: int) -> LabelSet:
+    match expression:
+        case Selector():
+            return _selected(expression, series, depth)
+        case Aggregate():
+            return _aggregated(expression, series, depth)
+        case Binary():
+            return _combined(expression, series, depth)
+        case Call():
+            return _called(expression, series, depth)
+        case Negation() | Subquery():
+            return _given(expression.expression, series, depth)
+        case _:
+            return LabelSet()
+
+
+def _selected(selector: Selector, series: RecordedSeries, depth: int) -> LabelSet:
+    asked = frozenset(selector.fixed())
+    if selector.name in CATALOGUE_SERIES:
+        return LabelSet(frozenset(CATALOGUE_SERIES[selector.name]) | _OF_EVERY_TARGET | asked)
+    if selector.name == "up":
+        return LabelSet(_OF_EVERY_TARGET | asked)
+    sources = series.sources(selector)
+    if not sources or depth >= _DEEPEST:
+        return LabelSet(asked, open=True)
+    found = LabelSet(asked)
+    for source in sources:
+        inside = LabelSet(open=True)
+        if source.rule.expression is not None:
+            inside = _given(source.rule.expression, series, depth + 1)
+        found = LabelSet(
+            found.names | inside.names | frozenset(source.rule.labels), found.open or inside.open
+        )
+    return found
+
+
+def _aggregated(aggregate: Aggregate, series: RecordedSeries, depth: int) -> LabelSet:
+    inside = _given(aggregate.expression, series, depth)
+    if aggregate.operator in _KEEPS_ALL:
+        return inside
+    if aggregate.without is not None:
+        return LabelSet(inside.names - aggregate.without, inside.open)
+    by = aggregate.by or frozenset()
+    return LabelSet(frozenset(label for label in by if inside.may_have(label)))
+
+
+def _combined(binary: Binary, series: RecordedSeries, depth: int) -> LabelSet:
+    left, right = _given(binary.left, series, depth), _given(binary.right, series, depth)
+    if binary.operator == "or":
+        return LabelSet(left.names | right.names, left.open or right.open)
+    if binary.operator in ("and", "unless"):
+        return left
+    if isinstance(binary.right, Selector | Aggregate | Call | Binary) and not left.names and not left.open:
+        return right  # a number on the left
+    if binary.matching.group == "left":
+        return left.with_names(binary.matching.included)
+    if binary.matching.group == "right":
+        return right.with_names(binary.matching.included)
+    if binary.matching.on and not binary.filters:
+        return LabelSet(frozenset(label for label in binary.matching.labels if left.may_have(label)))
+    return (
+        left
+        if not binary.matching.labels or binary.filters
+        else LabelSet(left.names - binary.matching.labels, left.open)
+    )
+
+
+def _called(call: Call, series: RecordedSeries, depth: int) -> LabelSet:
+    if call.function in ("absent", "absent_over_time"):
+        chosen = call.arguments[0]
+        return LabelSet(frozenset(chosen.fixed())) if isinstance(chosen, Selector) else LabelSet()
+    if call.function in _NO_LABELS or not call.arguments:
+        return LabelSet()
+    if call.function in ("label_replace", "label_join", "info"):
+        return LabelSet(_given(call.arguments[0], series, depth).names, open=True)
+    if call.function == "histogram_quantile":
+        inside = _given(call.arguments[1], series, depth)
+        return LabelSet(inside.names - {"le"}, inside.open)
+    vectors = [_given(argument, series, depth) for argument in call.arguments]
+    return max(vectors, key=lambda one: (one.open, len(one.names)))

@@ -1,0 +1,128 @@
+"""A threshold that no value can pass: an alert that looks like protection and can never fire.
+
+Multi-window burn rates were made for targets of 99.9 %: at 70 % the usual 14.4 and 6 ask for an error ratio
+of 4.32 and 1.8. Neither Sloth nor Pyrra says so.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.checks.bounds import BoundsFinder
+from cmo_slo.checks.finding import Reporter, rules_in
+from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, selectors, shown
+from cmo_slo.checks.series import RecordedSeries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cmo_slo.checks.bounds import Bounds
+    from cmo_slo.checks.context import Context
+    from cmo_slo.checks.finding import Finding, Place
+    from cmo_slo.checks.rules import RuleDocument
+
+_REPORT: Final = Reporter("attainability")
+_MIRRORED: Final = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "==": "==", "!=": "!="}
+
+
+def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Finding]:  # noqa: ARG001
+    """Every comparison that lets only some values through, in alerts and in recording rules."""
+    finder = BoundsFinder(RecordedSeries(documents))
+    for place, _, rule in rules_in(documents):
+        if rule.expression is not None:
+            yield from _comparisons(place, rule.expression, finder, excluded=False)
+
+
+def _comparisons(
+    place: Place, expression: Expression, finder: BoundsFinder, *, excluded: bool
+) -> Iterator[Finding]:
+    if isinstance(expression, Binary):
+        if expression.filters:
+            yield from _comparison(place, expression, finder, excluded=excluded)
+        yield from _comparisons(place, expression.left, finder, excluded=excluded)
+        # What `unless` excludes may well never be there: then it only does nothing.
+        excludes = expression.operator == "unless"
+        yield from _comparisons(place, expression.right, finder, excluded=excluded or excludes)
+        return
+    for inner in children(expression):
+        yield from _comparisons(place, inner, finder, excluded=excluded)
+
+
+def _comparison(
+    place: Place, comparison: Binary, finder: BoundsFinder, *, excluded: bool
+) -> Iterator[Finding]:
+    operator, value, limit = comparison.operator, comparison.left, comparison.right
+    if constant(value) is not None:
+        operator, value, limit = _MIRRORED[operator], limit, value
+    bounds, limits = finder.of(value), finder.of(limit)
+    if _can_pass(operator, bounds, limits):
+        return
+    reason = f"{_reach(value, bounds)}, and {_asked(operator, limit, limits)}"
+    wrong = f"`{shown(comparison)}` can never be true: {reason}"
+    if excluded:
+        yield _REPORT.warning(
+            place, wrong, "expected an exclusion that can happen; correct the limit, or delete it"
+        )
+    elif bounds.by_name and not _sure(value):
+        yield _REPORT.warning(
+            place, wrong, "expected a limit within reach, if the name says what it is; lower it"
+        )
+    else:
+        yield _REPORT.error(place, wrong, _mend(operator, bounds))
+
+
+def _can_pass(operator: str, value: Bounds, limit: Bounds) -> bool:
+    match operator:
+        case ">":
+            return value.high > limit.low
+        case ">=":
+            return value.high >= limit.low
+        case "<":
+            return value.low < limit.high
+        case "<=":
+            return value.low <= limit.high
+        case "==":
+            return value.low <= limit.high and limit.low <= value.high
+    return not value.low == value.high == limit.low == limit.high
+
+
+def _sure(value: Expression) -> bool:
+    """Whether the names that a bound rests on are those of a generator, which never mean anything else."""
+    return all("burnrate" in one.name or one.name.startswith("slo:sli_error:") for one in selectors(value))
+
+
+def _reach(value: Expression, bounds: Bounds) -> str:
+    what = f"`{shown(_innermost(value), 60)}`"
+    if bounds.low == bounds.high:
+        return f"{what} is always {bounds.low:g}"
+    known = " by its name" if bounds.by_name else ""
+    if math.isinf(bounds.low):
+        return f"{what} is{known} at most {bounds.high:g}"
+    if math.isinf(bounds.high):
+        return f"{what} is{known} never below {bounds.low:g}"
+    return f"{what} lies{known} from {bounds.low:g} to {bounds.high:g}"
+
+
+def _innermost(value: Expression) -> Expression:
+    """The ratio itself, without the ``max`` around it."""
+    while isinstance(value, Aggregate) and value.operator in ("max", "min", "avg"):
+        value = value.expression
+    return value
+
+
+def _asked(operator: str, limit: Expression, limits: Bounds) -> str:
+    number = constant(limit)
+    if number is None:
+        return f"the limit lies from {limits.low:g} to {limits.high:g}"
+    worked_out = f"{shown(limit)} = {number:g}" if isinstance(limit, Binary) else f"{number:g}"
+    return f"the limit is {operator} {worked_out}"
+
+
+def _mend(operator: str, bounds: Bounds) -> str:
+    if operator in (">", ">=") and bounds.high == 1:
+        return (
+            "expected a limit below 1; a burn-rate factor needs factor * (1 - target) < 1, so page on the "
+            "error ratio itself where the target is low"
+        )
+    return "expected a limit that values can pass; correct it"
