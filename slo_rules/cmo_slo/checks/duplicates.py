@@ -58,11 +58,13 @@ def _identities(documents: Sequence[RuleDocument]) -> Iterator[Finding]:
 
 
 def _expressions(documents: Sequence[RuleDocument]) -> Iterator[Finding]:
-    first: dict[tuple[bool, Expression, int], Place] = {}
-    for place, _, rule in rules_in(documents):
+    # A roll-up may be what another group records more often: only the same thing as often is double work.
+    first: dict[tuple[bool, Expression, int, int | None], Place] = {}
+    for place, group, rule in rules_in(documents):
         if rule.expression is None or not any(selectors(rule.expression)):
             continue
-        other = first.setdefault((rule.record is not None, rule.expression, rule.hold), place)
+        same = (rule.record is not None, rule.expression, rule.hold, group.interval)
+        other = first.setdefault(same, place)
         if other.rule is None or other.rule.name == rule.name:
             continue
         yield _REPORT.warning(
