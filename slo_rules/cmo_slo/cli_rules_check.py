@@ -162,8 +162,8 @@ def check(  # noqa: PLR0913, RUF100 - one parameter an option
 
     Files are Prometheus' own or PrometheusRule manifests, whoever wrote them. What each check finds, why it
     matters and how to mend it is in docs/rules-check.md. Exits 0 when nothing was found (warnings are printed
-    and do not count without --strict), 1 when something was, 3 when arguments or objectives are wrong or a file
-    cannot be read.
+    and do not count without --strict), 1 when something was, 3 when arguments or objectives are wrong or a
+    file cannot be read.
     """
     if objectives is not None and len(files) != 1:
         raise click.UsageError("--objectives needs the one FILE that was compiled from them.")
@@ -181,10 +181,7 @@ def check(  # noqa: PLR0913, RUF100 - one parameter an option
         alertmanager=around.alertmanager(),
     )
     run = _Run(context, None if _PROMTOOL in disabled else promtool or _promtool_on_path(), disabled)
-    if files:
-        checked = run.on_given(tuple(dict.fromkeys(files)), objectives)
-    else:
-        checked = run.on_shipped()
+    checked = run.on_given(tuple(dict.fromkeys(files)), objectives) if files else run.on_shipped()
     notes = [*around.notes()]
     if run.promtool is None and _PROMTOOL not in disabled:
         notes.append("promtool is not on PATH, so the rules were not checked by it (--promtool FILE).")
@@ -195,7 +192,7 @@ def check(  # noqa: PLR0913, RUF100 - one parameter an option
 
 @dataclass(frozen=True)
 class _Surroundings:
-    """The runbooks and the Alertmanager configuration that rules are held against, where there are any."""
+    """The runbooks and the Alertmanager configuration that rules are held against, where given."""
 
     runbooks: Path | None
     alertmanager_config: Path | None
@@ -247,7 +244,7 @@ class _Run:
     disabled: tuple[str, ...]
 
     def on_given(self, files: Sequence[Path], objectives: str | None) -> _Checked:
-        """Files that one Prometheus loads together; of one alone, whether it is what objectives compile to."""
+        """Files that one Prometheus loads together; of one, whether it is what objectives compile to."""
         findings: list[Finding] = []
         if objectives is not None:
             compiled = _compiled(objectives, self.context.scrape_interval)

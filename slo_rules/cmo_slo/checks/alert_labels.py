@@ -22,10 +22,7 @@ _DEEPEST: Final = 20
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Labels that are there, and whether others may be as well (``open``).
-
-    ``fixed`` are those whose value is known.
-    """
+    """Labels that may be there, and whether others may be as well (``open``)."""
 
     names: frozenset[str] = frozenset()
     open: bool = False
@@ -39,9 +36,14 @@ class LabelSet:
         return LabelSet(self.names | names, self.open)
 
 
+def labels_given(expression: Expression, series: RecordedSeries) -> LabelSet:
+    """The labels of the series that an expression gives."""
+    return _given(expression, series, 0)
+
+
 def labels_of_alert(rule: Rule, series: RecordedSeries) -> LabelSet:
     """The labels of an alert: its own, its name, and those of the series that its expression gives."""
-    given = LabelSet(open=True) if rule.expression is None else _given(rule.expression, series, 0)
+    given = LabelSet(open=True) if rule.expression is None else labels_given(rule.expression, series)
     removed = frozenset(name for name, value in rule.labels.items() if not value)
     own = frozenset(rule.labels) | {"alertname"}
     return LabelSet((given.names | own) - removed, given.open)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.bounds import BoundsFinder
 from cmo_slo.checks.finding import Reporter, rules_in
-from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, selectors, shown
+from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, selectors, shown, walk
 from cmo_slo.checks.series import RecordedSeries
 
 if TYPE_CHECKING:
@@ -31,35 +31,60 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
     finder = BoundsFinder(RecordedSeries(documents))
     for place, _, rule in rules_in(documents):
         if rule.expression is not None:
-            yield from _comparisons(place, rule.expression, finder, excluded=False)
+            dead = rule.alert is not None and not _can_give(rule.expression, finder)
+            consequence = ", so the alert never fires" if dead else ""
+            for comparison, excluded in _comparisons(rule.expression, excluded=False):
+                yield from _comparison(place, comparison, finder, consequence, excluded=excluded)
 
 
-def _comparisons(
-    place: Place, expression: Expression, finder: BoundsFinder, *, excluded: bool
-) -> Iterator[Finding]:
+def _comparisons(expression: Expression, *, excluded: bool) -> Iterator[tuple[Binary, bool]]:
+    """Every comparison that filters, and whether it only chooses what `unless` leaves out."""
     if isinstance(expression, Binary):
         if expression.filters:
-            yield from _comparison(place, expression, finder, excluded=excluded)
-        yield from _comparisons(place, expression.left, finder, excluded=excluded)
+            yield expression, excluded
+        yield from _comparisons(expression.left, excluded=excluded)
         # What `unless` excludes may well never be there: then it only does nothing.
         excludes = expression.operator == "unless"
-        yield from _comparisons(place, expression.right, finder, excluded=excluded or excludes)
+        yield from _comparisons(expression.right, excluded=excluded or excludes)
         return
     for inner in children(expression):
-        yield from _comparisons(place, inner, finder, excluded=excluded)
+        yield from _comparisons(inner, excluded=excluded)
+
+
+def _can_give(expression: Expression, finder: BoundsFinder) -> bool:
+    """Whether an expression can ever have a result, as far as its comparisons go."""
+    match expression:
+        case Binary(operator="and"):
+            return _can_give(expression.left, finder) and _can_give(expression.right, finder)
+        case Binary(operator="or"):
+            return _can_give(expression.left, finder) or _can_give(expression.right, finder)
+        case Binary(operator="unless"):
+            return _can_give(expression.left, finder)
+        case Binary() if expression.filters:
+            operator, value, limit = _told(expression)
+            passes = _can_pass(operator, finder.of(value), finder.of(limit))
+            return passes and _can_give(value, finder)
+        case Aggregate():
+            return _can_give(expression.expression, finder)
+    return True
+
+
+def _told(comparison: Binary) -> tuple[str, Expression, Expression]:
+    """Operator, value and limit, in this order also where the limit stands first."""
+    if constant(comparison.left) is not None:
+        return _MIRRORED[comparison.operator], comparison.right, comparison.left
+    return comparison.operator, comparison.left, comparison.right
 
 
 def _comparison(
-    place: Place, comparison: Binary, finder: BoundsFinder, *, excluded: bool
+    place: Place, comparison: Binary, finder: BoundsFinder, consequence: str, *, excluded: bool
 ) -> Iterator[Finding]:
-    operator, value, limit = comparison.operator, comparison.left, comparison.right
-    if constant(value) is not None:
-        operator, value, limit = _MIRRORED[operator], limit, value
+    operator, value, limit = _told(comparison)
     bounds, limits = finder.of(value), finder.of(limit)
     if _can_pass(operator, bounds, limits):
         return
     reason = f"{_reach(value, bounds)}, and {_asked(operator, limit, limits)}"
-    wrong = f"`{shown(comparison)}` can never be true: {reason}"
+    wrong = f"`{shown(comparison)}` can never be true: {reason}{consequence}"
     if excluded:
         yield _REPORT.warning(
             place, wrong, "expected an exclusion that can happen; correct the limit, or delete it"
@@ -88,7 +113,9 @@ def _can_pass(operator: str, value: Bounds, limit: Bounds) -> bool:
 
 
 def _sure(value: Expression) -> bool:
-    """Whether the names that a bound rests on are those of a generator, which never mean anything else."""
+    """Whether the names that a bound rests on are those of a generator, and the ratios are not added up."""
+    if any(isinstance(node, Aggregate) and node.operator == "sum" for node in walk(value)):
+        return False
     return all("burnrate" in one.name or one.name.startswith("slo:sli_error:") for one in selectors(value))
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from cmo_slo.checks.alert_labels import LabelSet, labels_given
 from cmo_slo.checks.promql import (
     Aggregate,
     Binary,
@@ -27,7 +28,7 @@ from cmo_slo.checks.promql import (
 )
 
 if TYPE_CHECKING:
-    from cmo_slo.checks.series import RecordedSeries
+    from cmo_slo.checks.series import RecordedSeries, Source
 
 _COUNTER: Final = re.compile(r".*(?:_total|_count|_bucket|_sum)")
 _SHARE_BY_NAME: Final = re.compile(
@@ -65,9 +66,9 @@ class Bounds:
     by_name: bool = False
 
     @property
-    def share(self) -> bool:
-        """Whether all values are from 0 to 1, and not all the same."""
-        return self.low >= 0 and self.high <= 1 and self.low < self.high
+    def ends(self) -> bool:
+        """Whether there is a least and a greatest value, and they differ: as with a ratio, or a percentage."""
+        return math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
 
     def within(self, other: Bounds) -> Bounds:
         """Both at once; where they contradict each other, this one."""
@@ -174,9 +175,32 @@ class BoundsFinder:
         if aggregate.operator in _AGGREGATES_KEEP:
             return inner
         if aggregate.operator == "sum":
-            # Of one element or more, each of at least `low`.
-            return Bounds(inner.low if inner.low >= 0 else -math.inf)
+            return self._sum(aggregate, inner)
         return NOT_NEGATIVE if aggregate.operator in ("stddev", "stdvar") else ANYTHING
+
+    def _sum(self, aggregate: Aggregate, inner: Bounds) -> Bounds:
+        # Of one element or more, each of at least `low`.
+        least = inner.low if inner.low >= 0 else -math.inf
+        chosen = aggregate.expression
+        if not isinstance(chosen, Selector):
+            return Bounds(least)
+        sources = self._series.sources(chosen)
+        if not sources and inner.by_name:
+            return inner  # mostly there is one a group; how many there are is not known
+        if sources and math.isfinite(inner.high) and self._one_each(sources, aggregate):
+            return Bounds(least, max(inner.high, 0.0) * len(sources), inner.by_name)
+        return Bounds(least)
+
+    def _one_each(self, sources: list[Source], aggregate: Aggregate) -> bool:
+        """Whether each rule that records what is added up gives one series a group at most."""
+        by = aggregate.by
+        given = [
+            labels_given(source.rule.expression, self._series)
+            if source.rule.expression
+            else LabelSet(open=True)
+            for source in sources
+        ]
+        return by is not None and all(not one.open and one.names <= by for one in given)
 
     def _binary(self, binary: Binary) -> Bounds:
         left, right = self.of(binary.left), self.of(binary.right)
@@ -203,6 +227,11 @@ class BoundsFinder:
         return ANYTHING
 
     def _quotient(self, binary: Binary, left: Bounds, right: Bounds) -> Bounds:
+        factor, unscaled = without_factor(binary.left)
+        if factor != 1:
+            # `100 * part / whole` is read as `(100 * part) / whole`.
+            share = self.of(replace(binary, left=unscaled))
+            return _corners(share, left, [(end, factor) for end in _ends(share)])
         mean_of = averaged(binary)
         if mean_of is not None:
             return self.of(mean_of)
@@ -239,6 +268,16 @@ def without_guard(expression: Expression) -> Expression:
                 expression = expression.left
             case _:
                 return expression
+
+
+def without_factor(expression: Expression) -> tuple[float, Expression]:
+    """A constant factor, and what it multiplies; 1 and the expression itself where there is none."""
+    if isinstance(expression, Binary) and expression.operator == "*":
+        for factor, other in ((expression.left, expression.right), (expression.right, expression.left)):
+            value = constant(factor)
+            if value is not None and constant(other) is None:
+                return value, other
+    return 1.0, expression
 
 
 def is_part(part: Expression, whole: Expression) -> bool:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.bounds import BoundsFinder, is_part
+from cmo_slo.checks.bounds import BoundsFinder, is_part, without_factor
 from cmo_slo.checks.finding import Reporter, rules_in
 from cmo_slo.checks.promql import Binary, Expression, Selector, children, constant, selectors, shown
 from cmo_slo.checks.series import RecordedSeries
@@ -86,7 +86,7 @@ def _division(
         return
     if not _may_be_zero(denominator, finder) or any(_guards(one, denominator) for one in around.guards):
         return
-    if is_part(division.left, denominator):
+    if is_part(without_factor(division.left)[1], denominator):
         if around.compared:
             return  # a part of nothing is nothing: NaN, which the comparison drops
         becomes = "NaN"

@@ -56,13 +56,16 @@ class _Estimator:
         return 0.0
 
     def _comparison(self, comparison: Binary, jump: float) -> float:
-        limit = constant(comparison.right)
-        value = comparison.left
-        if limit is None or not self.bounds.of(value).share:
+        value, bounds = comparison.left, self.bounds.of(comparison.left)
+        asked = constant(comparison.right)
+        if asked is None or not bounds.ends:
             return 0.0
-        if comparison.operator in ("<", "<="):
-            limit = 1 - limit
-        elif comparison.operator not in (">", ">="):
+        # As a share of the way from all well to all failing, in a percentage and a success ratio as well.
+        if comparison.operator in (">", ">="):
+            limit = (asked - bounds.low) / (bounds.high - bounds.low)
+        elif comparison.operator in ("<", "<="):
+            limit = (bounds.high - asked) / (bounds.high - bounds.low)
+        else:
             return 0.0
         window = self.windows.longest(value)
         if window == 0 or limit <= 0:
