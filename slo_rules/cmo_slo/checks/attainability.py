@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.bounds import BoundsFinder
+from cmo_slo.checks.bounds import BoundsFinder, Evidence
 from cmo_slo.checks.finding import Reporter, rules_in
-from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, selectors, shown, walk
+from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, shown
 from cmo_slo.checks.series import RecordedSeries
 
 if TYPE_CHECKING:
@@ -83,16 +83,15 @@ def _comparison(
     bounds, limits = finder.of(value), finder.of(limit)
     if _can_pass(operator, bounds, limits):
         return
-    reason = f"{_reach(value, bounds)}, and {_asked(operator, limit, limits)}"
-    wrong = f"`{shown(comparison)}` can never be true: {reason}{consequence}"
+    asked = f"`{shown(value, 60)} {operator} {shown(limit, 30)}`"
+    reason = f"{_reach(bounds)}, and the limit is {_limit(limit, limits)}"
+    wrong = f"{asked} can never be true: {reason}{consequence}"
     if excluded:
-        yield _REPORT.warning(
-            place, wrong, "expected an exclusion that can happen; correct the limit, or delete it"
-        )
-    elif bounds.by_name and not _sure(value):
-        yield _REPORT.warning(
-            place, wrong, "expected a limit within reach, if the name says what it is; lower it"
-        )
+        mend = "expected an exclusion that can happen; correct the limit, or delete it"
+        yield _REPORT.warning(place, wrong, mend)
+    elif max(bounds.evidence, limits.evidence) is Evidence.NAME:
+        mend = "expected a limit within reach, if the name says what it is; lower it"
+        yield _REPORT.warning(place, wrong, mend)
     else:
         yield _REPORT.error(place, wrong, _mend(operator, bounds))
 
@@ -112,38 +111,22 @@ def _can_pass(operator: str, value: Bounds, limit: Bounds) -> bool:
     return not value.low == value.high == limit.low == limit.high
 
 
-def _sure(value: Expression) -> bool:
-    """Whether the names that a bound rests on are those of a generator, and the ratios are not added up."""
-    if any(isinstance(node, Aggregate) and node.operator == "sum" for node in walk(value)):
-        return False
-    return all("burnrate" in one.name or one.name.startswith("slo:sli_error:") for one in selectors(value))
-
-
-def _reach(value: Expression, bounds: Bounds) -> str:
-    what = f"`{shown(_innermost(value), 60)}`"
+def _reach(bounds: Bounds) -> str:
+    by = "" if bounds.evidence is Evidence.STRUCTURE else ", by its name,"
     if bounds.low == bounds.high:
-        return f"{what} is always {bounds.low:g}"
-    known = " by its name" if bounds.by_name else ""
+        return f"the value{by} is always {bounds.low:g}"
     if math.isinf(bounds.low):
-        return f"{what} is{known} at most {bounds.high:g}"
+        return f"the value{by} is at most {bounds.high:g}"
     if math.isinf(bounds.high):
-        return f"{what} is{known} never below {bounds.low:g}"
-    return f"{what} lies{known} from {bounds.low:g} to {bounds.high:g}"
+        return f"the value{by} is never below {bounds.low:g}"
+    return f"the value{by} lies from {bounds.low:g} to {bounds.high:g}"
 
 
-def _innermost(value: Expression) -> Expression:
-    """The ratio itself, without the ``max`` around it."""
-    while isinstance(value, Aggregate) and value.operator in ("max", "min", "avg"):
-        value = value.expression
-    return value
-
-
-def _asked(operator: str, limit: Expression, limits: Bounds) -> str:
+def _limit(limit: Expression, limits: Bounds) -> str:
     number = constant(limit)
     if number is None:
-        return f"the limit lies from {limits.low:g} to {limits.high:g}"
-    worked_out = f"{shown(limit)} = {number:g}" if isinstance(limit, Binary) else f"{number:g}"
-    return f"the limit is {operator} {worked_out}"
+        return f"{limits.low:g} to {limits.high:g}"
+    return f"{shown(limit)} = {number:g}" if isinstance(limit, Binary) else f"{number:g}"
 
 
 def _mend(operator: str, bounds: Bounds) -> str:

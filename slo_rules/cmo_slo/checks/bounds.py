@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.alert_labels import LabelSet, labels_given
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from cmo_slo.checks.series import RecordedSeries, Source
 
 _COUNTER: Final = re.compile(r".*(?:_total|_count|_bucket|_sum)")
+# Pyrra and kubernetes-mixin, and Sloth.
+_SHARE_OF_GENERATOR: Final = re.compile(r".*burnrate.*|slo:sli_error:ratio.*")
 _SHARE_BY_NAME: Final = re.compile(
-    # Pyrra and kubernetes-mixin, Sloth, and what others call the same.
-    r".*burnrate.*|slo:sli_error:ratio.*|.*:(?:\w*_)?(?:error|success|availability|failure)s?(?:_|:)?ratio.*",
+    r".*:(?:\w*_)?(?:error|success|availability|failure)s?(?:_|:)?ratio.*",
     re.IGNORECASE,
 )
 _PART_WORD: Final = re.compile(
@@ -57,32 +59,44 @@ _COUNTS: Final = frozenset({"count_over_time"})
 _DEEPEST: Final = 20
 
 
+class Evidence(IntEnum):
+    """What bounds rest on, the surest first."""
+
+    STRUCTURE = 0
+    GENERATOR = 1
+    """A name that only generators of burn-rate alerts give."""
+    NAME = 2
+    """A name that says so, and may lie."""
+
+
 @dataclass(frozen=True)
 class Bounds:
-    """The least and the greatest value; ``by_name`` where a name alone says so."""
+    """The least and the greatest value, and what says so."""
 
     low: float = -math.inf
     high: float = math.inf
-    by_name: bool = False
+    evidence: Evidence = Evidence.STRUCTURE
 
     @property
     def ends(self) -> bool:
-        """Whether there is a least and a greatest value, and they differ: as with a ratio, or a percentage."""
+        """Whether there is a least and a greatest value, and they differ: a ratio, or a percentage."""
         return math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
 
     def within(self, other: Bounds) -> Bounds:
         """Both at once; where they contradict each other, this one."""
         low, high = max(self.low, other.low), min(self.high, other.high)
-        return Bounds(low, high, self.by_name or other.by_name) if low <= high else self
+        return Bounds(low, high, max(self.evidence, other.evidence)) if low <= high else self
 
     def union(self, other: Bounds) -> Bounds:
         """Either."""
-        return Bounds(min(self.low, other.low), max(self.high, other.high), self.by_name or other.by_name)
+        evidence = max(self.evidence, other.evidence)
+        return Bounds(min(self.low, other.low), max(self.high, other.high), evidence)
 
 
 ANYTHING: Final = Bounds()
 SHARE: Final = Bounds(0.0, 1.0)
-SHARE_BY_NAME: Final = Bounds(0.0, 1.0, by_name=True)
+SHARE_BY_GENERATOR: Final = Bounds(0.0, 1.0, Evidence.GENERATOR)
+SHARE_BY_NAME: Final = Bounds(0.0, 1.0, Evidence.NAME)
 NOT_NEGATIVE: Final = Bounds(0.0)
 ONE: Final = Bounds(1.0, 1.0)
 
@@ -111,7 +125,7 @@ class BoundsFinder:
                 return self._binary(expression)
             case Negation():
                 inner = self.of(expression.expression)
-                return Bounds(-inner.high, -inner.low, inner.by_name)
+                return Bounds(-inner.high, -inner.low, inner.evidence)
             case Subquery():
                 return self.of(expression.expression)
             case _:
@@ -161,7 +175,7 @@ class BoundsFinder:
         most = limits[-1] if call.function != "clamp_min" else None
         low = inner.low if least is None else max(inner.low, least)
         high = inner.high if most is None else min(inner.high, most)
-        return Bounds(min(low, high), max(low, high), inner.by_name)
+        return Bounds(min(low, high), max(low, high), inner.evidence)
 
     def _aggregate(self, aggregate: Aggregate) -> Bounds:
         inner = self.of(aggregate.expression)
@@ -185,10 +199,11 @@ class BoundsFinder:
         if not isinstance(chosen, Selector):
             return Bounds(least)
         sources = self._series.sources(chosen)
-        if not sources and inner.by_name:
-            return inner  # mostly there is one a group; how many there are is not known
+        if not sources and inner.evidence is not Evidence.STRUCTURE:
+            # Mostly there is one a group; how many there are is not known.
+            return Bounds(inner.low, inner.high, Evidence.NAME)
         if sources and math.isfinite(inner.high) and self._one_each(sources, aggregate):
-            return Bounds(least, max(inner.high, 0.0) * len(sources), inner.by_name)
+            return Bounds(least, max(inner.high, 0.0) * len(sources), inner.evidence)
         return Bounds(least)
 
     def _one_each(self, sources: list[Source], aggregate: Aggregate) -> bool:
@@ -364,6 +379,8 @@ def _is_zero(expression: Expression) -> bool:
 def _bounds_by_name(name: str) -> Bounds:
     if name == "up":
         return SHARE
+    if _SHARE_OF_GENERATOR.fullmatch(name):
+        return SHARE_BY_GENERATOR
     if _SHARE_BY_NAME.fullmatch(name):
         return SHARE_BY_NAME
     return NOT_NEGATIVE if _COUNTER.fullmatch(name) else ANYTHING
@@ -382,7 +399,7 @@ def _corners(left: Bounds, right: Bounds, pairs: list[tuple[float, float]]) -> B
 def _bounds(left: Bounds, right: Bounds, low: float, high: float) -> Bounds:
     low = -math.inf if math.isnan(low) else low
     high = math.inf if math.isnan(high) else high
-    return Bounds(low, high, left.by_name or right.by_name)
+    return Bounds(low, high, max(left.evidence, right.evidence))
 
 
 def _filtered(operator: str, left: Bounds, right: Bounds) -> Bounds:

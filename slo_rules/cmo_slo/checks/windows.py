@@ -35,15 +35,13 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
     for place, _, rule in rules_in(documents):
         if rule.expression is None:
             continue
-        seen = set()
+        found: list[Finding] = []
         for selector, function, around in _chosen(rule.expression, "", 0):
-            if (selector, function, around) in seen:
-                continue
-            seen.add((selector, function, around))
             interval = interval_of(selector, series, context)
             recorded = bool(series.of_name(selector.name))
-            yield from _range(place, selector, function, interval, recorded=recorded)
-            yield from _reach(place, selector, around, context.retention)
+            found += _range(place, selector, function, interval, recorded=recorded)
+            found += _reach(place, selector, around, context.retention)
+        yield from dict.fromkeys(found)
 
 
 def _chosen(expression: Expression, function: str, around: int) -> Iterator[tuple[Selector, str, int]]:

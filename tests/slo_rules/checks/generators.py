@@ -51,13 +51,13 @@ def sloth(target: float) -> str:
         "alert": "ShopAvailability",
         "expr": f"({pair('5m', '1h', 14.4)})\nor\n({pair('30m', '6h', 6)})",
         "labels": {"severity": "page"},
-        "annotations": {"summary": "{{$labels.sloth_service}} SLO error budget burn rate is over expected."},
+        "annotations": {"summary": "{{$labels.sloth_service}} burns its error budget."},
     }
     ticket = {
         "alert": "ShopAvailability",
         "expr": f"({pair('2h', '1d', 3)})\nor\n({pair('6h', '3d', 1)})",
         "labels": {"severity": "ticket"},
-        "annotations": {"summary": "{{$labels.sloth_service}} SLO error budget burn rate is over expected."},
+        "annotations": {"summary": "{{$labels.sloth_service}} burns its error budget."},
     }
     return rule_file(
         group(*ratios, month, name="sloth-slo-sli-recordings-shop-availability"),
@@ -70,7 +70,7 @@ def pyrra(target: float) -> str:
     """Pyrra: a recorded burn rate a window, and four alerts of one name that differ in their labels."""
     windows = (("5m", "1h", 14, "2m", "critical"), ("30m", "6h", 7, "15m", "critical"),
                ("2h", "1d", 2, "1h", "warning"), ("6h", "4d", 1, "3h", "warning"))  # fmt: skip
-    lengths = [window for pair in windows for window in pair[:2]]
+    lengths = dict.fromkeys(window for pair in windows for window in pair[:2])
     rates = [
         record(
             f"http_requests:burnrate{window}",
