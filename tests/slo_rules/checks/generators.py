@@ -35,7 +35,7 @@ def sloth(target: float) -> str:
         record("slo:error_budget:ratio", f"vector(1-{target:g})", **labels),
         record(
             "slo:current_burn_rate:ratio",
-            f"slo:sli_error:ratio_rate5m{sloth_id} / on(sloth_id, sloth_slo, sloth_service) group_left "
+            f"slo:sli_error:ratio_rate5m{sloth_id}\n/ on(sloth_id, sloth_slo, sloth_service) group_left\n"
             f"slo:error_budget:ratio{sloth_id}",
             **labels,
         ),
@@ -111,14 +111,15 @@ def kubernetes_mixin(target: float) -> str:
     for verb, verbs in (("read", "LIST|GET"), ("write", "POST|PUT|PATCH|DELETE")):
         for window in ("5m", "30m", "1h", "6h"):
             of_verb = f'job="apiserver",verb=~"{verbs}"'
+            total = "apiserver_request_total"
             duration = "apiserver_request_sli_duration_seconds"
             rates.append(
                 record(
                     f"apiserver_request:burnrate{window}",
                     f"(\n(sum by (cluster) (rate({duration}_count{{{of_verb}}}[{window}]))\n"
                     f'- sum by (cluster) (rate({duration}_bucket{{{of_verb},le="1"}}[{window}])))\n'
-                    f'+ sum by (cluster) (rate(apiserver_request_total{{{of_verb},code=~"5.."}}[{window}]))\n)\n'
-                    f"/ sum by (cluster) (rate(apiserver_request_total{{{of_verb}}}[{window}]))",
+                    f'+ sum by (cluster) (rate({total}{{{of_verb},code=~"5.."}}[{window}]))\n)\n'
+                    f"/ sum by (cluster) (rate({total}{{{of_verb}}}[{window}]))",
                     verb=verb,
                 )
             )

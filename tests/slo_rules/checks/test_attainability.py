@@ -32,7 +32,7 @@ ALL = 'sum(rate(http_requests_total{job="shop"}[5m]))'
         f"{FAILED} / clamp_min({ALL}, 1) > 1",
         f"({FAILED} or vector(0)) / {ALL} > 1",
         f"{ALL} < 0",
-        'sum by (j, c) (rate(a_total{c="5"}[5m])) / ignoring (c) group_left sum by (j) (rate(a_total[5m])) > 1',
+        'sum by (j, c) (rate(a_total{c="5"}[5m])) / ignoring (c) group_left sum by (j) (rate(a_total[5m]))>1',
         'sum(rate(a_total{outcome="error"}[5m])) / sum(rate(a_total{outcome=~"error|success"}[5m])) > 1',
         'sum(rate(a_total{outcome="error"}[5m])) / sum(rate(a_total{outcome!="cancelled"}[5m])) > 1',
         'sum(rate(t_seconds_bucket{le="2.0"}[5m])) / sum(rate(t_seconds_count[5m])) > 1',
@@ -99,7 +99,7 @@ def test_a_limit_within_reach_is_none(expression: str) -> None:
 def test_the_finding_says_which_series_and_why() -> None:
     (found,) = in_rules("attainability", alert(f"{FAILED} / {ALL} > (14.4 * 0.3)", "ShopFailing"))
     assert str(found).startswith(
-        'rules-0.yml:4: ShopFailing: `sum(rate(http_requests_total{code=~"5..",job="shop"}[5m]))… > 14.4 * 0.3` '
+        'rules-0.yml:4: ShopFailing: `sum(rate(http_requests_total{code=~"5..",job="shop"}[5m]))… > 14.4 * 0.3'
     )
     assert (
         "the value lies from 0 to 1, and the limit is 14.4 * 0.3 = 4.32, so the alert never fires"
