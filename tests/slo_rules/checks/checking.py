@@ -37,7 +37,7 @@ def rule_file(*groups: dict[str, Any]) -> str:
 
 def documents(*texts: str) -> tuple[RuleDocument, ...]:
     """Rule files that must be readable, named rules-0.yml and so on."""
-    found = []
+    found: list[RuleDocument] = []
     for number, text in enumerate(texts):
         read = read_rules(text, f"rules-{number}.yml")
         assert read.findings == (), [str(finding) for finding in read.findings]

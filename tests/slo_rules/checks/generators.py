@@ -10,11 +10,12 @@ from .checking import group, record, rule_file
 def sloth(target: float) -> str:
     """Sloth: a recorded ratio a window, and a page of two ORed pairs of windows."""
     budget = f"{1 - target:g}"
+    ratio = "slo:sli_error:ratio_rate"
     sloth_id = '{sloth_id="shop-availability", sloth_service="shop", sloth_slo="availability"}'
     labels = {"sloth_id": "shop-availability", "sloth_service": "shop", "sloth_slo": "availability"}
     ratios = [
         record(
-            f"slo:sli_error:ratio_rate{window}",
+            f"{ratio}{window}",
             f'(sum(rate(http_requests_total{{job="shop",code=~"(5..|429)"}}[{window}])))\n/\n'
             f'(sum(rate(http_requests_total{{job="shop"}}[{window}])))',
             sloth_window=window,
@@ -43,7 +44,7 @@ def sloth(target: float) -> str:
 
     def pair(short: str, long: str, factor: float) -> str:
         return "\nand\n".join(
-            f"max(slo:sli_error:ratio_rate{window}{sloth_id} > ({factor:g} * {budget})) without (sloth_window)"
+            f"max({ratio}{window}{sloth_id} > ({factor:g} * {budget})) without (sloth_window)"
             for window in (short, long)
         )
 
