@@ -22,18 +22,29 @@ _DEEPEST: Final = 20
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Labels that may be there, and whether others may be as well (``open``)."""
+    """Labels that may be there, whether others may be as well (``open``), and which of those are not."""
 
     names: frozenset[str] = frozenset()
     open: bool = False
+    never: frozenset[str] = frozenset()
 
     def may_have(self, name: str) -> bool:
         """Whether the label can be there."""
-        return name in self.names or self.open
+        return name in self.names or (self.open and name not in self.never)
 
     def with_names(self, names: frozenset[str]) -> LabelSet:
         """These as well."""
-        return LabelSet(self.names | names, self.open)
+        return LabelSet(self.names | names, self.open, self.never - names)
+
+    def without(self, names: frozenset[str]) -> LabelSet:
+        """All but these."""
+        return LabelSet(self.names - names, self.open, self.never | names)
+
+    def or_those_of(self, other: LabelSet) -> LabelSet:
+        """Those of either."""
+        never = self.never | other.never
+        both = frozenset(name for name in never if not self.may_have(name) and not other.may_have(name))
+        return LabelSet(self.names | other.names, self.open or other.open, both)
 
 
 def labels_given(expression: Expression, series: RecordedSeries) -> LabelSet:
@@ -46,7 +57,7 @@ def labels_of_alert(rule: Rule, series: RecordedSeries) -> LabelSet:
     given = LabelSet(open=True) if rule.expression is None else labels_given(rule.expression, series)
     removed = frozenset(name for name, value in rule.labels.items() if not value)
     own = frozenset(rule.labels) | {"alertname"}
-    return LabelSet((given.names | own) - removed, given.open)
+    return given.with_names(own).without(removed)
 
 
 def fixed_labels(rule: Rule) -> Mapping[str, str]:
@@ -87,9 +98,7 @@ def _selected(selector: Selector, series: RecordedSeries, depth: int) -> LabelSe
         inside = LabelSet(open=True)
         if source.rule.expression is not None:
             inside = _given(source.rule.expression, series, depth + 1)
-        found = LabelSet(
-            found.names | inside.names | frozenset(source.rule.labels), found.open or inside.open
-        )
+        found = found.or_those_of(inside.with_names(frozenset(source.rule.labels)))
     return found
 
 
@@ -98,7 +107,7 @@ def _aggregated(aggregate: Aggregate, series: RecordedSeries, depth: int) -> Lab
     if aggregate.operator in _KEEPS_ALL:
         return inside
     if aggregate.without is not None:
-        return LabelSet(inside.names - aggregate.without, inside.open)
+        return inside.without(aggregate.without)
     by = aggregate.by or frozenset()
     return LabelSet(frozenset(label for label in by if inside.may_have(label)))
 
@@ -106,7 +115,7 @@ def _aggregated(aggregate: Aggregate, series: RecordedSeries, depth: int) -> Lab
 def _combined(binary: Binary, series: RecordedSeries, depth: int) -> LabelSet:
     left, right = _given(binary.left, series, depth), _given(binary.right, series, depth)
     if binary.operator == "or":
-        return LabelSet(left.names | right.names, left.open or right.open)
+        return left.or_those_of(right)
     if binary.operator in ("and", "unless"):
         return left
     if isinstance(binary.right, Selector | Aggregate | Call | Binary) and not left.names and not left.open:
@@ -117,11 +126,7 @@ def _combined(binary: Binary, series: RecordedSeries, depth: int) -> LabelSet:
         return right.with_names(binary.matching.included)
     if binary.matching.on and not binary.filters:
         return LabelSet(frozenset(label for label in binary.matching.labels if left.may_have(label)))
-    return (
-        left
-        if not binary.matching.labels or binary.filters
-        else LabelSet(left.names - binary.matching.labels, left.open)
-    )
+    return left if binary.filters else left.without(binary.matching.labels)
 
 
 def _called(call: Call, series: RecordedSeries, depth: int) -> LabelSet:
@@ -134,6 +139,6 @@ def _called(call: Call, series: RecordedSeries, depth: int) -> LabelSet:
         return LabelSet(_given(call.arguments[0], series, depth).names, open=True)
     if call.function == "histogram_quantile":
         inside = _given(call.arguments[1], series, depth)
-        return LabelSet(inside.names - {"le"}, inside.open)
+        return inside.without(frozenset({"le"}))
     vectors = [_given(argument, series, depth) for argument in call.arguments]
     return max(vectors, key=lambda one: (one.open, len(one.names)))

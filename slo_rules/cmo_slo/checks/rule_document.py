@@ -113,9 +113,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             problem = " ".join(part for part in (error.context, error.problem) if part)
             hint = "; a template (Helm, Jinja) must be rendered first" if "{{" in text or "{%" in text else ""
-            self.wrong(
-                _mark_line(error.problem_mark or error.context_mark), f"not YAML: {problem}", check + hint
-            )
+            line = min(_mark_line(error.problem_mark or error.context_mark), len(text.splitlines()) or 1)
+            self.wrong(line, f"not YAML: {problem}", check + hint)
         except yaml.reader.ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             self.wrong(line, f"the character {error.character!r} is not allowed in YAML", "delete it")

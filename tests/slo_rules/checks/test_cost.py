@@ -14,7 +14,7 @@ from .generators import sloth
 
 
 def samples(expression: str, *texts: str, evaluation: int = 15_000) -> int:
-    """Samples read by one evaluation, with 10 series a foreign metric and 5 values a label of the service's."""
+    """Samples that one evaluation reads, with 10 series a foreign metric and 5 values an open label."""
     context = Context(default_series=10, default_label_values=5)
     estimator = CostEstimator(RecordedSeries(documents(*texts)), context)
     return estimator.samples_per_evaluation(promql.parse(expression), evaluation)

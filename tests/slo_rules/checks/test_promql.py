@@ -62,8 +62,8 @@ def test_arithmetic_over_numbers_is_worked_out(text: str, value: float | None) -
 
 @pytest.mark.parametrize(
     ("pattern", "literals"),
-    [("a|b", ("a", "b")), ("(a|b)", ("a", "b")), ("2|2[.]0", ("2", "2.0")), ("2\\.0", ("2.0",)), ("a.*", None),
-     ("2.0", None), ("a[bc]", None), ("(?i)a", None)],
+    [("a|b", ("a", "b")), ("(a|b)", ("a", "b")), ("2|2[.]0", ("2", "2.0")), ("2\\.0", ("2.0",)),
+     ("a.*", None), ("2.0", None), ("a[bc]", None), ("(?i)a", None)],
 )  # fmt: skip
 def test_patterns_that_are_only_lists_are_known(pattern: str, literals: tuple[str, ...] | None) -> None:
     assert Matcher("l", "=~", pattern).literals == literals
@@ -107,7 +107,7 @@ def test_durations_are_read_as_they_are_written(milliseconds: int) -> None:
         ("15s", 15_000),
         ("1h30m", 5_400_000),
         ("4w", 2_419_200_000),
-        ("1y2w3d4h5m6s7ms", 33_015_906_007),
+        ("1y2w3d4h5m6s7ms", 33_019_506_007),
     ],
 )
 def test_durations_have_all_units_of_prometheus(text: str, milliseconds: int) -> None:
