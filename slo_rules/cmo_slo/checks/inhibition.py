@@ -7,6 +7,7 @@ either.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from cmo_slo.checks.context import Alertmanager, Context, InhibitRule, LabelCondition
-    from cmo_slo.checks.rules import RuleDocument
+    from cmo_slo.checks.rules import Rule, RuleDocument
 
 _CHECK: Final = "inhibition"
 _MOST_SHOWN: Final = 5
@@ -30,6 +31,7 @@ class _Alert:
     name: str
     labels: LabelSet
     fixed: Mapping[str, str]
+    set_by_rules: frozenset[str]
 
     def may_match(self, conditions: Sequence[LabelCondition]) -> bool:
         """Whether an alert of this rule can pass all conditions."""
@@ -39,8 +41,9 @@ class _Alert:
         matcher = Matcher(condition.name, condition.operator, condition.value)
         if condition.name in self.fixed:
             return matcher.accepts(self.fixed[condition.name])
+        from_series = condition.name in self.labels.names or condition.name not in self.set_by_rules
         # A label that is not there is the same as an empty one.
-        return self.labels.may_have(condition.name) or matcher.accepts("")
+        return (from_series and self.labels.may_have(condition.name)) or matcher.accepts("")
 
 
 def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Finding]:
@@ -48,13 +51,19 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
     if context.alertmanager is None:
         return
     series = RecordedSeries(documents)
+    rules = [rule for _, _, rule in rules_in(documents) if rule.alert is not None]
+    set_by_rules = _set_by_rules(rules)
     alerts = [
-        _Alert(rule.name, labels_of_alert(rule, series), fixed_labels(rule))
-        for _, _, rule in rules_in(documents)
-        if rule.alert is not None
+        _Alert(rule.name, labels_of_alert(rule, series), fixed_labels(rule), set_by_rules) for rule in rules
     ]
     for number, rule in enumerate(context.alertmanager.inhibit_rules):
         yield from _inhibition(context.alertmanager, rule, number, alerts)
+
+
+def _set_by_rules(rules: Sequence[Rule]) -> frozenset[str]:
+    """Labels that most rules set themselves, such as the severity: no series has them, so far as is known."""
+    counted = Counter(name for rule in rules for name in rule.labels)
+    return frozenset(name for name, count in counted.items() if 2 * count > len(rules))
 
 
 def _inhibition(

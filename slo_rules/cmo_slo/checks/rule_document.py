@@ -18,7 +18,7 @@ import yaml
 
 from cmo_slo.checks.durations import DurationError, parse_duration
 from cmo_slo.checks.finding import Finding, Severity
-from cmo_slo.checks.promql import ExpressionError, parse
+from cmo_slo.checks.promql import ExpressionError, Subquery, Text, parse
 from cmo_slo.checks.rules import Group, Rule, RuleDocument
 
 if TYPE_CHECKING:
@@ -221,14 +221,22 @@ class _Reader:
             self.wrong(_line(node), "a rule without an expression", "expected `expr:`; write one")
             return None
         try:
-            return parse(text)
+            expression = parse(text)
         except ExpressionError as error:
             self.wrong(
                 _line(_get(node, "expr") or node),
                 f"the expression cannot be read: {error}",
                 "expected PromQL; correct it (`promtool check rules` says where); other checks skip it",
             )
-        return None
+            return None
+        if isinstance(expression, Subquery | Text) or getattr(expression, "range", None) is not None:
+            self.wrong(
+                _line(_get(node, "expr") or node),
+                "the expression gives a range of samples or text, which promtool accepts and no rule can use",
+                "expected one number a series; put a function such as rate() around it",
+            )
+            return None
+        return expression
 
     def _duration(self, node: yaml.MappingNode, name: str) -> int | None:
         value = _get(node, name)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from cmo_slo.checks import promql
 from cmo_slo.checks.bounds import BoundsFinder
 from cmo_slo.checks.series import RecordedSeries
+from cmo_stack import servers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from .checking import ERROR, WARNING, alert, documents, findings, in_rules, record, rule_file, severities
 from .generators import kubernetes_mixin, pyrra, sloth
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAILED = 'sum(rate(http_requests_total{job="shop",code=~"5.."}[5m]))'
 ALL = 'sum(rate(http_requests_total{job="shop"}[5m]))'
@@ -208,6 +216,46 @@ def test_alerts_alone_are_judged_by_the_names_of_generators() -> None:
     rules = documents(sloth(0.7))[0].groups[-1].rules
     text = rule_file({"name": "alerts", "rules": [{"alert": one.alert, "expr": one.text} for one in rules]})
     assert severities(findings("attainability", text)) == [ERROR] * 4
+
+
+@pytest.mark.parametrize(("target", "severities_firing"), [(0.95, ["page", "ticket"]), (0.7, ["ticket"])])
+def test_promtool_agrees_when_everything_fails_for_days(
+    target: float, severities_firing: list[str], tmp_path: Path
+) -> None:
+    """The page of a 70 % target stays silent for four days without a single good answer."""
+    shop = {"sloth_id": "shop-availability", "sloth_service": "shop", "sloth_slo": "availability"}
+    summary = "shop burns its error budget."
+    alerts = [
+        {"exp_labels": {**shop, "severity": severity}, "exp_annotations": {"summary": summary}}
+        for severity in severities_firing
+    ]
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "5m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": 'http_requests_total{job="shop",code="500"}', "values": "0+60x5760"},
+                    {"series": 'http_requests_total{job="shop",code="200"}', "values": "0+0x5760"},
+                ],
+                "alert_rule_test": [
+                    {"eval_time": "4d", "alertname": "ShopAvailability", "exp_alerts": alerts}
+                ],
+            }
+        ],
+    }
+    (tmp_path / "rules.yml").write_text(sloth(target))
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+    promtool = servers.newest("promtool")
+    done = subprocess.run(
+        [str(promtool.path), "test", "rules", "test.yml"],
+        cwd=tmp_path,
+        env={**os.environ, **promtool.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # --- interval arithmetic --------------------------------------------------------------------------

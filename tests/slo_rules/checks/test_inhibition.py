@@ -121,7 +121,7 @@ def test_labels_come_from_the_expression_too(expression: str, label: str, there:
 def test_labels_of_recorded_series_are_followed() -> None:
     target = alert("CacheCold", "job:cold:sum > 1", role="cause")
     recorded = {"record": "job:cold:sum", "expr": "sum by (zone) (a)", "labels": {"slo": "shop"}}
-    source = alert("ShopFailing", "a > 1", severity="page")
+    source = alert("ShopFailing", "a > 1", severity="page", role="symptom")
     assert inhibition(configuration(equal="zone, slo"), source, recorded, target) == []
     assert severities(inhibition(configuration(equal="job"), source, recorded, target)) == [ERROR]
 
@@ -129,6 +129,14 @@ def test_labels_of_recorded_series_are_followed() -> None:
 def test_an_empty_label_removes_it() -> None:
     target = alert("CacheCold", "a > 1", role="cause", slo="")
     assert severities(inhibition(configuration(), PAGE, target)) == [ERROR]
+
+
+def test_a_label_that_most_rules_set_is_not_looked_for_on_series() -> None:
+    untold = alert("QueueFull", "a > 1", severity="ticket", slo="shop")
+    (found,) = inhibition(configuration('severity="pager"'), PAGE, CAUSE, untold)
+    assert "no alert is a source" in found.wrong
+    found_none = inhibition(configuration('zone="a"'), PAGE, CAUSE, alert("Other", "a > 1", slo="shop"))
+    assert found_none == [], "no rule sets the zone, so the series may have it"
 
 
 def test_labels_from_a_template_may_match_anything() -> None:

@@ -138,6 +138,13 @@ RULE = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: up}\n"
             "cannot be read: unclosed left parenthesis",
             "correct it",
         ),
+        (RULE.replace("expr: up", "expr: 'up[5m]'"), 4, "gives a range of samples or text", "put a function"),
+        (
+            RULE.replace("expr: up", "expr: 'up[5m:1m]'"),
+            4,
+            "gives a range of samples or text",
+            "put a function",
+        ),
         (RULE.replace("expr: up", "expr: [up]"), 4, "`expr` is no text", "expected text"),
         (RULE.replace("expr: up", "expr: up, for: soon"), 4, "`for`: 'soon' is no duration", "such as 5m"),
         (RULE.replace("expr: up", "expr: up, for: 30m1h"), 4, "`for`: '30m1h' is no duration", "such as 5m"),
