@@ -155,9 +155,7 @@ def test_runbooks_are_looked_up_in_the_folder(tmp_path: Path) -> None:
 
 def test_inhibitions_are_held_against_the_alerts(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.yml", MINE)
-    rule = (
-        "inhibit_rules: [{source_matchers: [severity=page], target_matchers: [severity=none], equal: [job]}]"
-    )
+    rule = "inhibit_rules: [{source_matchers: [severity=page], target_matchers: [role=cause], equal: [job]}]"
     config = write(tmp_path / "alertmanager.yml", rule)
     result = check(file, "--alertmanager-config", config)
     assert result.exit_code == 1
@@ -198,5 +196,5 @@ def test_promtool_is_asked_about_rule_files_and_not_about_manifests(tmp_path: Pa
     assert "promtool" not in disabled.stderr
     manifest = f"kind: PrometheusRule\nspec: {json.dumps({'groups': [group(alert('up == 0'))]})}"
     result = check(write(tmp_path / "manifest.yml", manifest), "--promtool", promtool)
-    assert "promtool" not in result.stdout
+    assert "[error promtool]" not in result.stdout
     assert "SomethingWrong" in result.stdout
