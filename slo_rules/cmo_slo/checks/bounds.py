@@ -41,6 +41,7 @@ _SHARE_BY_NAME: Final = re.compile(
 _PART_WORD: Final = re.compile(
     r"(?<![a-z])(?:good|bad|errors?|failed|failures?|success(?:es)?|hits?|valid)(?![a-z])"
 )
+_PART_SUFFIX: Final = re.compile(r"_(?:failed|failures?|errors?|dropped|rejected|successes|hits)_total$")
 _WHOLE: Final = "total"
 
 _SUMS: Final = frozenset({"rate", "increase", "irate", "sum_over_time", "count_over_time", "last_over_time"})
@@ -352,8 +353,10 @@ def _is_part_of_selector(part: Selector, whole: Selector) -> bool:
 
 
 def _is_part_by_name(part: str, whole: str) -> bool:
-    # `scenario:slo_good_events:sum` of `scenario:slo_total_events:sum`
-    return _WHOLE in whole and _PART_WORD.sub(_WHOLE, part) == whole
+    # `scenario:slo_good_events:sum` of `scenario:slo_total_events:sum`, `x_failed_total` of `x_total`
+    if _WHOLE not in whole:
+        return False
+    return _PART_WORD.sub(_WHOLE, part) == whole or _PART_SUFFIX.sub("_total", part) == whole
 
 
 def _implies(mine: Matcher, theirs: Matcher) -> bool:

@@ -77,7 +77,7 @@ def _severity(place: Place, rule: Rule, context: Context) -> Iterator[Finding]:
     elif rule.severity not in context.severities and "{{" not in rule.severity:
         yield _REPORT.error(
             place,
-            f"the severity {rule.severity!r} is not routed anywhere",
+            f"the severity {rule.severity!r} is not one of the list",
             f"expected one of {allowed}; choose one",
         )
 

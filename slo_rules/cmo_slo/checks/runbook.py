@@ -25,6 +25,7 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
     """Every alert that somebody has to act on; nothing without a folder of runbooks to compare with."""
     if not context.runbooks:
         return
+    there = {name.lower() for name in context.runbooks}
     for place, _, rule in rules_in(documents):
         if rule.alert is None or not needs_action(rule):
             continue
@@ -34,7 +35,8 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
         if not link or "{{" in link:
             continue  # `policy` says that there is none; a template is known when it fires
         name = _file_name(link, rule.alert)
-        if name not in context.runbooks:
+        # Addresses are often written in small letters, as kube-prometheus has them.
+        if name.lower() not in there:
             near = difflib.get_close_matches(name, sorted(context.runbooks), n=1)
             mend = f"did you mean {near[0]}?" if near else "write it, or correct the link"
             yield _REPORT.error(

@@ -45,6 +45,7 @@ ALL = 'sum(rate(http_requests_total{job="shop"}[5m]))'
         'sum(rate(a_total{outcome="error"}[5m])) / sum(rate(a_total{outcome!="cancelled"}[5m])) > 1',
         'sum(rate(t_seconds_bucket{le="2.0"}[5m])) / sum(rate(t_seconds_count[5m])) > 1',
         "scenario:slo_good_events:sum / scenario:slo_total_events:sum > 1",
+        "rate(notifications_failed_total[5m]) / rate(notifications_total[5m]) > 1",
         "avg_over_time(up[5m]) > 1",
         "count(up == 0) / count(up) > 1",
         "sum(up) / count(up) > 1",
@@ -83,6 +84,8 @@ def test_a_limit_out_of_reach_is_an_error(expression: str) -> None:
         'sum(rate(a_total{code="5"}[5m]) + rate(a_total{code="4"}[5m])) / sum(rate(a_total[5m])) > 1',
         'max(rate(a_total{code="5"}[5m])) / avg(rate(a_total[5m])) > 1',
         "max(a) / min(a) > 1",
+        "rate(notifications_failed_total[5m]) / rate(requests_total[5m]) > 1",
+        "rate(notifications_total[5m]) / rate(notifications_failed_total[5m]) > 1",
         # Ratios by name that are none:
         "instance:node_load1_per_cpu:ratio > 1.5",
         "slo:current_burn_rate:ratio > 14.4",

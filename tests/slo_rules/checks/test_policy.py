@@ -40,7 +40,7 @@ def test_an_alert_with_everything_passes() -> None:
     ("alert", "severity", "wrong"),
     [
         (changed(labels={}), ERROR, "has no severity"),
-        (changed(labels={"severity": "urgent"}), ERROR, "the severity 'urgent' is not routed"),
+        (changed(labels={"severity": "urgent"}), ERROR, "the severity 'urgent' is not one of"),
         (changed(alert="shop_failing"), WARNING, "is not in CamelCase"),
         (changed(alert="Shop failing"), WARNING, "is not in CamelCase"),
         (annotated(summary=None), ERROR, "has no summary"),

@@ -25,6 +25,7 @@ def linking(
         "https://example.com/runbooks/ShopFailing.md",
         "https://example.com/runbooks/ShopFailing",
         "https://example.com/runbooks/ShopFailing/",
+        "https://example.com/runbooks/shop/shopfailing",
         "https://example.com/runbooks/ShopFailing.html",
         "https://example.com/runbooks/ShopFailing.md#first-five-minutes",
         "https://example.com/runbooks/ShopFailing.md?plain=1",
