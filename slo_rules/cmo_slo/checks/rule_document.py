@@ -30,6 +30,7 @@ _MOST_NESTED: Final = 50
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MANIFEST: Final = "PrometheusRule"
+_TEMPLATE: Final = re.compile(r"^\s*\{[{%]", re.MULTILINE)
 _METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 
 _RULE_FIELDS: Final = ("record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations")
@@ -112,7 +113,7 @@ class _Reader:
             )
         except yaml.MarkedYAMLError as error:
             problem = " ".join(part for part in (error.context, error.problem) if part)
-            hint = "; a template (Helm, Jinja) must be rendered first" if "{{" in text or "{%" in text else ""
+            hint = "; a template (Helm, Jinja) must be rendered first" if _TEMPLATE.search(text) else ""
             line = min(_mark_line(error.problem_mark or error.context_mark), len(text.splitlines()) or 1)
             self.wrong(line, f"not YAML: {problem}", check + hint)
         except yaml.reader.ReaderError as error:
