@@ -22,7 +22,7 @@ from cmo_slo.checks.promql import ExpressionError, Subquery, Text, parse
 from cmo_slo.checks.rules import Group, Rule, RuleDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 CHECK: Final = "rule_document"
 MOST_RULES: Final = 50_000
@@ -159,7 +159,8 @@ class _Reader:
             entries = []
         if not entries:
             self.wrong(_line(node), "the group has no rules", "expected some; delete it", Severity.WARNING)
-        read = (self._rule(entry) for entry in self._bounded(entries))
+        shared = self._texts(node, "labels")
+        read = (self._rule(entry, shared) for entry in self._bounded(entries))
         group = Group(self.group, _line(node), tuple(rule for rule in read if rule), interval)
         self.rule = ""
         return group
@@ -175,7 +176,7 @@ class _Reader:
         self.rules_left -= len(taken)
         return taken
 
-    def _rule(self, node: Any) -> Rule | None:
+    def _rule(self, node: Any, shared: Mapping[str, str]) -> Rule | None:
         self.rule = ""
         if not isinstance(node, yaml.MappingNode):
             self.wrong(_line(node), "a rule is no mapping", "expected `- alert:` or `- record:`; write it so")
@@ -198,7 +199,7 @@ class _Reader:
             alert=alert or None,
             hold=self._duration(node, "for") or 0,
             keep_firing=self._duration(node, "keep_firing_for") or 0,
-            labels=self._texts(node, "labels"),
+            labels={**shared, **self._texts(node, "labels")},
             annotations=self._texts(node, "annotations"),
         )
 

@@ -90,6 +90,11 @@ groups:
     assert (second.name, second.text, dict(second.labels)) == ("B", "up == 0", dict(first.labels))
 
 
+def test_labels_of_a_group_are_those_of_its_rules() -> None:
+    text = "groups: [{name: a, labels: {severity: page, team: a}, rules: [{alert: B, expr: up, labels: {team: b}}]}]"
+    assert dict(documents(text)[0].groups[0].rules[0].labels) == {"severity": "page", "team": "b"}
+
+
 def test_json_is_yaml() -> None:
     assert documents('{"groups": [{"name": "a", "rules": [{"alert": "B", "expr": "up"}]}]}')[0].groups
 
