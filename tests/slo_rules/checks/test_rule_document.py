@@ -91,7 +91,8 @@ groups:
 
 
 def test_labels_of_a_group_are_those_of_its_rules() -> None:
-    text = "groups: [{name: a, labels: {severity: page, team: a}, rules: [{alert: B, expr: up, labels: {team: b}}]}]"
+    rule = "{alert: B, expr: up, labels: {team: b}}"
+    text = f"groups: [{{name: a, labels: {{severity: page, team: a}}, rules: [{rule}]}}]"
     assert dict(documents(text)[0].groups[0].rules[0].labels) == {"severity": "page", "team": "b"}
 
 
