@@ -83,7 +83,8 @@ Examples:
   cmo rules check                                        what is shipped
   cmo rules check my-rules.yml other-rules.yml           any rule files, as loaded together
   cmo rules check rules.yml --retention 90d --runbooks docs/runbooks
-  cmo rules check own.yml --objectives own-objectives.yml  and that it is what they compile to
+  cmo rules check own.yml --objectives own-objectives.yml
+                                                         and that it is what they compile to
 """
 )
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
@@ -144,7 +145,7 @@ Examples:
     show_default=True,
     help="One line a finding, or one JSON object.",
 )
-def check(  # noqa: PLR0913, RUF100 - one parameter an option
+def check(
     files: tuple[Path, ...],
     objectives: str | None,
     scrape_interval: int | None,

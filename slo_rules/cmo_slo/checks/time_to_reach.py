@@ -16,7 +16,7 @@ from cmo_slo.checks.bounds import BoundsFinder
 from cmo_slo.checks.context import pages
 from cmo_slo.checks.durations import format_duration
 from cmo_slo.checks.finding import Reporter, rules_in
-from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, constant
+from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, children, constant
 from cmo_slo.checks.series import RecordedSeries
 from cmo_slo.checks.windows_read import WindowFinder
 
@@ -41,8 +41,7 @@ class _Estimator:
     def reached(self, expression: Expression, jump: float) -> float:
         """Milliseconds until an expression gives something, infinite if it never does."""
         if isinstance(expression, Aggregate | Call):
-            inner = expression.expression if isinstance(expression, Aggregate) else None
-            return self.reached(inner, jump) if inner is not None else 0.0
+            return max((self.reached(inner, jump) for inner in children(expression)), default=0.0)
         if not isinstance(expression, Binary):
             return 0.0
         if expression.operator == "and":

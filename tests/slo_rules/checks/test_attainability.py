@@ -40,6 +40,7 @@ ALL = 'sum(rate(http_requests_total{job="shop"}[5m]))'
         f"{FAILED} / clamp_min({ALL}, 1) > 1",
         f"({FAILED} or vector(0)) / {ALL} > 1",
         f"{ALL} < 0",
+        f"{ALL} - {FAILED} < 0",
         'sum by (j, c) (rate(a_total{c="5"}[5m])) / ignoring (c) group_left sum by (j) (rate(a_total[5m]))>1',
         'sum(rate(a_total{outcome="error"}[5m])) / sum(rate(a_total{outcome=~"error|success"}[5m])) > 1',
         'sum(rate(a_total{outcome="error"}[5m])) / sum(rate(a_total{outcome!="cancelled"}[5m])) > 1',

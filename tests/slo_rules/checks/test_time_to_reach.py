@@ -22,6 +22,7 @@ def ratio(window: str, limit: str) -> str:
         (f"{ratio('5m', '> 0.1')} and {ratio('1h', '> 0.1')}", {}),
         (f"{ratio('1h', '> 0.72')} or {ratio('6h', '> 0.1')}", {}),
         (f"max({ratio('1h', '> 0.72')})", {}),
+        (f"sort({ratio('1h', '> 0.72')})", {}),
         (f"1 - {ratio('1h', '')} < 0.28", {}),
         (f"100 * {ratio('1h', '> 72')}", {}),
         ("avg_over_time(up[1h]) < 0.28", {}),
