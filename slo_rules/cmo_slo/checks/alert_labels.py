@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, Negation, Selector, Subquery
-from cmo_slo.checks.series import CATALOGUE_SERIES
+from cmo_slo.checks.series import CATALOGUE_SERIES, Followed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _OF_EVERY_TARGET: Final = frozenset({"job", "instance"})
 _NO_LABELS: Final = frozenset({"scalar", "vector", "time", "absent", "absent_over_time"})
 _KEEPS_ALL: Final = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
-_DEEPEST: Final = 20
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,6 @@ class LabelSet:
         return LabelSet(self.names | other.names, self.open or other.open, both)
 
 
-def labels_given(expression: Expression, series: RecordedSeries) -> LabelSet:
-    """The labels of the series that an expression gives."""
-    return _given(expression, series, 0)
-
-
-def labels_of_alert(rule: Rule, series: RecordedSeries) -> LabelSet:
-    """The labels of an alert: its own, its name, and those of the series that its expression gives."""
-    given = LabelSet(open=True) if rule.expression is None else labels_given(rule.expression, series)
-    removed = frozenset(name for name, value in rule.labels.items() if not value)
-    own = frozenset(rule.labels) | {"alertname"}
-    return given.with_names(own).without(removed)
-
-
 def fixed_labels(rule: Rule) -> Mapping[str, str]:
     """The labels whose value the rule itself says."""
     return {
@@ -68,77 +54,94 @@ def fixed_labels(rule: Rule) -> Mapping[str, str]:
     }
 
 
-def _given(expression: Expression, series: RecordedSeries, depth: int) -> LabelSet:
-    match expression:
-        case Selector():
-            return _selected(expression, series, depth)
-        case Aggregate():
-            return _aggregated(expression, series, depth)
-        case Binary():
-            return _combined(expression, series, depth)
-        case Call():
-            return _called(expression, series, depth)
-        case Negation() | Subquery():
-            return _given(expression.expression, series, depth)
-        case _:
+class LabelFinder:
+    """Finds which labels there are, knowing what the given files record."""
+
+    def __init__(self, series: RecordedSeries) -> None:
+        self._series = series
+        self._followed = Followed(LabelSet(open=True))
+
+    def of_alert(self, rule: Rule) -> LabelSet:
+        """The labels of an alert: its own, its name, and those of the series that its expression gives."""
+        given = LabelSet(open=True) if rule.expression is None else self.of(rule.expression)
+        removed = frozenset(name for name, value in rule.labels.items() if not value)
+        return given.with_names(frozenset(rule.labels) | {"alertname"}).without(removed)
+
+    def of(self, expression: Expression) -> LabelSet:
+        """The labels of the series that an expression gives."""
+        match expression:
+            case Selector():
+                return self._selected(expression)
+            case Aggregate():
+                return self._aggregated(expression)
+            case Binary():
+                return self._combined(expression)
+            case Call():
+                return self._called(expression)
+            case Negation() | Subquery():
+                return self.of(expression.expression)
+            case _:
+                return LabelSet()
+
+    def _selected(self, selector: Selector) -> LabelSet:
+        asked = frozenset(selector.fixed())
+        if selector.name in CATALOGUE_SERIES:
+            return LabelSet(frozenset(CATALOGUE_SERIES[selector.name]) | _OF_EVERY_TARGET | asked)
+        if selector.name == "up":
+            return LabelSet(_OF_EVERY_TARGET | asked)
+        if not self._series.sources(selector):
+            return LabelSet(asked, open=True)
+        return self._followed.answer(selector, self._recorded)
+
+    def _recorded(self, selector: Selector) -> LabelSet:
+        sources = self._series.sources(selector)
+        found = LabelSet(frozenset(selector.fixed()))
+        for source in sources:
+            inside = LabelSet(open=True)
+            if source.rule.expression is not None:
+                inside = self.of(source.rule.expression)
+            found = found.or_those_of(inside.with_names(frozenset(source.rule.labels)))
+        return found
+
+    def _aggregated(self, aggregate: Aggregate) -> LabelSet:
+        inside = self.of(aggregate.expression)
+        if aggregate.operator in _KEEPS_ALL:
+            return inside
+        if aggregate.without is not None:
+            return inside.without(aggregate.without)
+        by = aggregate.by or frozenset()
+        return LabelSet(frozenset(label for label in by if inside.may_have(label)))
+
+    def _combined(self, binary: Binary) -> LabelSet:
+        left, right = self.of(binary.left), self.of(binary.right)
+        if binary.operator == "or":
+            return left.or_those_of(right)
+        if binary.operator in ("and", "unless"):
+            return left
+        if (
+            isinstance(binary.right, Selector | Aggregate | Call | Binary)
+            and not left.names
+            and not left.open
+        ):
+            return right  # a number on the left
+        if binary.matching.group == "left":
+            return left.with_names(binary.matching.included)
+        if binary.matching.group == "right":
+            return right.with_names(binary.matching.included)
+        if binary.matching.on and not binary.filters:
+            return LabelSet(frozenset(label for label in binary.matching.labels if left.may_have(label)))
+        return left if binary.filters else left.without(binary.matching.labels)
+
+    def _called(self, call: Call) -> LabelSet:
+        if call.function in ("absent", "absent_over_time"):
+            chosen = call.arguments[0]
+            return LabelSet(frozenset(chosen.fixed())) if isinstance(chosen, Selector) else LabelSet()
+        if call.function in _NO_LABELS or not call.arguments:
             return LabelSet()
-
-
-def _selected(selector: Selector, series: RecordedSeries, depth: int) -> LabelSet:
-    asked = frozenset(selector.fixed())
-    if selector.name in CATALOGUE_SERIES:
-        return LabelSet(frozenset(CATALOGUE_SERIES[selector.name]) | _OF_EVERY_TARGET | asked)
-    if selector.name == "up":
-        return LabelSet(_OF_EVERY_TARGET | asked)
-    sources = series.sources(selector)
-    if not sources or depth >= _DEEPEST:
-        return LabelSet(asked, open=True)
-    found = LabelSet(asked)
-    for source in sources:
-        inside = LabelSet(open=True)
-        if source.rule.expression is not None:
-            inside = _given(source.rule.expression, series, depth + 1)
-        found = found.or_those_of(inside.with_names(frozenset(source.rule.labels)))
-    return found
-
-
-def _aggregated(aggregate: Aggregate, series: RecordedSeries, depth: int) -> LabelSet:
-    inside = _given(aggregate.expression, series, depth)
-    if aggregate.operator in _KEEPS_ALL:
-        return inside
-    if aggregate.without is not None:
-        return inside.without(aggregate.without)
-    by = aggregate.by or frozenset()
-    return LabelSet(frozenset(label for label in by if inside.may_have(label)))
-
-
-def _combined(binary: Binary, series: RecordedSeries, depth: int) -> LabelSet:
-    left, right = _given(binary.left, series, depth), _given(binary.right, series, depth)
-    if binary.operator == "or":
-        return left.or_those_of(right)
-    if binary.operator in ("and", "unless"):
-        return left
-    if isinstance(binary.right, Selector | Aggregate | Call | Binary) and not left.names and not left.open:
-        return right  # a number on the left
-    if binary.matching.group == "left":
-        return left.with_names(binary.matching.included)
-    if binary.matching.group == "right":
-        return right.with_names(binary.matching.included)
-    if binary.matching.on and not binary.filters:
-        return LabelSet(frozenset(label for label in binary.matching.labels if left.may_have(label)))
-    return left if binary.filters else left.without(binary.matching.labels)
-
-
-def _called(call: Call, series: RecordedSeries, depth: int) -> LabelSet:
-    if call.function in ("absent", "absent_over_time"):
-        chosen = call.arguments[0]
-        return LabelSet(frozenset(chosen.fixed())) if isinstance(chosen, Selector) else LabelSet()
-    if call.function in _NO_LABELS or not call.arguments:
-        return LabelSet()
-    if call.function in ("label_replace", "label_join", "info"):
-        return LabelSet(_given(call.arguments[0], series, depth).names, open=True)
-    if call.function == "histogram_quantile":
-        inside = _given(call.arguments[1], series, depth)
-        return inside.without(frozenset({"le"}))
-    vectors = [_given(argument, series, depth) for argument in call.arguments]
-    return max(vectors, key=lambda one: (one.open, len(one.names)))
+        if call.function in ("label_replace", "label_join", "info"):
+            return LabelSet(self.of(call.arguments[0]).names, open=True)
+        if call.function == "histogram_quantile":
+            inside = self.of(call.arguments[1])
+            return inside.without(frozenset({"le"}))
+        vectors = [self.of(argument) for argument in call.arguments]
+        return max(vectors, key=lambda one: (one.open, len(one.names)))

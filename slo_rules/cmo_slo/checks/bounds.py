@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.alert_labels import LabelSet, labels_given
+from cmo_slo.checks.alert_labels import LabelFinder, LabelSet
 from cmo_slo.checks.promql import (
     Aggregate,
     Binary,
@@ -27,6 +27,7 @@ from cmo_slo.checks.promql import (
     Subquery,
     constant,
 )
+from cmo_slo.checks.series import Followed
 
 if TYPE_CHECKING:
     from cmo_slo.checks.series import RecordedSeries, Source
@@ -57,7 +58,6 @@ _NOT_NEGATIVE: Final = frozenset(
 )
 _ONE: Final = frozenset({"absent", "absent_over_time", "present_over_time"})
 _COUNTS: Final = frozenset({"count_over_time"})
-_DEEPEST: Final = 20
 
 
 class Evidence(IntEnum):
@@ -107,8 +107,8 @@ class BoundsFinder:
 
     def __init__(self, series: RecordedSeries) -> None:
         self._series = series
-        self._found: dict[Selector, Bounds] = {}
-        self._following: list[Selector] = []
+        self._labels = LabelFinder(series)
+        self._followed = Followed(ANYTHING)
 
     def of(self, expression: Expression) -> Bounds:
         """The bounds of an expression, as narrow as can be known."""
@@ -117,7 +117,7 @@ class BoundsFinder:
             return ANYTHING if math.isnan(value) else Bounds(value, value)
         match expression:
             case Selector():
-                return self._selector(expression)
+                return self._followed.answer(expression, self._named)
             case Call():
                 return self._call(expression)
             case Aggregate():
@@ -131,16 +131,6 @@ class BoundsFinder:
                 return self.of(expression.expression)
             case _:
                 return ANYTHING
-
-    def _selector(self, selector: Selector) -> Bounds:
-        instant = Selector(selector.name, selector.matchers)
-        if instant in self._following or len(self._following) > _DEEPEST:
-            return ANYTHING
-        if instant not in self._found:
-            self._following.append(instant)
-            self._found[instant] = self._named(instant)
-            self._following.pop()
-        return self._found[instant]
 
     def _named(self, selector: Selector) -> Bounds:
         by_name = _bounds_by_name(selector.name)
@@ -211,9 +201,7 @@ class BoundsFinder:
         """Whether each rule that records what is added up gives one series a group at most."""
         by = aggregate.by
         given = [
-            labels_given(source.rule.expression, self._series)
-            if source.rule.expression
-            else LabelSet(open=True)
+            self._labels.of(source.rule.expression) if source.rule.expression else LabelSet(open=True)
             for source in sources
         ]
         return by is not None and all(not one.open and one.names <= by for one in given)

@@ -9,7 +9,6 @@ ratio over
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.durations import MINUTE_MILLISECONDS, format_duration
@@ -28,20 +27,20 @@ _REPORT: Final = Reporter("cost")
 _MOST_SHOWN: Final = 3
 
 
-@dataclass(frozen=True)
 class CostEstimator:
     """Estimates the samples that expressions read, knowing what the given files record."""
 
-    series: RecordedSeries
-    context: Context
+    def __init__(self, series: RecordedSeries, context: Context) -> None:
+        self._series = series
+        self._counter = SeriesCounter(series, context)
+        self.context = context
 
     def samples_per_evaluation(self, expression: Expression | None, evaluation: int) -> int:
         """Samples read when an expression is evaluated once, as part of a group with this interval."""
         if expression is None:
             return 0
         if isinstance(expression, Selector):
-            series = SeriesCounter(self.series, self.context).chosen(expression)
-            return series * self._samples(expression)
+            return self._counter.chosen(expression) * self._samples(expression)
         inside = sum(self.samples_per_evaluation(inner, evaluation) for inner in children(expression))
         if isinstance(expression, Subquery):
             step = expression.step or evaluation
@@ -51,7 +50,7 @@ class CostEstimator:
     def _samples(self, selector: Selector) -> int:
         if selector.range is None:
             return 1
-        return max(1, math.ceil(selector.range / interval_of(selector, self.series, self.context)))
+        return max(1, math.ceil(selector.range / interval_of(selector, self._series, self.context)))
 
     def samples_per_minute(self, group: Group, rule: Rule) -> int:
         """Samples that a rule reads in a minute."""

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.alert_labels import LabelSet, fixed_labels, labels_of_alert
+from cmo_slo.checks.alert_labels import LabelFinder, LabelSet, fixed_labels
 from cmo_slo.checks.finding import Finding, Severity, rules_in
 from cmo_slo.checks.promql import Matcher
 from cmo_slo.checks.series import RecordedSeries
@@ -50,12 +50,10 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
     """Every inhibition of the given Alertmanager configuration, against every alert of the given files."""
     if context.alertmanager is None:
         return
-    series = RecordedSeries(documents)
+    labels = LabelFinder(RecordedSeries(documents))
     rules = [rule for _, _, rule in rules_in(documents) if rule.alert is not None]
     set_by_rules = _set_by_rules(rules)
-    alerts = [
-        _Alert(rule.name, labels_of_alert(rule, series), fixed_labels(rule), set_by_rules) for rule in rules
-    ]
+    alerts = [_Alert(rule.name, labels.of_alert(rule), fixed_labels(rule), set_by_rules) for rule in rules]
     for number, rule in enumerate(context.alertmanager.inhibit_rules):
         yield from _inhibition(context.alertmanager, rule, number, alerts)
 

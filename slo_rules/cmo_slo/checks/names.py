@@ -129,9 +129,6 @@ def _values(place: Place, metric: str, matcher: Matcher, labels: Labels) -> Iter
     if allowed is None or literals is None or literals == ("",):
         return
     strange = [value for value in literals if value not in allowed and value != "_other"]
-    if matcher.name == "le":
-        # Any spelling of an edge will do, as long as one of those asked for exists.
-        strange = strange if len(strange) == len(literals) else []
     for value in strange:
         yield _REPORT.error(
             place,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from cmo_exporter import catalogue
 
@@ -13,11 +13,12 @@ from cmo_slo import recorded
 from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, Selector, Subquery, children, selectors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cmo_slo.checks.context import Context
     from cmo_slo.checks.rules import Group, Rule, RuleDocument
 
+Answer = TypeVar("Answer")
 Labels = dict[str, tuple[str, ...] | None]
 """Label names, each with its closed list of values, or ``None`` where any value may be."""
 
@@ -66,6 +67,7 @@ class RecordedSeries:
 
     def __init__(self, documents: Sequence[RuleDocument]) -> None:
         self._by_name: dict[str, list[Source]] = {}
+        self._chosen: dict[Selector, list[Source]] = {}
         for document in documents:
             for group in document.groups:
                 for rule in group.rules:
@@ -83,7 +85,39 @@ class RecordedSeries:
 
     def sources(self, selector: Selector) -> list[Source]:
         """The rules that may record what a selector chooses: no fixed label of theirs contradicts it."""
-        return [source for source in self.of_name(selector.name) if _may_match(source.rule.labels, selector)]
+        if selector not in self._chosen:
+            recording = self.of_name(selector.name)
+            self._chosen[selector] = [one for one in recording if _may_match(one.rule.labels, selector)]
+        return self._chosen[selector]
+
+
+class Followed(Generic[Answer]):
+    """What is known of the series that selectors choose, each worked out once from their rules.
+
+    Rules that record from each other, in a circle or a very long chain, are followed no further than gives an
+    answer: ``unknown`` stands in for the rest.
+    """
+
+    def __init__(self, unknown: Answer) -> None:
+        self._unknown = unknown
+        self._answers: dict[Selector, Answer] = {}
+        self._following: list[Selector] = []
+
+    def answer(self, selector: Selector, work_out: Callable[[Selector], Answer]) -> Answer:
+        """What is known of an instant selector; asked of one that is being followed already, ``unknown``."""
+        instant = Selector(selector.name, selector.matchers)
+        if instant in self._answers:
+            return self._answers[instant]
+        if instant in self._following or len(self._following) >= _DEEPEST:
+            return self._unknown
+        self._following.append(instant)
+        try:
+            self._answers[instant] = work_out(instant)
+        except RecursionError:
+            self._answers[instant] = self._unknown
+        finally:
+            self._following.pop()
+        return self._answers[instant]
 
 
 def _may_match(labels: Mapping[str, str], selector: Selector) -> bool:
@@ -121,49 +155,50 @@ def interval_of(selector: Selector, series: RecordedSeries, context: Context) ->
     return min(intervals, default=context.scrape_interval)
 
 
-@dataclass(frozen=True)
 class SeriesCounter:
     """Estimates how many series an expression reads or gives: right to a factor, not to a series."""
 
-    series: RecordedSeries
-    context: Context
+    def __init__(self, series: RecordedSeries, context: Context) -> None:
+        self._series = series
+        self._context = context
+        self._followed = Followed(context.default_series)
 
-    def chosen(self, selector: Selector, depth: int = 0) -> int:
+    def chosen(self, selector: Selector) -> int:
         """How many series a selector chooses."""
         labels = CATALOGUE_SERIES.get(selector.name)
         if labels is not None:
             return prod(self._values(name, values, selector) for name, values in labels.items())
-        sources = self.series.sources(selector)
-        if sources and depth < _DEEPEST:
-            return sum(self._given(source.rule.expression, depth + 1) for source in sources) or 1
+        if self._series.sources(selector):
+            return self._followed.answer(selector, self._recorded)
         if selector.name in ("up", "scrape_duration_seconds") or "instance" in selector.fixed():
             return 1
-        return self.context.default_series
+        return self._context.default_series
+
+    def _recorded(self, selector: Selector) -> int:
+        expressions = [source.rule.expression for source in self._series.sources(selector)]
+        return sum(1 if one is None else self.given(one) for one in expressions)
 
     def given(self, expression: Expression) -> int:
         """How many series an expression gives."""
-        return self._given(expression, 0)
-
-    def _given(self, expression: Expression | None, depth: int) -> int:
         match expression:
             case Selector():
-                return self.chosen(expression, depth)
+                return self.chosen(expression)
             case Aggregate():
-                return self._aggregated(expression, depth)
+                return self._aggregated(expression)
             case Binary(operator="or"):
-                return self._given(expression.left, depth) + self._given(expression.right, depth)
+                return self.given(expression.left) + self.given(expression.right)
             case Binary():
-                left, right = self._given(expression.left, depth), self._given(expression.right, depth)
+                left, right = self.given(expression.left), self.given(expression.right)
                 return max(left, right) if expression.operator not in ("and", "unless") else left
             case Call(function="absent" | "absent_over_time" | "scalar" | "vector" | "time"):
                 return 1
             case Call() | Subquery():
-                return max((self._given(inner, depth) for inner in children(expression)), default=1)
+                return max((self.given(inner) for inner in children(expression)), default=1)
             case _:
                 return 1
 
-    def _aggregated(self, aggregate: Aggregate, depth: int) -> int:
-        inside = self._given(aggregate.expression, depth)
+    def _aggregated(self, aggregate: Aggregate) -> int:
+        inside = self.given(aggregate.expression)
         if aggregate.by is None:
             return inside
         values = [self._values_anywhere(label, aggregate.expression) for label in aggregate.by]
@@ -175,7 +210,7 @@ class SeriesCounter:
             for selector in selectors(expression)
             if selector.name in CATALOGUE_SERIES
         ]
-        return max(known, default=self.context.default_label_values)
+        return max(known, default=self._context.default_label_values)
 
     def _values(self, name: str, values: tuple[str, ...] | None, selector: Selector) -> int:
         matchers = [matcher for matcher in selector.matchers if matcher.name == name]
@@ -185,6 +220,6 @@ class SeriesCounter:
             # The same edge in two spellings is one series.
             return 1 if name == "le" and number == 2 else number
         if values is None:
-            return self.context.default_label_values
+            return self._context.default_label_values
         distinct = {float(value) for value in values} if name == "le" else set(values)
         return len(distinct)

@@ -7,11 +7,11 @@ is in no given file, the window that the name of the series ends in (``…:ratio
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.durations import DurationError, parse_duration
 from cmo_slo.checks.promql import Call, Expression, Selector, Subquery, children
+from cmo_slo.checks.series import Followed
 
 if TYPE_CHECKING:
     from cmo_slo.checks.series import RecordedSeries
@@ -23,35 +23,29 @@ _AVERAGING: Final = frozenset(
     }
 )  # fmt: skip
 _NAMED: Final = re.compile(r".*?(?:rate|ratio|increase|avg|mean|sum|_|:)((?:\d+(?:ms|[smhdwy]))+)", re.ASCII)
-_DEEPEST: Final = 10
 
 
-@dataclass(frozen=True)
 class WindowFinder:
     """Finds windows, knowing what the given files record."""
 
-    series: RecordedSeries
+    def __init__(self, series: RecordedSeries) -> None:
+        self._series = series
+        self._followed = Followed(0)
 
-    def longest(self, expression: Expression, depth: int = 0) -> int:
+    def longest(self, expression: Expression) -> int:
         """Milliseconds of the longest window that an expression averages over, 0 if over none."""
         if isinstance(expression, Selector):
-            return self._recorded(expression, depth)
-        inner = max((self.longest(one, depth) for one in children(expression)), default=0)
+            return self._followed.answer(expression, self._recorded)
+        inner = max((self.longest(one) for one in children(expression)), default=0)
         if isinstance(expression, Call) and expression.function in _AVERAGING:
             return inner + max(map(_range, expression.arguments), default=0)
         return inner
 
-    def _recorded(self, selector: Selector, depth: int) -> int:
-        if depth >= _DEEPEST:
-            return 0
-        expressions = [source.rule.expression for source in self.series.sources(selector)]
+    def _recorded(self, selector: Selector) -> int:
+        expressions = [source.rule.expression for source in self._series.sources(selector)]
         if not expressions:
             return _named(selector.name)
-        return (
-            max(self.longest(one, depth + 1) for one in expressions if one is not None)
-            if any(expressions)
-            else 0
-        )
+        return max((self.longest(one) for one in expressions if one is not None), default=0)
 
 
 def _range(argument: Expression) -> int:

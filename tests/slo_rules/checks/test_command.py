@@ -82,6 +82,7 @@ def test_warnings_do_not_count_unless_strict(tmp_path: Path) -> None:
     assert "is not in CamelCase" in lenient.stdout
     assert (lenient.exit_code, strict.exit_code) == (0, 1)
     assert lenient.stderr.splitlines()[-1] == "0 errors and 1 warning found."
+    assert check(write(tmp_path / "good.yml", MINE), "--strict").exit_code == 0
 
 
 def test_a_check_can_be_left_out(tmp_path: Path) -> None:

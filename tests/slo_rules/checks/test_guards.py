@@ -23,6 +23,7 @@ ALL = "sum(rate(a_total[5m]))"
         f"{BAD} / ({ALL} or vector(0))",
         f"{BAD} / {ALL} and {BAD} > 0",
         f"{BAD} / {ALL} and {ALL} >= 0",
+        f"{BAD} / {ALL} and {ALL} > -1",
         f"({BAD} / {ALL}) or ({ALL} > 0)",
         f"{BAD} / {ALL} unless {ALL} > 5",
         "a % queue_length",

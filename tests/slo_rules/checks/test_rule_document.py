@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cmo_slo.checks import Context, Severity, read_rules, run_checks
+from cmo_slo.checks.alertmanager_config import read_alertmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -229,6 +230,7 @@ def test_aliases_that_stand_for_millions_of_rules_are_cut_short() -> None:
     groups = "\n".join(f"- {{name: g{number}, rules: *rules}}" for number in range(1000))
     read = read_rules(f"{rules}\ngroups:\n{groups}", "rules.yml")
     assert any("more than 50,000 rules" in one.wrong for one in read.findings)
+    assert sum(len(group.rules) for document in read.documents for group in document.groups) == 50_000
 
 
 def test_ten_thousand_rules_do_not_hang() -> None:
@@ -243,6 +245,34 @@ def test_ten_thousand_rules_do_not_hang() -> None:
     assert {finding.rule for finding in found if finding.check == "names"} == {
         f"Alert{number}" for number in range(10_000)
     }
+
+
+def test_rules_that_read_each_other_a_thousandfold_are_followed_once() -> None:
+    """Each reads the one before twice: followed without memory that is two to the power of their number."""
+    chain = [
+        {"record": f"a:b{number}:c", "expr": f"a:b{number - 1}:c + a:b{number - 1}:c"}
+        for number in range(1, 61)
+    ]
+    circle = [{"record": "a:b:x", "expr": "a:b:y + a:b:y"}, {"record": "a:b:y", "expr": "a:b:x * a:b:x"}]
+    alerts = [
+        {"alert": f"A{number}", "expr": f"{name} > 1", "labels": {"severity": "page"}}
+        for number, name in enumerate(("a:b60:c", "a:b:x"))
+    ]
+    inhibited = read_alertmanager("inhibit_rules: [{source_matchers: [a=b], equal: [x]}]", "a.yml")
+    rules = documents(rule_file({"name": "g", "rules": [*chain, *circle, *alerts]}))
+    list(run_checks(rules, Context(alertmanager=inhibited)))
+
+
+def test_the_longest_expressions_that_are_read_are_checked_too() -> None:
+    long = [
+        {"record": f"a:b{number}:c", "expr": " + ".join([f"a:b{number - 1}:c"] * 200)}
+        for number in range(1, 9)
+    ]
+    sums = "sum(" * 99 + "a:b8:c" + ")" * 99
+    alert = {"alert": "A", "expr": f"{sums} > 1", "labels": {"severity": "page"}}
+    inhibited = read_alertmanager("inhibit_rules: [{source_matchers: [a=b], equal: [x]}]", "a.yml")
+    rules = documents(rule_file({"name": "g", "rules": [*long, alert]}))
+    list(run_checks(rules, Context(alertmanager=inhibited)))
 
 
 @given(st.text(alphabet='groups: [{-}]"\n\t&*!|>namerulexp0()%@`,#'))

@@ -42,6 +42,7 @@ def test_a_page_that_takes_longer_than_allowed_is_an_error(expression: str, fiel
     [
         (ratio("5m", "> 0.1"), {}),
         (ratio("1h", "> 0.01"), {}),
+        ("avg_over_time(up[10m]) < 0.9", {}),
         (f"{ratio('5m', '> 0.1')} and {ratio('7m30s', '> 0.1')}", {}),
         (f"{ratio('5m', '> 0.1')} or {ratio('6h', '> 0.9')}", {}),
         (f"{ratio('5m', '> 0.1')} unless {ratio('6h', '> 0.9')}", {}),
