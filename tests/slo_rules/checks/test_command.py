@@ -75,6 +75,16 @@ def test_findings_are_sorted_lines_on_standard_output(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[-1].endswith("warnings found.")
 
 
+def test_severities_of_other_people_are_let_be(tmp_path: Path) -> None:
+    assert (
+        check(write(tmp_path / "mine.yml", MINE.replace("severity: page", "severity: critical"))).exit_code
+        == 0
+    )
+    assert (
+        check(write(tmp_path / "mine.yml", MINE.replace("severity: page", "severity: urgent"))).exit_code == 1
+    )
+
+
 def test_warnings_do_not_count_unless_strict(tmp_path: Path) -> None:
     file = write(tmp_path / "mine.yml", MINE.replace("ShopFailing\n", "shop_failing\n"))
     lenient, strict = check(file), check(file, "--strict")

@@ -137,6 +137,11 @@ def test_a_label_that_most_rules_set_is_not_looked_for_on_series() -> None:
     assert "no alert is a source" in found.wrong
     found_none = inhibition(configuration('zone="a"'), PAGE, CAUSE, alert("Other", "a > 1", slo="shop"))
     assert found_none == [], "no rule sets the zone, so the series may have it"
+    zoned = alert("Zoned", "sum(a) > 1", zone="b", slo="shop")
+    other = alert("Other", "a > 1", slo="shop")
+    assert inhibition(configuration('zone="a"'), PAGE, CAUSE, zoned, other) == [], (
+        "one rule sets it, not most"
+    )
 
 
 def test_labels_from_a_template_may_match_anything() -> None:

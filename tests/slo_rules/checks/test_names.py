@@ -136,3 +136,6 @@ def test_labels_that_no_one_rule_sets_together_are_told() -> None:
     rules = [record("job:a:sum", "sum(a)", w="1", o="x"), record("job:a:sum", "sum(a)", w="2", o="y")]
     (found,) = in_rules("names", *rules, alert('job:a:sum{w="1",o="y"}'))
     assert 'with all of o="y", w="1"' in found.wrong
+    others = [record("job:a:sum", "sum(a)", w="1"), record("job:a:sum", "sum(a)", o="x")]
+    (found,) = in_rules("names", *others, alert('job:a:sum{w="2",o="y"}'))
+    assert 'with all of o="y", w="2"' in found.wrong, "no label is set by both"
