@@ -51,7 +51,8 @@ def test_both_scrape_intervals_ship() -> None:
 def test_check_finds_nothing_in_what_is_committed(promtool: Path) -> None:
     result = run("check", "--promtool", promtool)
     assert result.exit_code == 0, result.output
-    assert result.stdout == "26 files are fresh and sound.\n"
+    assert result.stdout == ""
+    assert result.stderr == "26 files checked, nothing found.\n"
 
 
 def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_path: Path) -> None:
@@ -60,13 +61,14 @@ def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_pat
 
     assert run("build", objectives, "--scrape-interval", "5s", "--output", compiled).exit_code == 0
     assert yaml.safe_load(compiled.read_text())["groups"][0]["interval"] == "5s"
-    assert run("check", objectives, "--scrape-interval", "5s", "--file", compiled).exit_code == 0
+    own: list[str | Path] = ["check", compiled, "--objectives", objectives, "--retention", "40d"]
+    assert run(*own, "--scrape-interval", "5s").exit_code == 0
 
-    stale = run("check", objectives, "--file", compiled)
+    stale = run(*own)
     assert stale.exit_code == 1
     assert "is not what the objectives compile to; run `cmo rules build`" in stale.stdout
     compiled.unlink()
-    missing = run("check", objectives, "--file", compiled)
+    missing = run(*own)
     assert missing.exit_code == 1
     assert "is missing; run `cmo rules build`" in missing.stdout
 
@@ -82,7 +84,8 @@ def test_build_prints_nothing_but_rules_on_standard_output() -> None:
     [
         (["build", "cmo-15"], "no such objectives"),
         (["build", "cmo-015", "--scrape-interval", "soon", "--output", "-"], "'soon' is no duration"),
-        (["check", "none.yml", "--file", "x.yml"], "no such objectives"),
+        (["check", "x.yml", "--objectives", "none.yml"], "no such objectives"),
+        (["check", "x.yml"], "x.yml cannot be read: No such file or directory; check the path"),
     ],
 )
 def test_wrong_input_exits_with_3_and_says_why(arguments: list[str], expected: str) -> None:
@@ -101,7 +104,17 @@ def test_wrong_objectives_are_listed_line_by_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["build", "--output", "-"], ["check", "cmo-015"], ["check", "--file", "x"]]
+    "arguments",
+    [
+        ["build", "--output", "-"],
+        ["check", "--objectives", "cmo-015"],
+        ["check", "a.yml", "b.yml", "--objectives", "cmo-015"],
+        ["check", "--scrape-interval", "5s"],
+        ["check", "a.yml", "--retention", "soon"],
+        ["check", "a.yml", "--time-to-page", "0"],
+        ["check", "a.yml", "--disable", "nothing"],
+        ["check", "a.yml", "--budget", "0"],
+    ],
 )
 def test_arguments_that_belong_together_are_asked_for(arguments: list[str]) -> None:
     result = run(*arguments)

@@ -1,0 +1,211 @@
+"""``cmo rules check`` on files that people have: what it prints where, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+from cmo_slo.cli_rules import rules
+from cmo_stack import servers
+
+from .checking import alert, group, record, rule_file
+from .generators import sloth
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINE = rule_file(
+    group(
+        {
+            "alert": "ShopFailing",
+            "expr": "up == 0",
+            "for": "1m",
+            "labels": {"severity": "page"},
+            "annotations": {
+                "summary": "The shop is down",
+                "description": "It does not answer.",
+                "runbook_url": "https://example.com/runbooks/ShopFailing.md",
+                "dashboard_url": "/d/shop",
+            },
+        }
+    )
+)
+
+
+@pytest.fixture
+def promtool(monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = servers.newest("promtool")
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found.path
+
+
+def check(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(rules, ["check", *(str(argument) for argument in arguments)])
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_good_file_exits_with_0_and_prints_nothing(tmp_path: Path, promtool: Path) -> None:
+    result = check(write(tmp_path / "mine.yml", MINE), "--promtool", promtool)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "runbooks were not looked up (--runbooks DIR).",
+        "inhibitions were not checked (--alertmanager-config FILE).",
+        "1 file checked, nothing found.",
+    ]
+
+
+def test_findings_are_sorted_lines_on_standard_output(tmp_path: Path) -> None:
+    file = write(tmp_path / "sloth.yml", sloth(0.7))
+    result = check(file)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert all(line.startswith(f"{file}:") for line in lines)
+    numbers = [int(line.removeprefix(f"{file}:").partition(":")[0]) for line in lines]
+    assert numbers == sorted(numbers)
+    assert sum(line.endswith("[error attainability]") for line in lines) == 4
+    assert result.stderr.splitlines()[-1].endswith("warnings found.")
+
+
+def test_severities_of_other_people_are_let_be(tmp_path: Path) -> None:
+    assert (
+        check(write(tmp_path / "mine.yml", MINE.replace("severity: page", "severity: critical"))).exit_code
+        == 0
+    )
+    assert (
+        check(write(tmp_path / "mine.yml", MINE.replace("severity: page", "severity: urgent"))).exit_code == 1
+    )
+
+
+def test_warnings_do_not_count_unless_strict(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", MINE.replace("ShopFailing\n", "shop_failing\n"))
+    lenient, strict = check(file), check(file, "--strict")
+    assert lenient.stdout == strict.stdout
+    assert "is not in CamelCase" in lenient.stdout
+    assert (lenient.exit_code, strict.exit_code) == (0, 1)
+    assert lenient.stderr.splitlines()[-1] == "0 errors and 1 warning found."
+    assert check(write(tmp_path / "good.yml", MINE), "--strict").exit_code == 0
+
+
+def test_a_check_can_be_left_out(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", rule_file(group(record("a:b:c", "sum(a) / sum(b)"))))
+    assert check(file).exit_code == 1
+    assert check(file, "--disable", "guards").exit_code == 0
+    assert check(file, "--disable", "names").exit_code == 1
+
+
+def test_json_is_one_document_with_every_field(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", rule_file(group(record("a:b:c", "sum(a) / sum(b)"))))
+    result = check(file, "--format", "json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    (finding,) = document["findings"]
+    assert (document["version"], document["files"], document["errors"], document["warnings"]) == (
+        "cmo-rules-check/1", 1, 1, 0,
+    )  # fmt: skip
+    assert {name: finding[name] for name in ("file", "line", "group", "rule", "check", "severity")} == {
+        "file": str(file),
+        "line": 4,
+        "group": "group",
+        "rule": "a:b:c",
+        "check": "guards",
+        "severity": "error",
+    }
+    assert any("promtool" in note or "runbooks" in note for note in document["notes"])
+
+
+def test_files_are_checked_as_loaded_together(tmp_path: Path) -> None:
+    recording = write(tmp_path / "a.yml", rule_file(group(record("job:a:hourly", "sum(a)"), interval="1h")))
+    reading = write(tmp_path / "b.yml", rule_file(group(record("job:a:now", "job:a:hourly"))))
+    assert check(reading).exit_code == 0
+    assert check(recording).exit_code == 0
+    both = check(recording, reading)
+    assert both.exit_code == 1
+    assert both.stdout.startswith(f"{reading}:4: job:a:now: `job:a:hourly` is recorded every 1h")
+    assert check(recording, recording).exit_code == 0, "the same file twice is one file"
+
+
+def test_options_reach_the_checks(tmp_path: Path) -> None:
+    def exits(rule: dict[str, object], *options: str | Path) -> int:
+        return check(write(tmp_path / "rules.yml", rule_file(group(rule))), *options).exit_code
+
+    rate = record("job:a:rate", "sum(rate(a[1m]))")
+    assert exits(rate) == 0
+    assert exits(rate, "--scrape-interval", "1m") == 1
+    assert exits(rate, "--budget", "1599") == 1
+    assert exits(rate, "--budget", "1600") == 0
+    month = record("job:a:month", "sum(increase(a[30d]))")
+    assert exits(month, "--budget", "1000000000") == 1
+    assert exits(month, "--budget", "1000000000", "--retention", "31d") == 0
+
+
+def test_the_time_to_page_is_an_option(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", MINE)
+    assert check(file, "--time-to-page", "1m").exit_code == 1
+    assert check(file, "--time-to-page", "2m").exit_code == 0
+
+
+def test_runbooks_are_looked_up_in_the_folder(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", MINE)
+    write(tmp_path / "runbooks/Other.md", "# Other")
+    missing = check(file, "--runbooks", tmp_path / "runbooks")
+    assert missing.exit_code == 1
+    assert "does not exist; expected ShopFailing.md among the runbooks" in missing.stdout
+    assert "runbooks were not looked up" not in missing.stderr
+    write(tmp_path / "runbooks/ShopFailing.md", "# ShopFailing")
+    assert check(file, "--runbooks", tmp_path / "runbooks").exit_code == 0
+
+
+def test_inhibitions_are_held_against_the_alerts(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.yml", MINE)
+    rule = "inhibit_rules: [{source_matchers: [severity=page], target_matchers: [role=cause], equal: [job]}]"
+    config = write(tmp_path / "alertmanager.yml", rule)
+    result = check(file, "--alertmanager-config", config)
+    assert result.exit_code == 1
+    assert f"{config}:1: inhibit_rules[0]: no alert is a target" in result.stdout
+    write(config, "a: [")
+    broken = check(file, "--alertmanager-config", config)
+    assert broken.exit_code == 3
+    assert f"{config}: not YAML" in broken.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("groups: [", "not YAML"), ("", "the file is empty"), ("\x00", "not allowed in YAML")],
+)
+def test_a_file_that_is_no_rule_file_is_a_finding(tmp_path: Path, text: str, expected: str) -> None:
+    result = check(write(tmp_path / "rules.yml", text))
+    assert result.exit_code == 1
+    assert expected in result.stdout
+
+
+def test_a_file_that_is_no_text_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "rules.yml").write_bytes(b"\xff\xfe\x00")
+    result = check(tmp_path / "rules.yml")
+    assert result.exit_code == 3
+    assert "is no text in UTF-8" in result.stderr
+    folder = check(tmp_path)
+    assert folder.exit_code == 3
+    assert "cannot be read" in folder.stderr
+
+
+def test_promtool_is_asked_about_rule_files_and_not_about_manifests(tmp_path: Path, promtool: Path) -> None:
+    file = write(tmp_path / "rules.yml", rule_file(group(alert("sum("))))
+    lines = check(file, "--promtool", promtool).stdout.splitlines()
+    found = [line for line in lines if "[error promtool]" in line]
+    assert len(found) == 1
+    disabled = check(file, "--promtool", promtool, "--disable", "promtool")
+    assert "[error promtool]" not in disabled.stdout
+    assert "promtool" not in disabled.stderr
+    manifest = f"kind: PrometheusRule\nspec: {json.dumps({'groups': [group(alert('up == 0'))]})}"
+    result = check(write(tmp_path / "manifest.yml", manifest), "--promtool", promtool)
+    assert "[error promtool]" not in result.stdout
+    assert "SomethingWrong" in result.stdout
