@@ -8,7 +8,7 @@ minute; the objectives' own numbers. Nothing here reads or writes a file.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from cmo_slo import events, long_windows, recorded
 from cmo_slo.alerts import (
@@ -69,7 +69,15 @@ def compile_rules(
     surroundings = surroundings_of(objectives, scrape_interval)
     name, interval = surroundings.slo, surroundings.interval
     groups = (
-        ("events", interval, [*events.rules(objectives, interval), *_pages(objectives, surroundings)]),
+        (
+            "events",
+            interval,
+            [
+                *events.rules(objectives, interval),
+                *_pages(objectives, surroundings),
+                *_load_test(objectives, surroundings),
+            ],
+        ),
         ("hourly", HOUR, long_windows.hourly_rules(objectives, interval)),
         ("long-windows", _SLOW_INTERVAL, long_windows.window_rules(objectives, interval)),
         ("tickets", max(_SLOW_INTERVAL, interval), _tickets(objectives, surroundings)),
@@ -125,26 +133,34 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
 
     Each leaves out those that go before it in that order: one incident wakes people once.
     """
-    alerts = objectives.alerts
-    before: tuple[str, ...] = ()
-    for alert in alerts:
-        if isinstance(alert, down.DownAlert):
-            yield down.rule(alert, surroundings)
-            before = (down.condition(surroundings),)
-    gone = before
+    gone: tuple[str, ...] = ()
+    for alert in _of_kind(objectives, down.DownAlert):
+        yield down.rule(alert, surroundings)
+        gone = (down.condition(surroundings),)
     failing, slow = _objective_pages(objectives, surroundings)
     for objective_page, objective, own in failing:
         yield _for_objective(page.rule(objective_page, surroundings, own, gone), objective)
-    before += tuple(own for _, _, own in failing)
-    for alert in alerts:
-        if isinstance(alert, hanging.HangingAlert):
-            yield hanging.rule(alert, surroundings, before)
-            before += (hanging.condition(alert, surroundings),)
+    before = tuple(own for _, _, own in failing)
+    for alert in _of_kind(objectives, hanging.HangingAlert):
+        yield hanging.rule(alert, surroundings, (*gone, *before))
+        before += (hanging.condition(alert, surroundings),)
     for objective_page, objective, own in slow:
-        yield _for_objective(page.rule(objective_page, surroundings, own, before), objective)
-    for alert in alerts:
-        if isinstance(alert, no_traffic.NoTrafficAlert):
-            yield no_traffic.rule(alert, surroundings, before[len(gone) :])
+        yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *before)), objective)
+    for alert in _of_kind(objectives, no_traffic.NoTrafficAlert):
+        yield no_traffic.rule(alert, surroundings, before)
+
+
+def _load_test(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:
+    """Evaluated with the pages, because it must be known before tickets are sent."""
+    for alert in _of_kind(objectives, load_test.LoadTestAlert):
+        yield load_test.rule(alert, surroundings, objectives.scenarios)
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _of_kind(objectives: Objectives, kind: type[_Kind]) -> list[_Kind]:
+    return [alert for alert in objectives.alerts if isinstance(alert, kind)]
 
 
 _ObjectivePage = tuple[page.Page, str, str]
@@ -174,10 +190,10 @@ def _tickets(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rul
             ticket = below_target.rule(objective.ticket, surroundings, objective.name, objective.target)
             yield _for_objective(ticket, objective.name)
     for alert in objectives.alerts:
-        yield from _ticket(alert, objectives, surroundings)
+        yield from _ticket(alert, surroundings)
 
 
-def _ticket(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:
+def _ticket(alert: AnyAlert, surroundings: Surroundings) -> Iterator[Rule]:
     match alert:
         case budget.BudgetAlert():
             yield budget.rule(alert, surroundings)
@@ -192,12 +208,10 @@ def _ticket(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings)
             yield trend.rule(alert, surroundings)
         case scrape.ScrapeAlert():
             yield scrape.rule(alert, surroundings)
-        case load_test.LoadTestAlert():
-            yield load_test.rule(alert, surroundings, objectives.scenarios)
         case watchdog.WatchdogAlert():
             yield watchdog.rule(alert, surroundings)
         case _:
-            pass  # a page
+            pass  # stands with the pages
 
 
 # --- targets and thresholds ------------------------------------------------------------------------

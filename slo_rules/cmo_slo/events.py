@@ -18,6 +18,7 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.alerts import share
 from cmo_slo.alerts.hanging import HangingAlert
+from cmo_slo.alerts.load_test import LoadTestAlert
 from cmo_slo.alerts.no_traffic import NoTrafficAlert
 from cmo_slo.alerts.page import PageWindows, page_windows
 from cmo_slo.durations import DAY, HOUR, MINUTE, SECOND, duration
@@ -103,7 +104,7 @@ def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
             _, total = share.counters(alert)
             for counted in share.counters(alert):
                 need(counted.series, total.labels, *_edge_of(counted))
-        elif isinstance(alert, HangingAlert | NoTrafficAlert):
+        elif isinstance(alert, HangingAlert | NoTrafficAlert | LoadTestAlert):
             need(catalogue.QUERIES_STARTED.name, {})
     return {series: _widest(series, selections) for series, selections in found.items()}
 
@@ -204,7 +205,7 @@ def _overall_rules(objectives: Objectives) -> Iterator[Rule]:
 
 def _alert_rules(objectives: Objectives) -> Iterator[Rule]:
     slo = objectives.name
-    if any(isinstance(alert, HangingAlert | NoTrafficAlert) for alert in objectives.alerts):
+    if any(isinstance(alert, HangingAlert | NoTrafficAlert | LoadTestAlert) for alert in objectives.alerts):
         yield Rule(_gained(catalogue.QUERIES_STARTED.name, slo, {}), record=recorded.STARTED_QUERIES)
     for alert in objectives.alerts:
         if isinstance(alert, share.ShareAlert | share.SlowShareAlert):

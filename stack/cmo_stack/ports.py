@@ -123,6 +123,6 @@ def _bound(port: int) -> Iterator[None]:
 
 def _mend(part: str) -> str:
     return (
-        f"Choose another with --{part}-port or {variable(part)}, or leave both out and a free one is taken "
-        f"(`ss -ltnp` shows who listens where)."
+        f"Choose another with --{part.replace('_', '-')}-port or {variable(part)}, or leave both out and a "
+        "free one is taken (`ss -ltnp` shows who listens where)."
     )

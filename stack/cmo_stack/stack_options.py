@@ -53,7 +53,7 @@ def port_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for every port of the stack; they arrive as ``<part>_port``."""
     for part in reversed(Ports.names()):
         command = click.option(
-            f"--{part}-port",
+            f"--{part.replace('_', '-')}-port",
             type=click.IntRange(1, 65535),
             envvar=variable(part),
             metavar="PORT",

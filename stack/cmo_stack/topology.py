@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cmo_exporter.catalogue import PROBE_SCENARIO
 from cmo_loadtest.scenarios import SCENARIOS
 from cmo_oracle.profile import load_profile
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from cmo_stack.ports import Ports
 
 OBJECTIVES: Final = "cmo-015"
+
+RETENTION: Final = "40d"
+"""How long Prometheus keeps samples: longer than the longest window, of 30 days."""
 
 JOB: Final = "cmo"
 """The scrape job of the service."""
@@ -161,7 +165,7 @@ def _service(settings: Settings) -> Part:
         "--revision": revision(),
     }
     words = [str(word) for option in options.items() for word in option]
-    scenarios = [word for name in SCENARIOS for word in ("--scenario", name)]
+    scenarios = [word for name in (*SCENARIOS, PROBE_SCENARIO) for word in ("--scenario", name)]
     return _python_part(
         "service",
         ["cmo_oracle", *words, *scenarios],
@@ -245,6 +249,7 @@ def _prometheus(settings: Settings) -> Part:
     options = (
         f"--config.file={rendered}",
         f"--storage.tsdb.path={settings.directory / 'prometheus'}",
+        f"--storage.tsdb.retention.time={RETENTION}",
         f"--web.listen-address={LOOPBACK}:{port}",
         f"--web.external-url=http://{LOOPBACK}:{port}",  # for the links in a page
     )

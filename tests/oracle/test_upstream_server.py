@@ -183,6 +183,16 @@ async def test_a_forced_timeout_hangs() -> None:
         await _until_in_flight(client, 0)
 
 
+async def test_a_forced_slowness_answers_in_the_end() -> None:
+    async with _serving(_calibration()) as client:
+        assert (await client.put("/control", json={"fail": "slow"})).status_code == 200
+        call = asyncio.create_task(client.post("/v1/chat/completions", json={"messages": QUESTION}))
+        await _until_in_flight(client, 1)
+        assert not call.done()
+        assert (await call).status_code == 200
+        assert (await client.put("/control", json={"fail": "sometimes"})).status_code == 400
+
+
 async def test_control_refuses_other_machines() -> None:
     transport = httpx.ASGITransport(create_app(_calibration()), client=("192.0.2.1", 4711))
     async with httpx.AsyncClient(transport=transport, base_url="http://stub") as client:

@@ -254,7 +254,11 @@ def _state(folder: Path) -> detached.State:
 def _free_ports() -> list[str]:
     """Free ports even where the well-known ones are free: other tests run beside this one."""
     ports = Ports.choose({}, prefer_defaults=False)
-    return [word for name in Ports.names() for word in (f"--{name}-port", str(getattr(ports, name)))]
+    return [
+        word
+        for name in Ports.names()
+        for word in (f"--{name.replace('_', '-')}-port", str(getattr(ports, name)))
+    ]
 
 
 def _environment(folder: Path) -> dict[str, str]:

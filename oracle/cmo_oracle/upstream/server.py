@@ -16,8 +16,8 @@ import json
 import time
 from collections import Counter, OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from starlette.applications import Starlette
@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
-Forced = Literal["error", "timeout"]
+Forced = Literal["error", "timeout", "slow"]
 
+_NEVER_SECONDS: Final = 86_400.0
+# One call of a question that needs several: together they take longer than two seconds, alone no time-out.
+_SLOW_SECONDS: Final = 1.1
 _CHARACTERS_PER_TOKEN: Final = 4
 _STREAM_PIECES: Final = 24
 _FIRST_TOKEN_SHARE: Final = 0.4
@@ -73,7 +76,7 @@ class Upstream:
     def fate(self, route: Route, content: bytes) -> Fate:
         """What becomes of this call, which is already counted as under way."""
         if self.forced == "timeout":
-            return Fate(self.calibration.stall_seconds, "stall")
+            return Fate(_NEVER_SECONDS, "stall")
         if self.forced == "error":
             return Fate(0.0, "error")
         key = hashlib.blake2b(route.encode() + content, digest_size=16).digest()
@@ -81,9 +84,10 @@ class Upstream:
         self._asked[key] = attempt + 1
         if len(self._asked) > _REMEMBERED_REQUESTS:
             self._asked.popitem(last=False)
-        return draw(
+        fate = draw(
             self.calibration, route, seed=self.seed, content=key, attempt=attempt, in_flight=self.in_flight
         )
+        return replace(fate, seconds=max(fate.seconds, _SLOW_SECONDS)) if self.forced == "slow" else fate
 
 
 class _Client:
@@ -229,8 +233,8 @@ def _control(upstream: Upstream) -> Callable[[Request], Awaitable[Response]]:
         if request.client is None or not is_loopback(request.client.host):
             return _error(403, "The control endpoint answers this machine alone.")
         body = await _json(request)
-        if body is None or "fail" not in body or body["fail"] not in ("error", "timeout", None):
-            return _error(400, 'Expected {"fail": "error"}, {"fail": "timeout"} or {"fail": null}.')
+        if body is None or "fail" not in body or body["fail"] not in (*get_args(Forced), None):
+            return _error(400, 'Expected {"fail": "error"}, "timeout", "slow" or null.')
         upstream.forced = body["fail"]
         return JSONResponse({"fail": upstream.forced})
 

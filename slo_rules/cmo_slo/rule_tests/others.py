@@ -342,23 +342,27 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
 
 
 def load_test_cases(scenarios: tuple[str, ...]) -> Iterator[Case]:
-    """Users of a scenario; a step is a minute."""
-    name = catalogue.ACTIVE_USERS.name
+    """Queries of a scenario; a step is a minute."""
+    name = catalogue.QUERIES_STARTED.name
 
     def series(scenario: str, values: str) -> tuple[Series, ...]:
         return (Series(name, full_labels(name, {"scenario": scenario}), values),)
 
     for scenario in scenarios:
         yield Case(
-            f"{scenario} has users: it fires, and for an hour after",
-            series(scenario, "0x5 60x5 0x80"),
-            firing=(6, 11, 60),
-            silent=(5, 5 + 6 + 62),
+            f"{scenario} is asked for: it fires, and for an hour after",
+            series(scenario, "0x5 300x80"),
+            firing=(6, 7, 60),
+            silent=(5, 6 + 62),
         )
-    yield Case("it says how many users", series(scenarios[0], "60x5"), text=Text(3, "60"))
-    yield Case("live users are no load test", series(catalogue.LIVE, "90x10"), silent=(5, 10))
+    yield Case("it says how many queries", series(scenarios[0], "0x2 60x5"), text=Text(3, "60"))
+    yield Case("live queries are no load test", series(catalogue.LIVE, "0+90x10"), silent=(5, 10))
     yield Case("no series at all: silent", (), silent=(5,))
-    yield Case("a restart: silent", series(catalogue.LIVE, "90x10 stale _x2 3x10"), silent=(10, 12, 15, 20))
+    yield Case(
+        "counts of an earlier load test, and a restart: silent",
+        series(scenarios[0], "300x10 stale _x2 0x10"),
+        silent=(5, 10, 12, 15, 20),
+    )
 
 
 def watchdog_cases() -> Iterator[Case]:
