@@ -134,20 +134,20 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
     Each leaves out those that go before it in that order: one incident wakes people once.
     """
     gone: tuple[str, ...] = ()
-    for alert in _of_kind(objectives, down.DownAlert):
-        yield down.rule(alert, surroundings)
+    for of_absence in _of_kind(objectives, down.DownAlert):
+        yield down.rule(of_absence, surroundings)
         gone = (down.condition(surroundings),)
     failing, slow = _objective_pages(objectives, surroundings)
     for objective_page, objective, own in failing:
         yield _for_objective(page.rule(objective_page, surroundings, own, gone), objective)
     before = tuple(own for _, _, own in failing)
-    for alert in _of_kind(objectives, hanging.HangingAlert):
-        yield hanging.rule(alert, surroundings, (*gone, *before))
-        before += (hanging.condition(alert, surroundings),)
+    for of_hang in _of_kind(objectives, hanging.HangingAlert):
+        yield hanging.rule(of_hang, surroundings, (*gone, *before))
+        before += (hanging.condition(of_hang, surroundings),)
     for objective_page, objective, own in slow:
         yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *before)), objective)
-    for alert in _of_kind(objectives, no_traffic.NoTrafficAlert):
-        yield no_traffic.rule(alert, surroundings, before)
+    for of_silence in _of_kind(objectives, no_traffic.NoTrafficAlert):
+        yield no_traffic.rule(of_silence, surroundings, before)
 
 
 def _load_test(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:
