@@ -14,12 +14,13 @@ import promql_parser
 from cmo_slo.compile import DAY, HOUR, MINUTE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cmo_slo.compile import Rule, RuleGroup
 
 _LOOK_BACK_MILLISECONDS: Final = 5 * MINUTE
 _LEAST_MILLISECONDS: Final = 10 * MINUTE
+_NAME: Final = "__name__"
 _PARTS: Final = ("expr", "lhs", "rhs", "param")
 
 
@@ -29,8 +30,8 @@ class Read:
 
     Attributes:
         selector: it as text, with its range where it has one.
-        name: the metric.
-        matchers: label, operator and value of the others.
+        name: the metric; empty where that is not one alone.
+        matchers: label, operator and value of all, the metric's name among them.
         milliseconds: how far back it looks, the subqueries around it included.
     """
 
@@ -66,12 +67,14 @@ def _walk(node: Any, back: int) -> Iterator[Read]:
 
 
 def _read(node: Any, text: str, back: int) -> Read:
-    matchers = tuple(
+    matchers = [
         (str(matcher.name), str(matcher.op).rpartition(".")[2], str(matcher.value))
         for matcher in node.matchers.matchers
-        if matcher.name != "__name__"
-    )
-    return Read(text, str(node.name), matchers, back)
+    ]
+    if node.name is not None:
+        matchers.append((_NAME, "Equal", str(node.name)))
+    name = next((value for label, op, value in matchers if (label, op) == (_NAME, "Equal")), "")
+    return Read(text, name, tuple(matchers), back)
 
 
 def _matches(value: str, op: str, wanted: str) -> bool:
@@ -111,45 +114,56 @@ class Plan:
 
     Attributes:
         rules: every recording rule.
-        raw_milliseconds: how far back each series that no rule records is read at the end, by name.
+        raw_milliseconds: how far back each series that no rule records has to go, by name, so that whatever
+            is evaluated at the end, or for somebody who is, finds it.
+        raw_at_the_end_milliseconds: the same, for what is evaluated at the end alone.
     """
 
     rules: tuple[PlacedRule, ...]
     raw_milliseconds: Mapping[str, int]
+    raw_at_the_end_milliseconds: Mapping[str, int]
 
 
 def plan(groups: Sequence[RuleGroup], longest_milliseconds: int) -> Plan:
     """Find the layers of rules, and how far back each is needed for every rule to be evaluated at the end."""
     recording = [(group, rule) for group in groups for rule in group.rules if rule.record]
-    sources = [(reads(rule.expression), _recorded_by(rule, recording)) for _, rule in recording]
     needed = [_LEAST_MILLISECONDS] * len(recording)
-    raw: dict[str, int] = {}
-    for group in groups:
-        for rule in group.rules:
-            for read in reads(rule.expression):
-                sources_of_read = _recorders(read, recording)
-                for index in sources_of_read:
-                    needed[index] = max(needed[index], read.milliseconds + _LEAST_MILLISECONDS)
-                if not sources_of_read:
-                    raw[read.name] = max(raw.get(read.name, 0), read.milliseconds)
+    everything = [read for group in groups for rule in group.rules for read in reads(rule.expression)]
+    for read in everything:
+        for index in _recorders(read, recording):
+            needed[index] = max(needed[index], read.milliseconds + _LEAST_MILLISECONDS)
     _spread(needed, recording, longest_milliseconds)
-    layers = _layers([builds_on for _, builds_on in sources])
+    at_the_end = _raw(((read, 0) for read in everything), recording)
+    further = ((read, needed[index]) for index, (_, rule) in enumerate(recording) for read in reads(rule.expression))
+    layers = _layers([_builds_on(rule, recording) for _, rule in recording])
     placed = [
         PlacedRule(group, rule, layer, min(back, longest_milliseconds))
         for (group, rule), layer, back in zip(recording, layers, needed, strict=True)
     ]
-    return Plan(tuple(placed), raw)
+    return Plan(tuple(placed), _longest(at_the_end, _raw(further, recording)), at_the_end)
+
+
+def _raw(read_from: Iterable[tuple[Read, int]], recording: Sequence[tuple[RuleGroup, Rule]]) -> dict[str, int]:
+    raw: dict[str, int] = {}
+    for read, needed in read_from:
+        if read.name and not _recorders(read, recording):
+            raw[read.name] = max(raw.get(read.name, 0), read.milliseconds + needed)
+    return raw
+
+
+def _longest(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: max(one.get(name, 0), other.get(name, 0)) for name in {**one, **other}}
 
 
 def _recorders(read: Read, recording: Sequence[tuple[RuleGroup, Rule]]) -> list[int]:
     return [
         index
         for index, (_, rule) in enumerate(recording)
-        if rule.record == read.name and read.may_find(rule.labels)
+        if read.may_find({**rule.labels, _NAME: str(rule.record)})
     ]
 
 
-def _recorded_by(rule: Rule, recording: Sequence[tuple[RuleGroup, Rule]]) -> set[int]:
+def _builds_on(rule: Rule, recording: Sequence[tuple[RuleGroup, Rule]]) -> set[int]:
     return {index for read in reads(rule.expression) for index in _recorders(read, recording)}
 
 
