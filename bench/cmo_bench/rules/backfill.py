@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
     from cmo_bench.rules.history import History, Series
 
-_CHUNK_SECONDS: Final = 3 * 86_400
+CHUNK_DAYS: Final = 3
+"""Days of text that are written at a time."""
+
+_CHUNK_SECONDS: Final = CHUNK_DAYS * 86_400
 # Longer than any chunk, so that promtool reads each text once and not once for each block of 2 hours.
 _LONGEST_BLOCK: Final = "2000h"
 _SIDE_BY_SIDE: Final = 2

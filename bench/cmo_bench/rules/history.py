@@ -2,7 +2,8 @@
 
 Each day has a rush hour in which a tenth of the queries fails, and a night in which nobody asks. On some days
 the service restarts: its counters begin at 0 again, and what it had counted since the scrape before is lost
-to everybody but the truth. The same seed gives the same month; its end is mid-afternoon, whatever the clock says.
+to everybody but the truth. The same seed gives the same month; its end is mid-afternoon, whatever the clock
+says.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class History:
         return int((moment - self.start) // STEP_SECONDS)
 
     def count(self, metric: str, labels: Mapping[str, tuple[str, ...]], first: int, last: int) -> int:
-        """Events of the counters that have any of these label values, in steps after ``first`` up to ``last``.
+        """Events of counters with any of these label values, in steps after ``first`` up to ``last``.
 
         Exact: each event that has happened is counted, those that were lost included.
         """
@@ -124,7 +125,8 @@ class History:
     def _since_restart(self, counts: Counts) -> Counts:
         risen = np.cumsum(counts)
         bases = [0, *(risen[step - 1] for step in self.restarts)]
-        return risen - np.repeat(bases, np.diff([0, *self.restarts, self.steps]))
+        since: Counts = risen - np.repeat(bases, np.diff([0, *self.restarts, self.steps]))
+        return since
 
     def _start_times(self) -> list[int]:
         return [self.start - DAY_SECONDS, *(self.start + step * STEP_SECONDS - 5 for step in self.restarts)]

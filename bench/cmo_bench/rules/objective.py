@@ -1,7 +1,7 @@
 """Objectives as other tools are told them: which events are bad, of which in all, and how many may be.
 
-The other tools know neither scenarios nor what is left out of a total, so they are told what comes closest and
-costs them least: live queries alone, and no cancelled ones.
+The other tools know neither scenarios nor what is left out of a total, so they are told what comes closest
+and costs them least: live queries alone, and no cancelled ones.
 """
 
 from __future__ import annotations

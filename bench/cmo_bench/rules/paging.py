@@ -1,8 +1,8 @@
 """From live queries failing to the page at the receiver, on servers as they are deployed.
 
-Each time is of a service, a Prometheus and an Alertmanager that were started for it: nothing is left of the time
-before, and nothing has to recover. The fault comes when the page's long window is full of good answers, at a
-random moment between two scrapes.
+Each time is of a service, a Prometheus and an Alertmanager that were started for it: nothing is left of the
+time before, and nothing has to recover. The fault comes when the page's long window is full of good answers,
+at a random moment between two scrapes.
 """
 
 from __future__ import annotations
@@ -54,25 +54,28 @@ PACES: Final = (Pace(1, 4.0, 4), Pace(15, 60.0, 20))
 """The two files that are committed. At 15 s, twenty sets of servers are hardly busy; at 1 s, four are."""
 
 
-def paging(directory: Path, repetitions: int) -> Section:
-    """Measure both paces.
+def paging(directory: Path, paces: Sequence[Pace], repetitions: int) -> Section:
+    """Measure each pace so many times.
 
     Raises:
         MeasurementError: a server does not start, or pages before anything has failed.
     """
     rows, targets = [], []
-    for pace in PACES:
+    for pace in paces:
         times = times_to_page(pace, directory / f"every-{pace.interval_seconds}s", repetitions)
         rows.append(_row(pace, times))
         targets.append(_target(pace, times))
     return Section(
         "From fault to page",
-        f"A service is asked {QUERIES_PER_SECOND} live queries a second; from one moment on {FAILING_SHARE:.0%} of "
-        f"them fail. Seconds from that moment to the notification of {ALERT} at the webhook receiver, with the "
-        "committed rules, Alertmanager routes and Prometheus jobs. Every time is of servers started for it, whose "
-        "long window is full of good answers, and the fault comes at a random moment between two scrapes; as many "
-        "sets of servers run at once as the table says.",
-        table(("scrapes and evaluations", "times", "at once", "mean s", "median s", "shortest", "longest"), rows),
+        f"A service is asked {QUERIES_PER_SECOND} live queries a second; from one moment on "
+        f"{FAILING_SHARE:.0%} of them fail. Seconds from that moment to the notification of {ALERT} at "
+        "the webhook receiver, with the committed rules, Alertmanager routes and Prometheus jobs. Every "
+        "time is of servers started for it, whose long window is full of good answers, and the fault "
+        "comes at a random moment between two scrapes; as many sets of servers run at once as the table "
+        "says.",
+        table(
+            ("scrapes and evaluations", "times", "at once", "mean s", "median s", "shortest", "longest"), rows
+        ),
         tuple(targets),
     )
 
@@ -128,7 +131,8 @@ def _row(pace: Pace, times: Sequence[float]) -> tuple[str, ...]:
 def _target(pace: Pace, times: Sequence[float]) -> Target:
     mean = statistics.mean(times)
     return Target(
-        f"From half of the live queries failing to the page, on average, with the {pace.interval_seconds} s files",
+        "From half of the live queries failing to the page, on average, with the "
+        f"{pace.interval_seconds} s files",
         f"{mean:.1f} s; at most {pace.limit_seconds:g} s",
         Verdict.HOLDS if mean <= pace.limit_seconds else Verdict.FAILED,
     )

@@ -1,9 +1,10 @@
 """The rules that Pyrra emits for an objective, written from what it documents of its version 0.9.
 
-Documented at https://github.com/pyrra-dev/pyrra: the increase over the whole window from the raw counters, in a
-group whose interval follows from the window (2m30s for four weeks to five); burn rates from the raw counters and
-four alerts of two of them each, every 30 s; and an alert when the counters are absent. The windows of burn rates
-are those of 28 days, scaled to the objective's window. The generic rules are off, as they are unless asked for.
+Documented at https://github.com/pyrra-dev/pyrra: the increase over the whole window from the raw counters, in
+a group whose interval follows from the window (2m30s for four weeks to five); burn rates from the raw
+counters and four alerts of two of them each, every 30 s; and an alert when the counters are absent. The
+windows of burn rates are those of 28 days, scaled to the objective's window. The generic rules are off, as
+they are unless asked for.
 """
 
 from __future__ import annotations
@@ -61,14 +62,18 @@ def _base(metric: str) -> str:
 def _increases(objective: OtherObjective) -> Iterator[Rule]:
     counted = [objective.total] if objective.bad is not None else [objective.total, objective.good]
     for events in counted:
-        edge = {"le": events.labels["le"][0]} if "le" in events.labels else {}
         yield Rule(
             f"sum by ({', '.join(_grouping(objective))}) (increase({events}[{_WINDOW}]))",
             record=f"{_base(events.metric)}:increase{_WINDOW}",
-            labels={**_labels(objective), **edge},
+            labels=_labels_of(objective, events),
         )
     for events in counted:
-        yield Rule(f"absent({events}) == 1", alert="SLOMetricAbsent", labels=_labels(objective))
+        yield Rule(f"absent({events}) == 1", alert="SLOMetricAbsent", labels=_labels_of(objective, events))
+
+
+def _labels_of(objective: OtherObjective, events: Events) -> dict[str, str]:
+    edge = {"le": events.labels["le"][0]} if "le" in events.labels else {}
+    return {**_labels(objective), **edge}
 
 
 def _grouping(objective: OtherObjective) -> list[str]:
@@ -81,7 +86,9 @@ def _burn_rates(objective: OtherObjective) -> Iterator[Rule]:
     pairs = [(_scaled(short), _scaled(long), factor) for short, long, factor in _BURN_RATES]
     for window in sorted({window for short, long, _ in pairs for window in (short, long)}):
         yield Rule(
-            _burn_rate(objective, duration(window)), record=_burn_rate_name(objective.total, window), labels=labels
+            _burn_rate(objective, duration(window)),
+            record=_burn_rate_name(objective.total, window),
+            labels=labels,
         )
     own = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     for short, long, factor in pairs:

@@ -42,7 +42,9 @@ class Read:
 
     def may_find(self, labels: Mapping[str, str]) -> bool:
         """Whether series with at least these labels may be among what it selects."""
-        return all(_matches(labels[label], op, value) for label, op, value in self.matchers if label in labels)
+        return all(
+            _matches(labels[label], op, value) for label, op, value in self.matchers if label in labels
+        )
 
 
 def reads(expression: str) -> list[Read]:
@@ -134,7 +136,9 @@ def plan(groups: Sequence[RuleGroup], longest_milliseconds: int) -> Plan:
             needed[index] = max(needed[index], read.milliseconds + _LEAST_MILLISECONDS)
     _spread(needed, recording, longest_milliseconds)
     at_the_end = _raw(((read, 0) for read in everything), recording)
-    further = ((read, needed[index]) for index, (_, rule) in enumerate(recording) for read in reads(rule.expression))
+    further = (
+        (read, needed[index]) for index, (_, rule) in enumerate(recording) for read in reads(rule.expression)
+    )
     layers = _layers([_builds_on(rule, recording) for _, rule in recording])
     placed = [
         PlacedRule(group, rule, layer, min(back, longest_milliseconds))
@@ -143,7 +147,9 @@ def plan(groups: Sequence[RuleGroup], longest_milliseconds: int) -> Plan:
     return Plan(tuple(placed), _longest(at_the_end, _raw(further, recording)), at_the_end)
 
 
-def _raw(read_from: Iterable[tuple[Read, int]], recording: Sequence[tuple[RuleGroup, Rule]]) -> dict[str, int]:
+def _raw(
+    read_from: Iterable[tuple[Read, int]], recording: Sequence[tuple[RuleGroup, Rule]]
+) -> dict[str, int]:
     raw: dict[str, int] = {}
     for read, needed in read_from:
         if read.name and not _recorders(read, recording):

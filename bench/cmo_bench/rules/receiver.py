@@ -26,7 +26,7 @@ class Receiver:
             def do_POST(self) -> None:
                 now = time.time()
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver._take(now, body)  # noqa: SLF001 - of this module
+                receiver._take(now, body)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -38,7 +38,7 @@ class Receiver:
         self._server.daemon_threads = True
 
     def firing_since(self, alert: str, timeout_seconds: float = 0.0) -> float | None:
-        """When the first notification came that an alert fires, in Unix time; ``None`` if none has come in time."""
+        """When the first notification came that an alert fires (Unix time); ``None`` if none has in time."""
         with self._came:
             self._came.wait_for(lambda: alert in self._firing, timeout_seconds)
             return self._firing.get(alert)

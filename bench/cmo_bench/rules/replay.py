@@ -1,8 +1,8 @@
 """Evaluate recording rules over the past, as the real rules and by the real promtool.
 
 ``promtool tsdb create-blocks-from rules`` asks a running Prometheus for each rule at each of its group's
-evaluations. No rule sees what another has recorded in the same pass, so there is a pass for each layer of rules
-that build on each other, and the server opens the new blocks in between.
+evaluations. No rule sees what another has recorded in the same pass, so there is a pass for each layer of
+rules that build on each other, and the server opens the new blocks in between.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from cmo_slo.compile import RuleGroup
 
-    from cmo_bench.rules.reads import Plan, PlacedRule
+    from cmo_bench.rules.reads import PlacedRule, Plan
     from cmo_bench.rules.server import Store
 
-# A query of Prometheus returns at most 11,000 points a series, and promtool asks one for each block: 18 h of 15 s.
+# A query of Prometheus returns at most 11,000 points a series, and promtool asks one for each block: 18 h
+# of 15 s.
 _LONGEST_BLOCK: Final = "18h"
-# Evaluations are spread over the interval by a hash of the group's and the file's name: one name for all passes.
+# Evaluations are spread over the interval by a hash of the group's and the file's name: one name for all
+# passes.
 _FILE: Final = "rules.yml"
 
 

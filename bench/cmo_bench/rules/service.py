@@ -1,6 +1,7 @@
-"""A service that is asked forty live queries a second, counted by the real exporter; half of them fail on command.
+"""A service that is asked forty live queries a second; half of them fail on command.
 
-It obeys commands, one JSON line each, on its input, and ends when its input does.
+The real exporter counts them. It obeys commands, one JSON line each, on its input, and ends when its input
+does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The rules that Sloth emits for an objective, written from what it documents of its version 0.12.
 
-Documented at https://sloth.dev and shown by the generated examples of its repository: the error ratio of seven
-windows from the raw counters, that of the 30 days as the mean of the recorded 5-minute ratios, metadata, and a
-page and a ticket of two burn rates each. No group has an interval, so Prometheus evaluates all at its global one.
+Documented at https://sloth.dev and shown by the generated examples of its repository: the error ratio of
+seven windows from the raw counters, that of the 30 days as the mean of the recorded 5-minute ratios,
+metadata, and a page and a ticket of two burn rates each. No group has an interval, so Prometheus evaluates
+all at its global one.
 """
 
 from __future__ import annotations

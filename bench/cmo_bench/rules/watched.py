@@ -6,9 +6,11 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import requests
+from cmo_slo import recorded
 from cmo_stack import configuration, servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.health import LOOPBACK, answers
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 OBJECTIVES: Final = "cmo-015"
 _END_SECONDS: Final = 30.0
 _TIMEOUT_SECONDS: Final = 30.0
+_EVALUATED_SECONDS: Final = 120.0
 
 
 class ServiceProcess:
@@ -117,6 +120,18 @@ class Watched:
         ).json()
         result = answer["data"]["result"] if answer["status"] == "success" else []
         return float(result[0]["value"][1]) if result else None
+
+    def wait_until_evaluated(self) -> None:
+        """Wait until Prometheus has evaluated rules on what it has scraped.
+
+        Raises:
+            MeasurementError: it has not for long.
+        """
+        deadline = time.monotonic() + _EVALUATED_SECONDS
+        while not self.value(f'sum_over_time({recorded.TOTAL_EVENTS}{{scenario="live"}}[1m])'):
+            if time.monotonic() > deadline:
+                raise MeasurementError(f"No rule has counted an event in {_EVALUATED_SECONDS:g} s.")
+            time.sleep(self._interval / 2)
 
     def expositions(self) -> dict[str, str]:
         """What each watched server exposes, by the name of its job."""
