@@ -9,6 +9,7 @@ from cmo_slo import recorded
 from cmo_slo.compile import MINUTE
 
 from cmo_bench.exporter.report import Section, Target, Verdict, table
+from cmo_bench.rules import pyrra
 from cmo_bench.rules.laboratory import OURS, PYRRA, SLOTH
 from cmo_bench.rules.reads import reads
 from cmo_bench.rules.server import MeasurementError
@@ -59,6 +60,7 @@ def cost(laboratory: Laboratory) -> Section:
     for tool in (SLOTH, PYRRA):
         if silent[tool]:
             raise MeasurementError(f"Selectors of {tool}'s rules find no samples: {', '.join(silent[tool])}")
+    burn_rates = [group for group in costs[PYRRA] if not group.name.endswith(pyrra.INCREASE)]
     own = _per_minute(costs[OURS])
     rows = [
         (
@@ -67,7 +69,7 @@ def cost(laboratory: Laboratory) -> Section:
             f"{_per_minute(its_costs):,.0f}",
             f"{own / _per_minute(its_costs):.3f}",
         )
-        for tool, its_costs in costs.items()
+        for tool, its_costs in {**costs, f"{PYRRA}, burn rates and their alerts alone": burn_rates}.items()
     ]
     return Section(
         "Samples read",

@@ -131,8 +131,7 @@ def _counted_step(month: Month, objective: str, moment: float) -> int:
 
 
 def true_share(objective: Objective, history: History, first: int, last: int) -> float:
-    """The share of good events of an objective, by its own definition, in steps after ``first`` up to
-    ``last``.
+    """The share of good events of an objective, by its own definition, in steps after ``first`` up to a last.
 
     Raises:
         MeasurementError: the history has no events of the objective.

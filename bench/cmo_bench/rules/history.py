@@ -143,7 +143,8 @@ def month(end: int, seconds: int, seed: int = SEED) -> History:
     chance = np.random.default_rng(seed)
     steps = seconds // STEP_SECONDS + 1
     before_end = np.arange(steps - 1, -1, -1) * STEP_SECONDS
-    hours = (_HOUR_OF_THE_END - before_end / HOUR_SECONDS) % 24
+    # Of the middle of the step that a scrape ends.
+    hours = (_HOUR_OF_THE_END - (before_end + STEP_SECONDS / 2) / HOUR_SECONDS) % 24
     restarts = tuple(sorted(step for step in map(_restart_step(steps), _RESTARTS) if step > 0))
     survived = np.ones(steps)
     survived[list(restarts)] = chance.uniform(0.2, 0.8, len(restarts))

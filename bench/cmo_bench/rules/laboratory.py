@@ -38,7 +38,9 @@ PYRRA: Final = "Pyrra"
 
 # Hours before the 30 days: what a rule records first of all needs something before it.
 _LEAD_IN_SECONDS: Final = 3 * HOUR_SECONDS
-_RULES_BEGIN_SECONDS: Final = 600
+RULES_BEGIN_SECONDS: Final = 600
+"""How long after the first sample rules are first evaluated."""
+
 # What is asked for lies in the past by so much at least.
 _BEFORE_NOW_SECONDS: Final = 600
 
@@ -132,15 +134,13 @@ class Laboratory:
         backfilled = backfill(history, store.blocks, self.directory)
         groups = self.rule_groups()
         longest = (history.end - history.start) * 1000
-        plans = {tool: plan(of_tool, longest) for tool, of_tool in groups.items()}
         _say("looks at what else is exposed")
-        surrounding = self._surround(plans[OURS], history, store)
+        surrounding = self._surround(plan(groups[OURS], longest), history, store)
         self._stack.enter_context(store)
-        passes = 0
-        for tool, its_plan in plans.items():
-            _say(f"evaluates the rules of {tool} over the history")
-            start = history.start + _RULES_BEGIN_SECONDS
-            passes += replay(its_plan, store, self.directory, start, history.end)
+        _say("evaluates the rules over the history")
+        everything = plan([group for of_tool in groups.values() for group in of_tool], longest)
+        start = history.start + RULES_BEGIN_SECONDS
+        passes = replay(everything, store, self.directory, start, history.end)
         size = sum(file.stat().st_size for file in store.blocks.rglob("*") if file.is_file())
         seconds = time.monotonic() - began
         return Month(history, store, groups, backfilled, surrounding, passes, size, seconds)

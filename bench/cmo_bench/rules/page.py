@@ -39,18 +39,16 @@ _METHOD: Final = f"""## How it is measured
 - **What else is exposed** (other scenarios, memory, breakers, Prometheus' and Alertmanager's own metrics) is
   taken from an exporter, a Prometheus and an Alertmanager as they run, and written with those values as far
   back as a rule evaluated at the end reads it, a day at least. Other scenarios of the history's counters are
-  there for that time
-  alone: over 30 days they would be nothing but zeros that no 30-day result reads.
+  there for that time alone: over 30 days they would be nothing but zeros that no 30-day result reads.
 - **Recorded series** are the real rules' own: `promtool tsdb create-blocks-from rules` evaluates each group
   at its interval against the running Prometheus. No rule sees what another has recorded in the same pass, so
-  there is a pass
-  for each layer of rules that build on each other. Each rule is evaluated as far back as another reads what
-  it records: those that the 30-day result is made of, over the 30 days.
+  there is a pass for each layer of rules that build on each other. Each rule is evaluated as far back as
+  another reads what it records: those that the 30-day result is made of, over the 30 days.
 - **Sloth's and Pyrra's rules** are written from what they document of Sloth 0.12 and Pyrra 0.9, with the
   settings that they have by themselves: Sloth's groups have no interval and are evaluated at the global one
-  ({STEP_SECONDS} s, as ours); Pyrra's have 2m30s for the increase over 30 days and 30 s for burn rates. Both
-  are told the cheapest queries that say the same. Samples without an objective of theirs (our alerts on
-  causes and on monitoring itself) count for us alone.
+  ({STEP_SECONDS} s, as ours); Pyrra's have 2m30s for the increase over 30 days and 30 s for burn rates, and
+  its `performanceOverAccuracy` is off. Both are told the cheapest queries that say the same. What our rules
+  read beyond those objectives (alerts on causes, and on monitoring itself) counts against us.
 - **Samples read** are Prometheus' own count, `totalQueryableSamples` of an instant query with `stats=all`.
 - **Fault to page** runs the committed files; only ports, paths and intervals are those of the run.
 """
@@ -99,12 +97,13 @@ def _megabytes(size: int) -> str:
 
 
 def _circumstances(effort: Effort, options: Sequence[str], minutes: float) -> list[str]:
+    times = f"{effort.repetitions} times to the page at each interval"
+    amounts = f"{effort.days} days, {times}; {minutes:.0f} minutes.\n"
     return [
         "## With what\n",
         f"    {' '.join((COMMAND, *options))}\n",
         f"{machine()}.",
-        f"{effort.days} days, {effort.repetitions} times to the page at each interval; "
-        f"{minutes:.0f} minutes.\n",
+        amounts,
         "| what | version |",
         "|---|---|",
         *(

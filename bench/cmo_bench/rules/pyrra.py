@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from cmo_bench.rules.objective import Events, OtherObjective
 
+INCREASE: Final = "-increase"
+"""How the names of groups end that record the increase over the whole window."""
+
 _WINDOW_DAYS: Final = 30
 _WINDOW: Final = f"{_WINDOW_DAYS}d"
 _INCREASE_INTERVAL: Final = 150 * SECOND
@@ -44,7 +47,7 @@ def window_ratio(objective: OtherObjective) -> str:
 
 
 def _groups(objective: OtherObjective) -> Iterator[RuleGroup]:
-    yield RuleGroup(f"{objective.name}-increase", _INCREASE_INTERVAL, tuple(_increases(objective)))
+    yield RuleGroup(f"{objective.name}{INCREASE}", _INCREASE_INTERVAL, tuple(_increases(objective)))
     yield RuleGroup(objective.name, _BURN_RATE_INTERVAL, tuple(_burn_rates(objective)))
 
 
