@@ -113,13 +113,13 @@ def _ours(month: Month, other: OtherObjective) -> float:
 
 def _recorded_hours(month: Month, objective: str) -> tuple[int, int]:
     """The step before the first, and the last, of the hours that the 30-day result is made of."""
-    hourly = f'{recorded.TOTAL_EVENTS_HOURLY}{{objective="{objective}"}}[30d]'
-    (series,) = month.store.query(hourly, month.end).result
-    latest = float(series["values"][-1][0])
-    return tuple(
-        _counted_step(month, objective, moment)
-        for moment in (latest - len(series["values"]) * HOUR_SECONDS, latest)
-    )  # type: ignore[return-value]
+    hourly = f'{recorded.TOTAL_EVENTS_HOURLY}{{objective="{objective}",scenario="live"}}[30d]'
+    found = month.store.query(hourly, month.end).result
+    if len(found) != 1:
+        raise MeasurementError(f"Expected one series of {hourly}, got {len(found)}.")
+    moments = [float(moment) for moment, _ in found[0]["values"]]
+    first = _counted_step(month, objective, moments[-1] - len(moments) * HOUR_SECONDS)
+    return first, _counted_step(month, objective, moments[-1])
 
 
 def _counted_step(month: Month, objective: str, moment: float) -> int:

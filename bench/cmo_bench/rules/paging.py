@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import random
 import statistics
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import click
 from cmo_slo import recorded
 
 from cmo_bench.exporter.report import Section, Target, Verdict, table
@@ -29,6 +32,7 @@ ALERT: Final = "CMOLiveQueriesFailing"
 _OBJECTIVE: Final = "success"
 _START_SECONDS: Final = 120.0
 _LONGEST_SECONDS: Final = 300.0
+_LOOK_SECONDS: Final = 1.0
 _LONG_WINDOW: Final = f'max({recorded.WINDOW_SECONDS}{{objective="{_OBJECTIVE}",window="long"}})'
 _EVALUATIONS: Final = (
     f'max(count_over_time({recorded.TOTAL_EVENTS}{{objective="{_OBJECTIVE}",scenario="live"}}[1h]))'
@@ -81,29 +85,46 @@ def paging(directory: Path, paces: Sequence[Pace], repetitions: int) -> Section:
 
 
 def times_to_page(pace: Pace, directory: Path, repetitions: int) -> list[float]:
-    """Seconds to the page, each time with fresh servers; infinite where no page has come."""
+    """Seconds to the page, each time with fresh servers; infinite where no page has come. Shows progress.
+
+    Raises:
+        MeasurementError: a server does not start, or pages before anything has failed.
+    """
+    stopped = threading.Event()
     with ThreadPoolExecutor(pace.side_by_side) as pool:
-        folders = [directory / str(number) for number in range(repetitions)]
-        return list(pool.map(lambda folder: _time_to_page(pace, folder), folders))
+        try:
+            times = [
+                pool.submit(_time_to_page, pace, directory / str(number), stopped)
+                for number in range(repetitions)
+            ]
+            label = f"times to the page, every {pace.interval_seconds} s"
+            with click.progressbar(times, label=label, file=sys.stderr) as shown:
+                return [future.result() for future in shown]
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _time_to_page(pace: Pace, directory: Path) -> float:
+def _time_to_page(pace: Pace, directory: Path, stopped: threading.Event) -> float:
     with Watched(directory, pace.interval_seconds) as watched:
-        _wait_for_full_windows(watched, pace)
-        time.sleep(random.uniform(0, pace.interval_seconds))  # noqa: S311 - not secrets
-        early = watched.receiver.firing_since(ALERT)
-        if early is not None:
-            raise MeasurementError(f"{ALERT} has paged before anything failed: see {directory}.")
+        _wait_for_full_windows(watched, pace, stopped)
+        stopped.wait(random.uniform(0, pace.interval_seconds))  # noqa: S311 - not secrets
+        if watched.receiver.firing_since(ALERT) is not None:
+            raise MeasurementError(f"{ALERT} has paged before anything failed.")
         began: float = watched.service.ask("fail")
-        came = watched.receiver.firing_since(ALERT, _LONGEST_SECONDS)
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        came = None
+        while came is None and time.monotonic() < deadline and not stopped.is_set():
+            came = watched.receiver.firing_since(ALERT, _LOOK_SECONDS)
         return float("inf") if came is None else came - began
 
 
-def _wait_for_full_windows(watched: Watched, pace: Pace) -> None:
+def _wait_for_full_windows(watched: Watched, pace: Pace, stopped: threading.Event) -> None:
     """Wait until the long window of the page has been evaluated as often as it has scrapes."""
     deadline = time.monotonic() + _START_SECONDS
     wanted = None
-    while True:
+    while not stopped.wait(pace.interval_seconds / 2):
         window = watched.value(_LONG_WINDOW)
         evaluations = watched.value(_EVALUATIONS) or 0.0
         if window is not None and wanted is None:
@@ -115,7 +136,6 @@ def _wait_for_full_windows(watched: Watched, pace: Pace) -> None:
             raise MeasurementError(
                 f"The long window of {ALERT} has not filled: {evaluations:.0f} evaluations of {wanted}."
             )
-        time.sleep(pace.interval_seconds / 2)
 
 
 def _row(pace: Pace, times: Sequence[float]) -> tuple[str, ...]:
