@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-import yaml
 from click.testing import CliRunner
 from cmo_bench.exporter.report import Verdict, failed
 from cmo_bench.rules import cost, exactness, page, pyrra, sloth
@@ -27,11 +26,11 @@ from cmo_bench.rules.paging import PACES, Pace, _row, _target
 from cmo_bench.rules.reads import plan, reads
 from cmo_bench.rules.receiver import Receiver
 from cmo_bench.rules.replay import replay
+from cmo_bench.rules.rule_groups import DAY, HOUR, MINUTE, Rule, RuleGroup, parse_groups, render_groups
 from cmo_bench.rules.server import MeasurementError, Store
 from cmo_bench.rules.surroundings import surround
 from cmo_exporter import catalogue
 from cmo_slo import recorded
-from cmo_slo.compile import DAY, HOUR, MINUTE, Rule, RuleGroup, as_document
 from cmo_slo.objectives import find_objectives, load_objectives
 from cmo_stack.free_ports import free_port
 
@@ -158,7 +157,7 @@ def test_the_copies_of_other_tools_are_rules_that_promtool_accepts(tmp_path: Pat
     assert {"success", "within_2s", "cache_hits"} <= {one.name for one in objectives}
     for name, groups in (("sloth", sloth.groups(objectives, 15_000)), ("pyrra", pyrra.groups(objectives))):
         file = tmp_path / f"{name}.yml"
-        file.write_text(yaml.safe_dump(as_document(groups)), encoding="utf-8")
+        file.write_text(render_groups(groups), encoding="utf-8")
         said = promtool(["check", "rules", "--lint-fatal"], [str(file)])
         assert f"{sum(len(group.rules) for group in groups)} rules found" in said
 
@@ -260,6 +259,16 @@ def test_rules_are_evaluated_in_layers_as_far_back_as_they_are_read() -> None:
     assert layers["short", "5m"].milliseconds < HOUR
     assert made.raw_milliseconds["raw"] >= 30 * DAY + HOUR
     assert made.raw_at_the_end_milliseconds == {"raw": 5 * MINUTE}
+
+
+def test_a_rule_file_is_read_as_it_was_written() -> None:
+    groups = (
+        RuleGroup("a", HOUR, (Rule("x", record="r", labels={"w": "1"}), Rule("x > 1", alert="A"))),
+        RuleGroup("b", 150_000, (Rule("y", record="s"),)),
+    )
+    assert parse_groups(render_groups(groups)) == groups
+    with pytest.raises(ValueError, match="either records"):
+        Rule("x")
 
 
 def test_constants_are_written_at_every_step(tmp_path: Path) -> None:

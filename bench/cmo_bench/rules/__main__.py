@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from cmo_slo.compile import CompileError
 from cmo_slo.objectives import ObjectivesError
 from cmo_stack.process import ProcessFailedError
 from cmo_stack.servers import ServerMissingError
@@ -60,7 +59,7 @@ def main(only: tuple[str, ...], quick: bool, output: Path | None) -> None:  # no
             minutes = (time.monotonic() - began) / 60
             if output is not None:
                 output.write_text(page(sections, laboratory, options, minutes), encoding="utf-8")
-    except (MeasurementError, ProcessFailedError, ServerMissingError, ObjectivesError, CompileError) as error:
+    except (MeasurementError, ProcessFailedError, ServerMissingError, ObjectivesError) as error:
         click.echo(f"The benchmark could not be run. {error}", err=True)
         sys.exit(_COULD_NOT_RUN)
     click.echo("\n".join(targets_table(sections)))

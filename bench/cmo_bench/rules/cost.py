@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo import recorded
-from cmo_slo.compile import MINUTE
 
 from cmo_bench.exporter.report import Section, Target, Verdict, table
 from cmo_bench.rules import pyrra
 from cmo_bench.rules.laboratory import OURS, PYRRA, SLOTH
 from cmo_bench.rules.reads import reads
+from cmo_bench.rules.rule_groups import MINUTE
 from cmo_bench.rules.server import MeasurementError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cmo_slo.compile import RuleGroup
-
     from cmo_bench.rules.laboratory import Laboratory, Month
+    from cmo_bench.rules.rule_groups import RuleGroup
     from cmo_bench.rules.server import Store
 
 _SHARE: Final = 0.1

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import click
-from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, SECOND, compile_rules
 from cmo_slo.objectives import find_objectives, load_objectives
+from cmo_stack import configuration
 
 from cmo_bench.rules import pyrra, sloth
 from cmo_bench.rules.backfill import Written, backfill
@@ -22,6 +22,7 @@ from cmo_bench.rules.objective import OtherObjective, other_objectives
 from cmo_bench.rules.paging import PACES, Pace
 from cmo_bench.rules.reads import Plan, plan
 from cmo_bench.rules.replay import replay
+from cmo_bench.rules.rule_groups import SECOND, parse_groups
 from cmo_bench.rules.server import Store
 from cmo_bench.rules.surroundings import surround
 from cmo_bench.rules.watched import OBJECTIVES, Watched
@@ -29,8 +30,9 @@ from cmo_bench.rules.watched import OBJECTIVES, Watched
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from cmo_slo.compile import RuleGroup
     from cmo_slo.model import Objectives
+
+    from cmo_bench.rules.rule_groups import RuleGroup
 
 OURS: Final = "cmo-observability"
 SLOTH: Final = "Sloth"
@@ -100,6 +102,7 @@ class Laboratory:
         self.effort = effort
         self.objectives: Objectives = load_objectives(find_objectives(OBJECTIVES))
         self.compared: tuple[OtherObjective, ...] = other_objectives(self.objectives)
+        self.directory = Path()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -113,8 +116,9 @@ class Laboratory:
 
     def rule_groups(self) -> dict[str, tuple[RuleGroup, ...]]:
         """The groups of each tool for the same objectives, at the same scrape interval."""
+        ours = configuration.rule_file(OBJECTIVES, STEP_SECONDS, self.directory)
         return {
-            OURS: compile_rules(self.objectives, DEFAULT_SCRAPE_INTERVAL),
+            OURS: parse_groups(ours.read_text(encoding="utf-8")),
             SLOTH: sloth.groups(self.compared, STEP_SECONDS * SECOND),
             PYRRA: pyrra.groups(self.compared),
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.compile import DAY, HOUR, MINUTE, SECOND, Rule, RuleGroup, duration
+from cmo_bench.rules.rule_groups import DAY, HOUR, MINUTE, SECOND, Rule, RuleGroup, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

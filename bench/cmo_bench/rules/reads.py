@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import promql_parser
-from cmo_slo.compile import DAY, HOUR, MINUTE
+
+from cmo_bench.rules.rule_groups import DAY, HOUR, MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from cmo_slo.compile import Rule, RuleGroup
+    from cmo_bench.rules.rule_groups import Rule, RuleGroup
 
 _LOOK_BACK_MILLISECONDS: Final = 5 * MINUTE
 _LEAST_MILLISECONDS: Final = 10 * MINUTE

@@ -11,19 +11,16 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import yaml
-from cmo_slo.compile import as_document
-
 from cmo_bench.rules.backfill import promtool
 from cmo_bench.rules.reads import rounded_up
+from cmo_bench.rules.rule_groups import render_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from cmo_slo.compile import RuleGroup
-
     from cmo_bench.rules.reads import PlacedRule, Plan
+    from cmo_bench.rules.rule_groups import RuleGroup
     from cmo_bench.rules.server import Store
 
 # A query of Prometheus returns at most 11,000 points a series, and promtool asks one for each block: 18 h
@@ -68,8 +65,7 @@ def _document(rules: Sequence[PlacedRule]) -> str:
     for placed in rules:
         before = groups.get(placed.group.name, replace(placed.group, rules=()))
         groups[placed.group.name] = replace(before, rules=(*before.rules, placed.rule))
-    text: str = yaml.safe_dump(as_document(list(groups.values())), sort_keys=False)
-    return text
+    return render_groups(list(groups.values()))
 
 
 def _evaluate(store: Store, scratch: Path, start: int, end: int) -> None:

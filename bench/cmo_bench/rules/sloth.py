@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.compile import Rule, RuleGroup
+from cmo_bench.rules.rule_groups import Rule, RuleGroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

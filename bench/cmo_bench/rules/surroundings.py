@@ -11,12 +11,12 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
-from cmo_slo.compile import DAY, HOUR
 from prometheus_client.parser import text_string_to_metric_families
 
 from cmo_bench.rules.backfill import Written, import_text, series_text, write_constants
 from cmo_bench.rules.history import TARGET_LABELS
 from cmo_bench.rules.reads import rounded_up
+from cmo_bench.rules.rule_groups import DAY, HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
