@@ -121,7 +121,8 @@ def _the_recorded_result_is_the_exact_count(laboratory: Laboratory, made: Month)
 
 def _the_page_says_it_all(laboratory: Laboratory) -> None:
     sections = [
-        measure(laboratory) for measure in (cost.cost, cost.cost_by_group, exactness.exactness, page.data)
+        measure(laboratory)
+        for measure in (cost.cost, cost.cost_by_group, cost.cost_by_rule, exactness.exactness, page.data)
     ]
     text = page.page(sections, laboratory, ["--quick"], 1.2)
     targets = re.findall(r"^\| (.*) \| (.*) \| \*\*(holds|FAILED)\*\* \|$", text, re.MULTILINE)
@@ -138,6 +139,9 @@ def _the_page_says_it_all(laboratory: Laboratory) -> None:
     assert samples[PYRRA] > samples[f"{PYRRA}, burn rates and their alerts alone"] > samples[OURS] > 0
     by_group = sum(float(row[4].replace(",", "")) for row in _rows(text, "Samples read, by group"))
     assert by_group == pytest.approx(samples[OURS], abs=len(rows) + 3)
+    by_rule = [float(row[2].replace(",", "")) for row in _rows(text, "Samples read, by rule")]
+    assert by_rule == sorted(by_rule, reverse=True)
+    assert samples[OURS] / 10 < sum(by_rule) < samples[OURS]
     sloth_says = [row for row in _rows(text, "The 30-day result") if row[:2] == ["success", SLOTH]]
     assert sloth_says[0][2] == "NaN", "nights without queries"
     assert "\n    python -m cmo_bench.rules --quick\n" in text

@@ -13,7 +13,7 @@ from cmo_stack.process import ProcessFailedError
 from cmo_stack.servers import ServerMissingError
 
 from cmo_bench.exporter.report import Section, failed, targets_table
-from cmo_bench.rules.cost import cost, cost_by_group
+from cmo_bench.rules.cost import cost, cost_by_group, cost_by_rule
 from cmo_bench.rules.exactness import exactness
 from cmo_bench.rules.laboratory import QUICK, Effort, Laboratory
 from cmo_bench.rules.page import data, page
@@ -29,7 +29,7 @@ def _paging(laboratory: Laboratory) -> Section:
 
 
 _MEASUREMENTS: Final[dict[str, tuple[Callable[[Laboratory], Section], ...]]] = {
-    "cost": (cost, cost_by_group),
+    "cost": (cost, cost_by_group, cost_by_rule),
     "exactness": (exactness,),
     "data": (data,),
     "paging": (_paging,),

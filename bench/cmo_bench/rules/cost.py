@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from cmo_bench.rules.laboratory import Laboratory, Month
-    from cmo_bench.rules.rule_groups import RuleGroup
+    from cmo_bench.rules.rule_groups import Rule, RuleGroup
     from cmo_bench.rules.server import Store
 
 _SHARE: Final = 0.1
+_MOST: Final = 8
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,17 @@ class GroupCost:
     Attributes:
         name: its name.
         interval_milliseconds: how often it is evaluated.
-        rules: how many it has.
-        samples: what one evaluation of all of them reads.
+        rules: what one evaluation of each of its rules reads, in samples, with the series or alert it makes.
     """
 
     name: str
     interval_milliseconds: int
-    rules: int
-    samples: int
+    rules: tuple[tuple[str, int], ...]
+
+    @property
+    def samples(self) -> int:
+        """What one evaluation of the group reads."""
+        return sum(samples for _, samples in self.rules)
 
     @property
     def samples_per_minute(self) -> float:
@@ -64,7 +68,7 @@ def cost(laboratory: Laboratory) -> Section:
     rows = [
         (
             f"**{tool}**" if tool == OURS else tool,
-            str(sum(group.rules for group in its_costs)),
+            str(sum(len(group.rules) for group in its_costs)),
             f"{_per_minute(its_costs):,.0f}",
             f"{own / _per_minute(its_costs):.3f}",
         )
@@ -85,7 +89,7 @@ def cost_by_group(laboratory: Laboratory) -> Section:
         (
             one.name,
             f"{one.interval_milliseconds / 1000:g} s",
-            str(one.rules),
+            str(len(one.rules)),
             f"{one.samples:,}",
             f"{one.samples_per_minute:,.0f}",
         )
@@ -98,17 +102,37 @@ def cost_by_group(laboratory: Laboratory) -> Section:
     )
 
 
+def cost_by_rule(laboratory: Laboratory) -> Section:
+    """Which of ours read most."""
+    month = laboratory.month
+    costs = [
+        (samples * MINUTE / group.interval_milliseconds, group.name, made)
+        for group in group_costs(month.groups[OURS], month.store, month.end)
+        for made, samples in group.rules
+    ]
+    rows = [(made, name, f"{samples:,.0f}") for samples, name, made in sorted(costs, reverse=True)[:_MOST]]
+    return Section(
+        "Samples read, by rule",
+        f"The {_MOST} rules of ours that read most.",
+        table(("makes", "group", "samples a minute"), rows),
+    )
+
+
 def group_costs(groups: Iterable[RuleGroup], store: Store, moment: float) -> list[GroupCost]:
     """Ask each rule's expression as Prometheus would, and take what it says that it has read."""
     return [
         GroupCost(
             group.name,
             group.interval_milliseconds,
-            len(group.rules),
-            sum(store.query(rule.expression, moment).samples_read for rule in group.rules),
+            tuple((_made(rule), store.query(rule.expression, moment).samples_read) for rule in group.rules),
         )
         for group in groups
     ]
+
+
+def _made(rule: Rule) -> str:
+    window = rule.labels.get("window")
+    return f"{rule.record or rule.alert}{f' of {window}' if window else ''}"
 
 
 def silent_selectors(groups: Iterable[RuleGroup], store: Store, moment: float) -> list[str]:

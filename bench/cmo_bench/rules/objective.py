@@ -60,8 +60,11 @@ class OtherObjective:
 
 
 def other_objectives(objectives: Objectives) -> tuple[OtherObjective, ...]:
-    """Every objective that is a share of events."""
-    return tuple(_told(objectives.objectives))
+    """Every objective that is a share of events; of several that differ by their target alone, the first."""
+    told: dict[tuple[str, str], OtherObjective] = {}
+    for one in _told(objectives.objectives):
+        told.setdefault((str(one.good), str(one.total)), one)
+    return tuple(told.values())
 
 
 def _told(objectives: Sequence[Objective]) -> Iterator[OtherObjective]:

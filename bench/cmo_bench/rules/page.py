@@ -47,8 +47,9 @@ _METHOD: Final = f"""## How it is measured
 - **Sloth's and Pyrra's rules** are written from what they document of Sloth 0.12 and Pyrra 0.9, with the
   settings that they have by themselves: Sloth's groups have no interval and are evaluated at the global one
   ({STEP_SECONDS} s, as ours); Pyrra's have 2m30s for the increase over 30 days and 30 s for burn rates, and
-  its `performanceOverAccuracy` is off. Both are told the cheapest queries that say the same. What our rules
-  read beyond those objectives (alerts on causes, and on monitoring itself) counts against us.
+  its `performanceOverAccuracy` is off. Both are told the cheapest queries that say the same, and of
+  objectives that differ by their target alone just one. What our rules read beyond those objectives (alerts
+  on causes, and on monitoring itself) counts against us.
 - **Samples read** are Prometheus' own count, `totalQueryableSamples` of an instant query with `stats=all`.
 - **Fault to page** runs the committed files; only ports, paths and intervals are those of the run.
 """
