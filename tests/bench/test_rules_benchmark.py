@@ -1,6 +1,6 @@
 """The benchmark of the rules: its truth is true, its copies are rules, and it says what it should.
 
-On two days of data, whose numbers say little: no time is asserted.
+On little more than a day of data and one objective, whose numbers say little: no time is asserted.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from cmo_slo.objectives import find_objectives, load_objectives
 from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from cmo_bench.rules.history import History
 
-# Long enough for the restart that comes two days and some hours before the end.
-SECONDS = 2 * DAY_SECONDS + 5 * HOUR_SECONDS
+# Long enough for the restart that comes a day and some hours before the end.
+SECONDS = DAY_SECONDS + 5 * HOUR_SECONDS
 SUCCESS = {"outcome": ("success",)}
 SERIES = series_text(catalogue.QUERIES.name, {**TARGET_LABELS, "scenario": "live", "outcome": "success"})
 
@@ -48,6 +49,7 @@ SERIES = series_text(catalogue.QUERIES.name, {**TARGET_LABELS, "scenario": "live
 def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> None:
     # One test, because the month takes seconds to make and tests of one module may be spread over processes.
     laboratory = Laboratory(QUICK)
+    laboratory.compared = laboratory.compared[:1]
     history = month(int(time.time()) // HOUR_SECONDS * HOUR_SECONDS - HOUR_SECONDS, SECONDS)
     with Store(tmp_path) as store:
         backfilled = backfill(history, store.blocks, tmp_path)
@@ -55,6 +57,7 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
         _prometheus_has_what_the_history_says(history, store)
         _samples_read_are_those_of_a_known_query(history, store)
         groups = laboratory.rule_groups()
+        groups[OURS] = behind_the_30_day_result(groups[OURS])
         longest = SECONDS * 1000
         surround(plan(groups[OURS], longest), history, {"cmo": ""}, store.blocks, tmp_path)
         everything = plan([group for of_tool in groups.values() for group in of_tool], longest)
@@ -64,6 +67,28 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
         _the_recorded_result_is_the_exact_count(laboratory, made)
         _the_page_says_it_all(laboratory)
     assert not list(tmp_path.glob("*.om")), "the text is deleted"
+
+
+def behind_the_30_day_result(groups: Sequence[RuleGroup]) -> tuple[RuleGroup, ...]:
+    """The rules that record the 30-day window, and those that they build on."""
+    rules = [rule for group in groups for rule in group.rules]
+    kept = [rule for rule in rules if rule.labels.get("window") == "30d"]
+    for rule in kept:  # which grows meanwhile
+        for read in reads(rule.expression):
+            kept += [
+                other
+                for other in rules
+                if other.record
+                and other not in kept
+                and read.may_find({**other.labels, "__name__": other.record})
+            ]
+    return tuple(
+        RuleGroup(
+            group.name, group.interval_milliseconds, tuple(rule for rule in group.rules if rule in kept)
+        )
+        for group in groups
+        if any(rule in kept for rule in group.rules)
+    )
 
 
 def _prometheus_has_what_the_history_says(history: History, store: Store) -> None:
@@ -109,7 +134,7 @@ def _the_recorded_result_is_the_exact_count(laboratory: Laboratory, made: Month)
         (recorded.GOOD_EVENTS_HOURLY, own[0].good),
         (recorded.TOTAL_EVENTS_HOURLY, own[0].total),
     ):
-        answer = made.store.query(f'{series}{{objective="success"}}[1d]', made.end).result
+        answer = made.store.query(f'{series}{{objective="success"}}[20h]', made.end).result
         evaluated = [float(moment) for moment, _ in answer[0]["values"]]
         first, last = (
             exactness._counted_step(made, "success", moment)
@@ -126,7 +151,7 @@ def _the_page_says_it_all(laboratory: Laboratory) -> None:
     ]
     text = page.page(sections, laboratory, ["--quick"], 1.2)
     targets = re.findall(r"^\| (.*) \| (.*) \| \*\*(holds|FAILED)\*\* \|$", text, re.MULTILINE)
-    assert len(targets) == 3
+    assert len(targets) == 3, "two tools and the 30-day result"
     for promise, found, verdict in targets:
         measured, limit = re.findall(r"[-+]?\d[\d.]*", found.split("(")[0])[0], found.rpartition(" ")[2]
         assert (verdict == "holds") == (abs(float(measured)) <= float(limit)), promise
@@ -141,7 +166,7 @@ def _the_page_says_it_all(laboratory: Laboratory) -> None:
     assert by_group == pytest.approx(samples[OURS], abs=len(rows) + 3)
     by_rule = [float(row[2].replace(",", "")) for row in _rows(text, "Samples read, by rule")]
     assert by_rule == sorted(by_rule, reverse=True)
-    assert samples[OURS] / 10 < sum(by_rule) < samples[OURS]
+    assert samples[OURS] / 10 < sum(by_rule) <= samples[OURS] + 8
     sloth_says = [row for row in _rows(text, "The 30-day result") if row[:2] == ["success", SLOTH]]
     assert sloth_says[0][2] == "NaN", "nights without queries"
     assert "\n    python -m cmo_bench.rules --quick\n" in text
@@ -185,6 +210,10 @@ def test_windows_and_intervals_are_those_that_the_tools_document() -> None:
     windows = [rule.labels["sloth_window"] for rule in ratios.rules]
     assert windows == ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"]
     assert (len(metadata.rules), len(alerts.rules)) == (7, 2)
+    assert (
+        ratios.rules[0].expression
+        == f"(sum(rate({success[0].bad}[5m]))) / (sum(rate({success[0].total}[5m])))"
+    )
     increase, burn_rates = pyrra.groups(success)
     assert (increase.interval_milliseconds, burn_rates.interval_milliseconds) == (150_000, 30_000)
     names = [rule.record for rule in burn_rates.rules if rule.record]

@@ -35,7 +35,7 @@ _RUSH_HOURS: Final = (9, 10)
 _QUERIES_PER_SECOND: Final = 0.5
 _RUSH_QUERIES_PER_SECOND: Final = 10.0
 # Days before the end, and hours of the day; one of them in the rush, when most is lost.
-_RESTARTS: Final = ((2, 11.3), (5, 14.0), (9, 9.5), (13, 17.7), (20, 8.2), (27, 20.1))
+_RESTARTS: Final = ((1, 11.3), (5, 14.0), (9, 9.5), (13, 17.7), (20, 8.2), (27, 20.1))
 
 
 @dataclass(frozen=True)
