@@ -59,7 +59,9 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
         groups = laboratory.rule_groups()
         groups[OURS] = behind_the_30_day_result(groups[OURS])
         longest = SECONDS * 1000
-        surround(plan(groups[OURS], longest), history, {"cmo": ""}, store.blocks, tmp_path)
+        surround(plan(groups[OURS], longest), history, {"cmo": EXPOSED}, store.blocks, tmp_path)
+        store.reopen()
+        _what_else_is_exposed_is_there_and_the_history_is_as_it_was(history, store)
         everything = plan([group for of_tool in groups.values() for group in of_tool], longest)
         passes = replay(everything, store, tmp_path, history.start + RULES_BEGIN_SECONDS, history.end)
         made = Month(history, store, groups, backfilled, Written(0, 0), passes, 1, 1.0)
@@ -67,6 +69,14 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
         _the_recorded_result_is_the_exact_count(laboratory, made)
         _the_page_says_it_all(laboratory)
     assert not list(tmp_path.glob("*.om")), "the text is deleted"
+
+
+EXPOSED = """# TYPE cmo_queries_total counter
+cmo_queries_total{outcome="success",scenario="live"} 7.0
+cmo_queries_total{outcome="success",scenario="clinical_rush"} 7.0
+# TYPE cmo_nothing_total counter
+cmo_nothing_total 7.0
+"""
 
 
 def behind_the_30_day_result(groups: Sequence[RuleGroup]) -> tuple[RuleGroup, ...]:
@@ -110,6 +120,15 @@ def _prometheus_has_what_the_history_says(history: History, store: Store) -> Non
     assert history.count(catalogue.QUERIES.name, live, before, after) == gained + lost
     everything = history.count(catalogue.QUERIES.name, {}, before, after)
     assert everything > history.count(catalogue.QUERIES.name, live, before, after) > 0
+
+
+def _what_else_is_exposed_is_there_and_the_history_is_as_it_was(history: History, store: Store) -> None:
+    (rush,) = store.query('cmo_queries_total{scenario="clinical_rush"}[20h]', history.end).result
+    assert {value for _, value in rush["values"]} == {"7"}
+    assert len(rush["values"]) == 20 * HOUR_SECONDS / STEP_SECONDS
+    (live,) = store.query(f"{SERIES}[20h]", history.end).result
+    assert "7" not in {value for _, value in live["values"][-100:]}
+    assert not store.query("cmo_nothing_total", history.end).result, "no rule reads it"
 
 
 def _samples_read_are_those_of_a_known_query(history: History, store: Store) -> None:
@@ -166,9 +185,20 @@ def _the_page_says_it_all(laboratory: Laboratory) -> None:
     assert by_group == pytest.approx(samples[OURS], abs=len(rows) + 3)
     by_rule = [float(row[2].replace(",", "")) for row in _rows(text, "Samples read, by rule")]
     assert by_rule == sorted(by_rule, reverse=True)
+    made = laboratory.month
+    most = max(
+        samples * 60_000 / group.interval_milliseconds
+        for group in cost.group_costs(made.groups[OURS], made.store, made.end)
+        for _, samples in group.rules
+    )
+    assert by_rule[0] == round(most)
     assert samples[OURS] / 10 < sum(by_rule) <= samples[OURS] + 8
     sloth_says = [row for row in _rows(text, "The 30-day result") if row[:2] == ["success", SLOTH]]
     assert sloth_says[0][2] == "NaN", "nights without queries"
+    (whole_hours,) = [row for row in _rows(text, "The 30-day result") if "whole hours" in row[1]]
+    assert abs(float(whole_hours[4])) < 0.05
+    told, exact = (float(cell.removesuffix(" %")) for cell in whole_hours[2:4])
+    assert told - exact == pytest.approx(float(whole_hours[4]), abs=2e-4)
     assert "\n    python -m cmo_bench.rules --quick\n" in text
     assert "| prometheus | " in text
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
@@ -200,6 +230,17 @@ def test_other_tools_are_told_the_same_objectives() -> None:
     assert within.bad is None
     assert cache.target == 0.7
     assert str(cache.bad) == 'cmo_query_cache_results_total{scenario="live",result="miss"}'
+
+
+def test_other_tools_are_told_no_indicator_twice() -> None:
+    objectives = load_objectives(find_objectives("cmo-015"))
+    (success,) = [one for one in objectives.objectives if one.name == "success"]
+    again = success.model_copy(update={"name": "again", "target": 0.5})
+    more = objectives.model_copy(update={"objectives": (*objectives.objectives, again)})
+    assert again.name not in {one.name for one in other_objectives(more)}
+    assert other_objectives(more) == other_objectives(objectives)
+    alone = objectives.model_copy(update={"objectives": (again,)})
+    assert [one.name for one in other_objectives(alone)] == ["again"]
 
 
 def test_windows_and_intervals_are_those_that_the_tools_document() -> None:
