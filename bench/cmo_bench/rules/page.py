@@ -31,7 +31,7 @@ same data in a real Prometheus; and the time from live queries failing to the pa
 
 _METHOD: Final = f"""## How it is measured
 
-- **The history** is made from a seed: counters of one service every {STEP_SECONDS} s, ending ten to seventy minutes
+- **The history** is made from a seed: counters of one service every {STEP_SECONDS} s, up to 10 to 70 minutes
   before the run. Each day has a rush hour in which a tenth of the queries fails, and a night of six hours in
   which nobody asks; on six days the service restarts, its counters begin at 0, and what it had counted since
   the last scrape is lost. It is written as OpenMetrics, {CHUNK_DAYS} days at a time, and made into blocks by
