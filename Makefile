@@ -2,7 +2,7 @@
 # Any Python 3.11 or later will do: make PYTHON=python3.12 demo
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test bench bench-exporter check format pins clean
+.PHONY: help setup setup-test demo test bench bench-exporter bench-rules check format pins clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -20,10 +20,13 @@ test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
 
-bench: bench-exporter ## Run every benchmark
+bench: bench-exporter bench-rules ## Run every benchmark
 
 bench-exporter: setup ## Measure what the exporter costs, in a quarter of an hour, and write docs/benchmarks.md
 	.venv/bin/python -m cmo_bench.exporter --output docs/benchmarks.md
+
+bench-rules: setup ## Measure what the rules read, their 30-day result and how soon they page; docs/benchmarks-rules.md
+	.venv/bin/python -m cmo_bench.rules --output docs/benchmarks-rules.md
 
 check: setup ## Run linters and the type checker
 	.venv/bin/ruff check .
