@@ -6,12 +6,21 @@ import re
 from typing import Any
 
 _SELECTOR = re.compile(r"([a-z_]+:[\w:]+)(?:\{([^}]*)\})?")
+_OBJECTIVE = re.compile(r'objective=~?"([^"]*)"')
 _MATCHER = re.compile(r'(\w+)(=~?)"([^"]*)"')
 
 
 def rules_of_alert(document: dict[str, Any], alert: str) -> dict[str, Any]:
     """The same groups in the same order, with the rules that the alert reads, directly or not."""
     everything = [rule for group in document["groups"] for rule in group["rules"]]
+    (own,) = (rule["expr"] for rule in everything if rule.get("alert") == alert)
+    objectives = {name for names in _OBJECTIVE.findall(own) for name in names.split("|")}
+    # A window is recorded for all objectives at once: what others count is nothing to this alert.
+    everything = [
+        rule
+        for rule in everything
+        if not objectives or rule.get("labels", {}).get("objective") in (None, *objectives)
+    ]
     wanted: list[dict[str, Any]] = []
     waiting = [rule for rule in everything if rule.get("alert") == alert]
     while waiting:

@@ -1,4 +1,8 @@
-"""Tickets on a level: a gauge whose mean over a window is below or above a limit."""
+"""Tickets on a level: a gauge whose mean over a window is above a limit.
+
+Made for states, of which each is a series that is 1 or 0: the means of several add up to the share of time
+spent in any of them. What has no such state at all, because all its series are 0, is never above.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class LevelAlert(Alert):
-    """A ticket when the lowest mean of a gauge over a window, of the series told apart, is below a limit."""
+    """A ticket when the mean of a gauge over a window, added up over its labels, is above a limit."""
 
     kind: Literal["level"]
     gauge: Events
     by: Annotated[tuple[str, ...], Field(min_length=1)]
-    mean_below: Annotated[float, BeforeValidator(no_boolean)]
+    mean_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0)]
     window: Duration
     role: Role
     component: Text | None = None
@@ -35,21 +39,22 @@ class LevelAlert(Alert):
 
 
 def rule(alert: LevelAlert, surroundings: Surroundings) -> Rule:
-    """The ticket; its value is the mean.
+    """The ticket; its value is the mean, of the instance where it is highest.
 
     It waits for half a window, so that the first samples after a start are not the whole of a mean.
     """
     window = parse_duration(alert.window)
     gauge = selector(alert.gauge.metric, alert.gauge.labels)
-    mean = f"avg_over_time({gauge}[{duration(window)}])"
+    by = ", ".join(alert.by)
+    mean = f"sum by ({by}, job, instance) (avg_over_time({gauge}[{duration(window)}]))"
     return alert_rule(
         alert,
         surroundings,
-        f"min by ({', '.join(alert.by)}) ({mean}) < {alert.mean_below!r}",
+        f"max by ({by}) ({mean}) > {alert.mean_above!r}",
         severity="ticket",
         role=alert.role,
         component=alert.component,
-        words={"limit": f"{alert.mean_below:g}", "window": duration(window)},
+        words={"limit": f"{alert.mean_above:g}", "window": duration(window)},
         waits=window // 2,
         lingers=window,
     )

@@ -159,7 +159,7 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
 
 
 def level_cases(alert: LevelAlert, step: int) -> Iterator[Case]:
-    """A gauge's mean; a step is an evaluation of tickets."""
+    """A gauge's mean, of a state that is 1 or 0; a step is an evaluation of tickets."""
     window = parse_duration(alert.window) // step
     waits = window // 2
     name = alert.gauge.metric
@@ -172,32 +172,42 @@ def level_cases(alert: LevelAlert, step: int) -> Iterator[Case]:
     half = window // 2
     fires = window + waits + 1
     yield Case(
-        "never at its level: it fires, and ends",
-        series(f"1x{window} 0x{fires} 1x{4 * window}"),
+        "always in that state: it fires, and ends",
+        series(f"0x{window} 1x{fires} 0x{4 * window}"),
         firing=(window + fires,),
         silent=(window, 2 * window + 2 * window + fires),
-        text=Text(window + fires, "0%", kept),
+        text=Text(window + fires, "100%", kept),
     )
     yield Case(
-        "at its level for just less than the limit: it fires",
-        series(" ".join([f"1x{half - 2} 0x{window - half}"] * 6)),
+        "in that state for just more than the limit: it fires",
+        series(" ".join([f"0x{half - 2} 1x{window - half}"] * 6)),
         firing=(4 * window,),
     )
     yield Case(
-        "at its level for just more than the limit: silent",
-        series(" ".join([f"1x{window - half} 0x{half - 3}"] * 6)),
+        "in that state for just less than the limit: silent",
+        series(" ".join([f"0x{window - half} 1x{half - 3}"] * 6)),
         silent=(window, 2 * window, 3 * window, 4 * window),
     )
     yield Case(
-        "a short dip: silent",
-        series(f"1x{window} 0x{half - 2} 1x{window}"),
+        "for a short while: silent",
+        series(f"0x{window} 1x{half - 2} 0x{window}"),
         silent=(window + half, 2 * window),
     )
+    for label, values in alert.gauge.labels.items():
+        turns = tuple(
+            Series(
+                name,
+                {**labels, label: value},
+                " ".join(["0x9" if at % len(values) != turn else "1x9" for at in range(9)]),
+            )
+            for turn, value in enumerate(values)
+        )
+        yield Case(f"one {label} after the other: it fires", turns, firing=(window + fires,))
     yield Case("no series at all: silent", (), silent=(fires,))
-    yield Case("idle, and at its level: silent", series("1x60"), silent=(10, 60))
+    yield Case("never in that state, and idle: silent", series("0x60"), silent=(10, 60))
     yield Case(
         "a restart of the service: silent",
-        series(f"1x{window} stale _x1 0x1 1x{window}"),
+        series(f"0x{window} stale _x1 1x1 0x{window}"),
         silent=(window, window + 2, window + 4, 2 * window),
     )
 
