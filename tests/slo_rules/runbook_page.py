@@ -1,4 +1,4 @@
-"""What a runbook is made of: its headings, the three things to look at, its queries, the figures in its prose.
+"""What a runbook is made of: its headings, the three things to look at, its queries, the figures in it.
 
 A page is read by somebody who has just been woken, so every page has one form, and what is wrong with one is
 told in words. Nothing here runs a query: `test_runbooks` does.
@@ -23,7 +23,7 @@ _LINK = re.compile(r"\]\(([^)#\s]+)")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNIT = r"(?:s|sec(?:ond)?s?|m|min(?:ute)?s?|h|hours?|d|days?|w|weeks?)(?![A-Za-z])"
-_PART = rf"(?:\d+(?:\.\d+)?|\b[Aa]n?|\b[Oo]ne)(?: |-)?{_UNIT}"
+_PART = rf"(?:\d+(?:\.\d+)?[ -]?|\b(?:[Aa]n?|[Oo]ne)[ -]){_UNIT}"
 _FIGURE = re.compile(
     rf"(?P<percent>\d+(?:\.\d+)?) ?%|(?P<time>{_PART}(?: ?{_PART})*)|(?P<number>\d+(?:\.\d+)?)"
 )
