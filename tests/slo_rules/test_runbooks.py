@@ -233,7 +233,7 @@ def _answers(url: str) -> bool:
 
 def unrecorded(server: Running) -> set[str]:
     """Recorded series that are not there yet."""
-    there = {one["metric"]["__name__"] for one in server.ask('{__name__=~".+:.+"}')}
+    there = {one["metric"]["__name__"] for one in server.ask('count by (__name__) ({__name__=~".+:.+"})')}
     return set(RECORDED.names) - there
 
 
