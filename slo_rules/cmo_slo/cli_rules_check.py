@@ -22,8 +22,8 @@ from cmo_slo.checks.context import (
     OWN_SEVERITIES,
     Alertmanager,
 )
-from cmo_slo.checks.durations import DAY_MILLISECONDS, DurationError, format_duration, parse_duration
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
+from cmo_slo.durations import DAY, DurationError, duration, parse_duration
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
 from cmo_slo.rulefile import (
     GeneratedFile,
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FORMAT_VERSION: Final = "cmo-rules-check/1"
-SHIPPED_RETENTION: Final = 40 * DAY_MILLISECONDS
+SHIPPED_RETENTION: Final = 40 * DAY
 """What our own rules need: their longest window is 30 days, and Prometheus drops whole blocks."""
 
 _EXIT_FOUND: Final = 1
 _FRESH: Final = "fresh"
 _PROMTOOL: Final = "promtool"
-_RULE_SUFFIXES: Final = (".yml", ".yaml")
 
 
 class WrongInputError(click.ClickException):
@@ -266,7 +265,7 @@ class _Run:
         findings: list[Finding] = []
         for file in files:
             findings += _freshness(file)
-            if file.path.suffix in _RULE_SUFFIXES and file.path.exists():
+            if file.holds_rules and file.path.exists():
                 documents, found = self._file(file.path)
                 findings += found
                 findings += run_checks(documents, _as_compiled(self.context, documents), self.disabled)
@@ -292,7 +291,7 @@ def _shipped() -> list[GeneratedFile]:
 
 def _compiled(objectives: str, scrape_interval: int) -> str:
     try:
-        return render(load_objectives(find_objectives(objectives)), format_duration(scrape_interval))
+        return render(load_objectives(find_objectives(objectives)), duration(scrape_interval))
     except (ObjectivesError, CompileError) as error:
         raise WrongInputError(str(error)) from error
 

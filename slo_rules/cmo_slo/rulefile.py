@@ -7,14 +7,12 @@ reviewer can read, with a head that says where it came from.
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from cmo_exporter import catalogue
 
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, compile_rules
 from cmo_slo.objectives import (
@@ -34,7 +32,9 @@ if TYPE_CHECKING:
 SHIPPED_SCRAPE_INTERVALS: Final = (DEFAULT_SCRAPE_INTERVAL, "1s")
 """Intervals that rules are committed for: everyday use, and the demo."""
 
-_METRIC: Final = re.compile(r"(?<![\w:])(?:cmo_|http_server_)\w+")
+RULE_TESTS: Final = "rule_tests"
+"""The folder of the tests of compiled rules, beside theirs."""
+
 _PROMTOOL_TIMEOUT_SECONDS: Final = 120
 
 
@@ -61,6 +61,11 @@ class GeneratedFile:
 
     path: Path
     content: str
+
+    @property
+    def holds_rules(self) -> bool:
+        """Whether Prometheus or its Operator would load it; the schema and rule tests are for others."""
+        return self.path.suffix in (".yml", ".yaml") and self.path.parent.name != RULE_TESTS
 
     @property
     def fresh(self) -> bool:
@@ -155,17 +160,11 @@ def shipped_files(directory: Path | None = None, schema_directory: Path | None =
         compiled = rule_file_name(objectives, DEFAULT_SCRAPE_INTERVAL)
         files.append(GeneratedFile(rules / "kubernetes" / compiled, render_for_operator(objectives)))
         files += rendered_rule_tests(
-            objectives, rules.parent / "rule_tests", Path("..") / rules.name / compiled
+            objectives, rules.parent / RULE_TESTS, Path("..") / rules.name / compiled
         )
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     files.append(GeneratedFile((schema_directory or shipped_directory()) / "schema.json", schema))
     return files
-
-
-def unknown_metrics(text: str) -> list[str]:
-    """Metrics that rules, given as text, read and that the catalogue does not have."""
-    known = {series for metric in catalogue.CATALOGUE for series in metric.series_names}
-    return sorted(set(_METRIC.findall(text)) - known)
 
 
 def promtool_complaint(promtool: Path, rules: Path) -> str | None:

@@ -14,7 +14,6 @@ from cmo_slo.rulefile import (
     promtool_complaint,
     shipped_files,
     shipped_rules_directory,
-    unknown_metrics,
 )
 from cmo_stack import servers
 
@@ -127,11 +126,6 @@ def test_a_path_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     result = run("build", "cmo-015", "--output", tmp_path / "file/rules.yml")
     assert result.exit_code == 3
     assert "cannot be written" in result.stderr
-
-
-def test_a_metric_that_the_catalogue_lacks_is_found() -> None:
-    assert unknown_metrics("sum(cmo_queries_total) + cmo_queries_totl") == ["cmo_queries_totl"]
-    assert unknown_metrics((shipped_rules_directory() / "cmo-015.yml").read_text(encoding="utf-8")) == []
 
 
 def test_promtool_complains_of_rules_that_are_none(tmp_path: Path, promtool: Path) -> None:

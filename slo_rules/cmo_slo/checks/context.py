@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.durations import DAY_MILLISECONDS, MINUTE_MILLISECONDS, SECOND_MILLISECONDS
+from cmo_slo.durations import DAY, MINUTE, SECOND
 
 if TYPE_CHECKING:
     from cmo_slo.checks.rules import Rule
@@ -65,10 +65,10 @@ class Context:
         alertmanager: its configuration, for inhibitions; ``None`` where none is given.
     """
 
-    scrape_interval: int = 15 * SECOND_MILLISECONDS
+    scrape_interval: int = 15 * SECOND
     evaluation_interval: int | None = None
-    retention: int = 15 * DAY_MILLISECONDS
-    time_to_page: int = 5 * MINUTE_MILLISECONDS
+    retention: int = 15 * DAY
+    time_to_page: int = 5 * MINUTE
     budget: int = DEFAULT_BUDGET_SAMPLES_PER_MINUTE
     default_series: int = 100
     default_label_values: int = 5

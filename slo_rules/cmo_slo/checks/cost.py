@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.durations import MINUTE_MILLISECONDS, format_duration
 from cmo_slo.checks.finding import Place, Reporter
 from cmo_slo.checks.promql import Expression, Selector, Subquery, children
 from cmo_slo.checks.series import RecordedSeries, SeriesCounter, interval_of
+from cmo_slo.durations import MINUTE, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class CostEstimator:
         """Samples that a rule reads in a minute."""
         evaluation = group.interval or self.context.evaluation
         samples = self.samples_per_evaluation(rule.expression, evaluation)
-        return math.ceil(samples * MINUTE_MILLISECONDS / evaluation)
+        return math.ceil(samples * MINUTE / evaluation)
 
 
 def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Finding]:
@@ -76,7 +76,7 @@ def _group(place: Place, group: Group, estimator: CostEstimator) -> Iterator[Fin
     shares = ", ".join(
         f"{rule.name} in line {rule.line} ({cost / total:.0%})" for cost, rule in dearest if cost
     )
-    every = format_duration(group.interval or estimator.context.evaluation)
+    every = duration(group.interval or estimator.context.evaluation)
     yield _REPORT.error(
         place,
         f"reads about {total:,} samples a minute, evaluated every {every}; most by {shares}",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import promql_parser
 
-from cmo_slo.checks.durations import format_duration
+from cmo_slo.durations import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +112,8 @@ class Selector:
     def __str__(self) -> str:
         matchers = ",".join(sorted(map(str, self.matchers)))
         text = self.name + (f"{{{matchers}}}" if matchers or not self.name else "")
-        text += f"[{format_duration(self.range)}]" if self.range is not None else ""
-        return text + (f" offset {format_duration(self.offset)}" if self.offset else "")
+        text += f"[{duration(self.range)}]" if self.range is not None else ""
+        return text + (f" offset {duration(self.offset)}" if self.offset else "")
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Subquery:
     offset: int = 0
 
     def __str__(self) -> str:
-        step = format_duration(self.step) if self.step else ""
-        return f"({self.expression})[{format_duration(self.range)}:{step}]"
+        step = duration(self.step) if self.step else ""
+        return f"({self.expression})[{duration(self.range)}:{step}]"
 
 
 @dataclass(frozen=True)

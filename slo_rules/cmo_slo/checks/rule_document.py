@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from cmo_slo.checks.durations import DurationError, parse_duration
 from cmo_slo.checks.finding import Finding, Severity
 from cmo_slo.checks.promql import ExpressionError, Subquery, Text, parse
 from cmo_slo.checks.rules import Group, Rule, RuleDocument
+from cmo_slo.durations import DurationError, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

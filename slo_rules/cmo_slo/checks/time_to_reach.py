@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.bounds import BoundsFinder
 from cmo_slo.checks.context import pages
-from cmo_slo.checks.durations import format_duration
 from cmo_slo.checks.finding import Reporter, rules_in
 from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, children, constant
 from cmo_slo.checks.series import RecordedSeries
 from cmo_slo.checks.windows_read import WindowFinder
+from cmo_slo.durations import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -100,8 +100,8 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
 
 
 def _findings(place: Place, rule: Rule, all_fail: float, half_fail: float, allowed: int) -> Iterator[Finding]:
-    held = f", {format_duration(rule.hold)} of it in `for`" if rule.hold else ""
-    expected = f"expected {format_duration(allowed)} at most"
+    held = f", {duration(rule.hold)} of it in `for`" if rule.hold else ""
+    expected = f"expected {duration(allowed)} at most"
     if math.isinf(all_fail):
         return  # it never fires: `attainability` says so
     if all_fail > allowed:
@@ -125,4 +125,4 @@ def _findings(place: Place, rule: Rule, all_fail: float, half_fail: float, allow
 
 
 def _rounded(milliseconds: float) -> str:
-    return format_duration(math.ceil(milliseconds / 1000) * 1000)
+    return duration(math.ceil(milliseconds / 1000) * 1000)

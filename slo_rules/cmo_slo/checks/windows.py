@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.durations import MINUTE_MILLISECONDS, format_duration
 from cmo_slo.checks.finding import Reporter, rules_in
 from cmo_slo.checks.promql import Call, Expression, Selector, Subquery, children, shown
 from cmo_slo.checks.series import RecordedSeries, interval_of
+from cmo_slo.durations import MINUTE, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmo_slo.checks.rules import RuleDocument
 
 _REPORT: Final = Reporter("windows")
-_LOOK_BACK: Final = 5 * MINUTE_MILLISECONDS
+_LOOK_BACK: Final = 5 * MINUTE
 _NEEDS_TWO_SAMPLES: Final = frozenset(
     {"rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear"}
 )
@@ -62,14 +62,14 @@ def _chosen(expression: Expression, function: str, around: int) -> Iterator[tupl
 def _range(
     place: Place, selector: Selector, function: str, interval: int, *, recorded: bool
 ) -> Iterator[Finding]:
-    every = f"{'recorded' if recorded else 'scraped'} every {format_duration(interval)}"
+    every = f"{'recorded' if recorded else 'scraped'} every {duration(interval)}"
     what = f"`{shown(selector)}`"
     if selector.range is None:
         if interval > _LOOK_BACK:
             yield _REPORT.error(
                 place,
                 f"{what} is {every} and read at an instant, where it is gone after 5m",
-                f"expected a range; read `last_over_time({selector.name}[{format_duration(interval)}])`",
+                f"expected a range; read `last_over_time({selector.name}[{duration(interval)}])`",
             )
         return
     # Ranges a millisecond short of a whole number of intervals are meant to be that number.
@@ -79,19 +79,19 @@ def _range(
             yield _REPORT.error(
                 place,
                 f"`{function}` over {what}, {every}, has fewer than 2 samples to work from and gives nothing",
-                f"expected {format_duration(_SAFE_INTERVALS * interval)} or longer; lengthen the range",
+                f"expected {duration(_SAFE_INTERVALS * interval)} or longer; lengthen the range",
             )
         elif length < _SAFE_INTERVALS * interval:
             yield _REPORT.warning(
                 place,
                 f"`{function}` over {what}, {every}, has gaps as soon as one scrape fails",
-                f"expected {format_duration(_SAFE_INTERVALS * interval)} or longer; lengthen the range",
+                f"expected {duration(_SAFE_INTERVALS * interval)} or longer; lengthen the range",
             )
     elif length < interval:
         yield _REPORT.error(
             place,
             f"{what} is {every}, so that most of its ranges are empty",
-            f"expected a range of {format_duration(interval)} or longer; lengthen it",
+            f"expected a range of {duration(interval)} or longer; lengthen it",
         )
 
 
@@ -100,7 +100,7 @@ def _reach(place: Place, selector: Selector, around: int, retention: int) -> Ite
     if reach > retention and not selector.pinned:
         yield _REPORT.error(
             place,
-            f"`{shown(selector)}` reaches back {format_duration(reach)}, and samples are kept for "
-            f"{format_duration(retention)}: what is older counts for nothing, and nothing says so",
+            f"`{shown(selector)}` reaches back {duration(reach)}, and samples are kept for "
+            f"{duration(retention)}: what is older counts for nothing, and nothing says so",
             "expected less; shorten the range, or keep samples for longer (--retention, if they are)",
         )

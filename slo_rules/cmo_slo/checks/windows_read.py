@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.durations import DurationError, parse_duration
 from cmo_slo.checks.promql import Call, Expression, Selector, Subquery, children
 from cmo_slo.checks.series import Followed
+from cmo_slo.durations import DurationError, parse_duration
 
 if TYPE_CHECKING:
     from cmo_slo.checks.series import RecordedSeries

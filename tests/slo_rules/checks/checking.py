@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from cmo_slo.checks import CHECKS, Context, Finding, RuleDocument, Severity, read_rules
-from cmo_slo.checks.durations import parse_duration
+from cmo_slo.durations import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

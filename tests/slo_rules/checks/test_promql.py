@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from cmo_slo.checks import promql
-from cmo_slo.checks.durations import DurationError, format_duration, parse_duration
 from cmo_slo.checks.promql import Aggregate, Binary, Call, ExpressionError, Matcher, Selector
+from cmo_slo.durations import DurationError, duration, parse_duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,7 +98,7 @@ def test_operators_inside_text_do_not_count() -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10**13))
 def test_durations_are_read_as_they_are_written(milliseconds: int) -> None:
-    assert parse_duration(format_duration(milliseconds)) == milliseconds
+    assert parse_duration(duration(milliseconds)) == milliseconds
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_is_no_duration_is_told(text: str) -> None:
     except DurationError:
         return
     assert found >= 0
-    assert parse_duration(format_duration(found)) == found
+    assert parse_duration(duration(found)) == found
 
 
 @pytest.mark.parametrize("text", ["", "5", "5 m", "-5m", "1.5h", "m5", "30m1h", "1h1h", "5min", "soon", "٣m"])

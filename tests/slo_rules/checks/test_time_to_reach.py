@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cmo_slo.checks.durations import MINUTE_MILLISECONDS, format_duration
+from cmo_slo.durations import MINUTE, duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -75,11 +75,9 @@ def test_half_of_all_failing_is_looked_at_too() -> None:
 
 def test_the_time_allowed_and_the_scrape_interval_are_settings() -> None:
     page = alert(ratio("10m", "> 0.3"))
-    assert in_rules("time_to_reach", page, time_to_page=7 * MINUTE_MILLISECONDS) == []
-    assert severities(in_rules("time_to_reach", page, time_to_page=MINUTE_MILLISECONDS)) == [ERROR]
-    minutely = in_rules(
-        "time_to_reach", alert("up == 0", **{"for": "4m"}), scrape_interval=MINUTE_MILLISECONDS
-    )
+    assert in_rules("time_to_reach", page, time_to_page=7 * MINUTE) == []
+    assert severities(in_rules("time_to_reach", page, time_to_page=MINUTE)) == [ERROR]
+    minutely = in_rules("time_to_reach", alert("up == 0", **{"for": "4m"}), scrape_interval=MINUTE)
     assert severities(minutely) == [ERROR], "4m, a scrape and an evaluation"
 
 
@@ -127,12 +125,12 @@ def test_generators_at_95_percent_page_late_when_everything_fails(generator: obj
 
 @settings(deadline=None)
 @given(
-    window=st.integers(1, 1000).map(lambda minutes: minutes * MINUTE_MILLISECONDS),
+    window=st.integers(1, 1000).map(lambda minutes: minutes * MINUTE),
     percent=st.integers(1, 99),
     scrape=st.sampled_from([1000, 15_000, 60_000]),
 )
 def test_the_formula(window: int, percent: int, scrape: int) -> None:
-    page = alert(ratio(format_duration(window), f"> {percent / 100}"))
+    page = alert(ratio(duration(window), f"> {percent / 100}"))
     expected = percent / 100 * max(window - scrape, 0) + 2 * scrape
     found = in_rules("time_to_reach", page, scrape_interval=scrape, time_to_page=round(expected) + 1)
     assert ERROR not in severities(found)

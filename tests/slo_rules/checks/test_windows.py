@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from cmo_slo.checks.durations import parse_duration
+from cmo_slo.durations import parse_duration
 
 from .checking import DAYS_40, ERROR, WARNING, alert, findings, group, in_rules, record, rule_file, severities
 from .generators import sloth
