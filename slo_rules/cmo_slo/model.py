@@ -290,7 +290,10 @@ def _burn_mistakes(place: tuple[str | int, ...], alert: Any, objectives: Sequenc
     names, burn_rate = _entries(alert, "objectives"), _value(alert, "burn_rate_above")
     targets = [_value(one, "target") for one in _counted(objectives) if _value(one, "name") in names]
     lowest = min((one for one in targets if isinstance(one, float) and 0 < one < 1), default=None)
-    if lowest is None or not isinstance(burn_rate, int | float) or burn_rate < (most := 1 / (1 - lowest)):
+    if lowest is None or not isinstance(burn_rate, int | float):
+        return []
+    most = 1 / (1 - lowest)
+    if not burn_rate >= most:  # NaN is another's mistake
         return []
     wrong = (
         f"could never fire: at a target of {lowest:g} a burn rate above {burn_rate:g} takes more than "

@@ -502,6 +502,12 @@ ALERT_CASES = [
         "than 100 % bad events; expected a number below 20; lower it, or page on the share itself",
     ),
     AlertCase(
+        "burn_rate_above: 1.0",
+        "burn_rate_above: .nan",
+        "burn_rate_above: .nan",
+        "alerts[3].burn_rate_above: NaN does not fit; expected a finite number; write that instead",
+    ),
+    AlertCase(
         "alert: CMOCacheHitRateLow",
         "alert: CMOLiveQueriesFailing",
         "alert: CMOLiveQueriesFailing",
@@ -725,6 +731,20 @@ def test_no_damaged_objective_ends_in_a_traceback(field: str) -> None:
     for value in DAMAGE:
         objective = {**document["objectives"][1], field: value}
         assert outcome_of({**document, "objectives": [objective]}) in ("mistakes", "objectives")
+
+
+@pytest.mark.parametrize("number", range(len(yaml.safe_load(SHIPPED)["alerts"])))
+def test_no_damaged_alert_ends_in_a_traceback(number: int) -> None:
+    document = yaml.safe_load(SHIPPED)
+    alert = document["alerts"][number]
+    for field in alert:
+        for value in DAMAGE:
+            damaged = {
+                **document,
+                "objectives": document["objectives"][1:3],
+                "alerts": [{**alert, field: value}],
+            }
+            assert outcome_of(damaged) in ("mistakes", "objectives")
 
 
 @pytest.mark.parametrize(
