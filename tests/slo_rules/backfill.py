@@ -36,7 +36,6 @@ class Past:
     server: servers.Server
     folder: Path
     url: str = ""
-    passes: int = 0
     _process: ManagedProcess | None = field(default=None, repr=False)
 
     def __enter__(self) -> Past:
@@ -47,15 +46,15 @@ class Past:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def scraped(self, series: Mapping[str, list[Point]]) -> None:
-        """Store raw series, by their names and labels."""
+    def store(self, series: Mapping[str, list[Point]]) -> None:
+        """Store series as they are, by their names and labels."""
         text = self.folder / "raw.om"
         with text.open("w", encoding="utf-8") as file:
             for name, points in series.items():
                 file.write("".join(f"{name} {value!r} {at}\n" for at, value in points))
             file.write("# EOF\n")
         self._promtool(_ONE_BLOCK, "openmetrics", "--quiet", str(text), str(self.folder / "data"))
-        self._start()
+        self._reopen()
 
     def evaluate(self, rules: dict[str, Any], start: int, end: int) -> None:
         """Record what the rules would have recorded, each group at its own interval."""
@@ -64,9 +63,7 @@ class Past:
             (self.folder / "rules.yml").write_text(yaml.safe_dump(layer))
             options = (f"--url={self.url}", f"--start={start}", f"--end={end}")
             self._promtool(_ONE_BLOCK, "rules", *options, f"--output-dir={self.folder / 'data'}", "rules.yml")
-            self._stop()
-            self._start()
-            self.passes += 1
+            self._reopen()
 
     def query(self, expression: str, start: int, end: int, step: str) -> list[dict[str, Any]]:
         """What an expression says at each step."""
@@ -90,7 +87,9 @@ class Past:
         )
         assert done.returncode == 0, (arguments, done.stdout, done.stderr)
 
-    def _start(self) -> None:
+    def _reopen(self) -> None:
+        """A server sees the blocks that were there when it started."""
+        self._stop()
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._process = ManagedProcess(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 from cmo_slo.durations import SECOND, parse_duration
-from cmo_slo.recorded import TOTAL_EVENTS
+from cmo_slo.recorded import TOTAL_EVENTS, TOTAL_EVENTS_IN_WINDOW
 
 from .backfill import Past, Point
 from .rule_slice import rules_of_alert
@@ -108,6 +108,14 @@ class Night:
         return min(self.failures, max(0, (at - BURST) // 3)) if since < BURST else 0
 
 
+def last_week(*, queries_an_hour: int) -> dict[str, list[Point]]:
+    """What the rules had recorded of the night a week before: a few live queries in every hour."""
+    of_hours = 'slo="cmo-015",objective="success",scenario="live",window="1h"'
+    week = 7 * 24 * HOUR
+    moments = range(BEGIN - week, END - week + HOUR, 60)
+    return {f"{TOTAL_EVENTS_IN_WINDOW}{{{of_hours}}}": [(at, float(queries_an_hour)) for at in moments]}
+
+
 def _queries(asked: int, failed: int) -> Iterator[tuple[str, str, float]]:
     live = 'scenario="live"'
     yield "cmo_queries_started_total", live, asked + failed
@@ -182,7 +190,8 @@ def longest(past: Past, interval: str, rule: dict[str, Any]) -> int | None:
 def test_an_idle_night_wakes_nobody(prometheus_server: Server, tmp_path: Path) -> None:
     watched = alerts(lambda rule: rule["labels"]["severity"] in ("page", "ticket", "watchdog"))
     with Past(prometheus_server, tmp_path / "past") as past:
-        past.scraped(Night().series)
+        past.store(Night().series)
+        past.store(last_week(queries_an_hour=12))
         past.evaluate(what_they_need([rule["alert"] for _, rule in watched]), BEGIN, END)
         held = {rule["alert"]: longest(past, interval, rule) for interval, rule in watched}
         seen = {
@@ -213,7 +222,7 @@ def test_a_burst_of_failures_in_the_night_is_seen(prometheus_server: Server, tmp
     """The same night, but for forty failures in two minutes, by the rules that the page needs."""
     ((interval, page),) = alerts(lambda rule: rule["alert"] == "CMOLiveQueriesFailing")
     with Past(prometheus_server, tmp_path / "past") as past:
-        past.scraped(Night(failures=40).series)
+        past.store(Night(failures=40).series)
         past.evaluate(what_they_need([page["alert"]]), BEGIN, END)
         (found,) = past.query(page["expr"], BEGIN + HOUR // 4, END, interval)
         live = '{objective="success",scenario="live"}'

@@ -466,7 +466,7 @@ def test_a_gap_lowers_coverage_and_no_ratio(monitor: Monitor, service: Service) 
 
     for _ in range(50):
         service.ask("error", 0.2, seen=False)
-    back = last + 2 * HOUR
+    back = time.time() + 2 * HOUR
     wait_for("two hours to pass", lambda: time.time() > back)
     monitor.start()
     series = of(recorded.TOTAL_EVENTS, "success")
