@@ -9,18 +9,17 @@ What a type cannot say, a validator here does, and it reports every mistake it s
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BeforeValidator, Field, Strict, model_validator
+from pydantic import BeforeValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
 from cmo_slo.alerts.alert import Text
 from cmo_slo.alerts.below_target import BelowTarget
-from cmo_slo.alerts.budget import BudgetAlert
 from cmo_slo.alerts.kinds import AnyAlert
-from cmo_slo.alerts.no_traffic import NoTrafficAlert
 from cmo_slo.alerts.page import Page
 from cmo_slo.indicators import (
     Fraction,
@@ -32,7 +31,7 @@ from cmo_slo.indicators import (
     RatioIndicator,
     no_boolean,
 )
-from cmo_slo.mistakes import Mistake, raise_if_any
+from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,68 +109,76 @@ class Objective(Model):
         """Whether it is judged by events, good ones of all."""
         return isinstance(self.indicator, RatioIndicator | LatencyIndicator)
 
-    @model_validator(mode="after")
-    def _fits_its_indicator(self) -> Objective:
-        kind = self.indicator.kind
-        form = _FORMS[kind]
-        mistakes = []
-        if self.unit != form.unit:
-            mistakes.append(
-                Mistake(("unit",), f"a {kind} has no unit {self.unit}", form.unit, f"write {form.unit}")
-            )
-        if self.operator not in form.operators:
-            allowed = " or ".join(f'"{operator}"' for operator in form.operators)
-            mistakes.append(
-                Mistake(("operator",), f'a {kind} is not held by "{self.operator}"', allowed, "write one")
-            )
-        mistakes += [
-            Mistake(
-                ("judged", index),
-                f"a {kind} is not judged {scope}",
-                ", ".join(form.scopes),
-                "take it out",
-            )
-            for index, scope in enumerate(self.judged)
-            if scope not in form.scopes
-        ]
-        mistakes += [
-            Mistake((name,), f"a {kind} has no bad events", f"a {name} on a ratio or a latency", "remove it")
-            for name in ("page", "ticket")
-            if getattr(self, name) is not None and form.unit != "ratio"
-        ]
-        raise_if_any([*mistakes, *self._target_mistakes()])
-        return self
+    # One validator a field, so that each mistake is reported whatever else is wrong with the objective.
 
-    def _target_mistakes(self) -> list[Mistake]:
-        indicator = self.indicator
-        if isinstance(indicator, RatioIndicator | LatencyIndicator) and not 0 < self.target < 1:
-            return [
-                Mistake(
-                    ("target",),
-                    f"{self.target:g} is no ratio that can be met and missed",
-                    "a number above 0 and below 1",
-                    "write 0.95 for 95 %",
-                )
-            ]
-        if isinstance(indicator, HeldLevelIndicator) and self.target <= 0:
-            return [
-                Mistake(
-                    ("target",),
-                    f"{self.target:g} users are held by nobody",
-                    "a number above 0",
-                    "write how many users are to be held",
-                )
-            ]
-        if isinstance(indicator, LatencyIndicator) and indicator.quantile != self.target:
-            return [
-                Mistake(
-                    ("target",),
-                    f"target {self.target:g} and quantile {indicator.quantile:g} differ",
-                    "the same number: P95 below a threshold means that 95 % are within it",
-                    "make them equal",
-                )
-            ]
-        return []
+    @field_validator("operator")
+    @classmethod
+    def _operator_fits(cls, operator: Operator, info: ValidationInfo) -> Operator:
+        kind, form = _form(info)
+        if form is not None and operator not in form.operators:
+            allowed = " or ".join(f'"{one}"' for one in form.operators)
+            raise MistakesError([Mistake((), f'a {kind} is not held by "{operator}"', allowed, "write one")])
+        return operator
+
+    @field_validator("target")
+    @classmethod
+    def _target_fits(cls, target: float, info: ValidationInfo) -> float:
+        raise_if_any(_target_mistakes(target, info.data.get("indicator")))
+        return target
+
+    @field_validator("unit")
+    @classmethod
+    def _unit_fits(cls, unit: str, info: ValidationInfo) -> str:
+        kind, form = _form(info)
+        if form is not None and unit != form.unit:
+            wrong = f"a {kind} has no unit {unit}"
+            raise MistakesError([Mistake((), wrong, form.unit, f"write {form.unit}")])
+        return unit
+
+    @field_validator("judged")
+    @classmethod
+    def _scopes_fit(cls, judged: tuple[Scope, ...], info: ValidationInfo) -> tuple[Scope, ...]:
+        kind, form = _form(info)
+        if form is not None:
+            raise_if_any(
+                [
+                    Mistake(
+                        (index,), f"a {kind} is not judged {scope}", ", ".join(form.scopes), "take it out"
+                    )
+                    for index, scope in enumerate(judged)
+                    if scope not in form.scopes
+                ]
+            )
+        return judged
+
+    @field_validator("page", "ticket", mode="before")
+    @classmethod
+    def _events_can_be_bad(cls, alert: Any, info: ValidationInfo) -> Any:
+        kind, form = _form(info)
+        if alert is not None and form is not None and form.unit != "ratio":
+            expected = f"a {info.field_name} on a ratio or a latency"
+            raise MistakesError([Mistake((), f"a {kind} has no bad events", expected, "remove it")])
+        return alert
+
+
+def _form(info: ValidationInfo) -> tuple[str, _Form | None]:
+    """The kind of an objective's indicator and what that asks for; none where the indicator is wrong."""
+    indicator = info.data.get("indicator")
+    return ("", None) if indicator is None else (indicator.kind, _FORMS[indicator.kind])
+
+
+def _target_mistakes(target: float, indicator: object) -> list[Mistake]:
+    if isinstance(indicator, RatioIndicator | LatencyIndicator) and not 0 < target < 1:
+        wrong = f"{target:g} is no ratio that can be met and missed"
+        return [Mistake((), wrong, "a number above 0 and below 1", "write 0.95 for 95 %")]
+    if isinstance(indicator, HeldLevelIndicator) and target <= 0:
+        wrong = f"{target:g} users are held by nobody"
+        return [Mistake((), wrong, "a number above 0", "write how many users are to be held")]
+    if isinstance(indicator, LatencyIndicator) and indicator.quantile != target:
+        wrong = f"target {target:g} and quantile {indicator.quantile:g} differ"
+        expected = "the same number: P95 below a threshold means that 95 % are within it"
+        return [Mistake((), wrong, expected, "make them equal")]
+    return []
 
 
 class Service(Model):
@@ -219,59 +226,80 @@ class Objectives(Model):
     """Alerts that belong to no objective."""
 
     @model_validator(mode="after")
-    def _names_told_apart(self) -> Objectives:
-        raise_if_any(
-            name_mistakes(
-                self.scenarios,
-                [objective.name for objective in self.objectives],
-                self._alert_names(),
-            )
-        )
+    def _fits_together(self) -> Objectives:
+        raise_if_any(whole_file_mistakes(self.model_dump(mode="json")))
         return self
 
-    def _alert_names(self) -> list[tuple[tuple[str | int, ...], object]]:
-        names: list[tuple[tuple[str | int, ...], object]] = []
-        for index, objective in enumerate(self.objectives):
-            for field in ("page", "ticket"):
-                alert = getattr(objective, field)
-                if alert is not None:
-                    names.append((("objectives", index, field, "alert"), alert.alert))
-        names += [(("alerts", index, "alert"), alert.alert) for index, alert in enumerate(self.alerts)]
-        return names
 
-    @model_validator(mode="after")
-    def _alerts_read_what_is_there(self) -> Objectives:
-        mistakes = []
-        for index, alert in enumerate(self.alerts):
-            if isinstance(alert, NoTrafficAlert):
-                mistakes += self._counted_mistakes((index, "objective"), alert.objective)
-            elif isinstance(alert, BudgetAlert):
-                for place, name in enumerate(alert.objectives):
-                    mistakes += self._counted_mistakes((index, "objectives", place), name)
-                mistakes += self._burn_mistakes(index, alert)
-        raise_if_any(mistakes)
-        return self
+def whole_file_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
+    """What is wrong with the parts of a file taken together, as far as ``data`` has them.
 
-    def _counted_mistakes(self, place: tuple[str | int, ...], name: str) -> list[Mistake]:
-        counted = [objective.name for objective in self.objectives if objective.counted]
-        if name in counted:
-            return []
-        wrong = f"{name!r} is no objective that counts events"
-        expected = ", ".join(counted) or "an objective on a ratio or a latency"
-        return [Mistake(("alerts", *place), wrong, expected, "name one of these")]
+    Args:
+        data: the fields of the file as they stand there. Whatever else may be wrong with them is passed over.
+    """
+    objectives = _entries(data, "objectives")
+    alerts = _entries(data, "alerts")
+    names: list[tuple[tuple[str | int, ...], object]] = [
+        (("objectives", index, field, "alert"), _value(_value(objective, field), "alert"))
+        for index, objective in enumerate(objectives)
+        for field in ("page", "ticket")
+    ]
+    names += [(("alerts", index, "alert"), _value(alert, "alert")) for index, alert in enumerate(alerts)]
+    mistakes = name_mistakes(
+        _entries(data, "scenarios"), [_value(objective, "name") for objective in objectives], names
+    )
+    for index, alert in enumerate(alerts):
+        place = ("alerts", index)
+        if _value(alert, "kind") == "no_traffic":
+            mistakes += _counted_mistakes((*place, "objective"), _value(alert, "objective"), objectives)
+        elif _value(alert, "kind") == "budget":
+            for number, name in enumerate(_entries(alert, "objectives")):
+                mistakes += _counted_mistakes((*place, "objectives", number), name, objectives)
+            mistakes += _burn_mistakes((*place, "burn_rate_above"), alert, objectives)
+    return mistakes
 
-    def _burn_mistakes(self, index: int, alert: BudgetAlert) -> list[Mistake]:
-        """A burn rate above 1 / (1 - target) asks for more than 100 % bad events."""
-        targets = [one.target for one in self.objectives if one.counted and one.name in alert.objectives]
-        most = min((1 / (1 - target) for target in targets), default=alert.burn_rate_above + 1)
-        if alert.burn_rate_above < most:
-            return []
-        wrong = (
-            f"{alert.alert} could never fire: at a target of {min(targets):g} a burn rate of "
-            f"{alert.burn_rate_above:g} takes more than 100 % bad events"
-        )
-        field = ("alerts", index, "burn_rate_above")
-        return [Mistake(field, wrong, f"a number below {most:.4g}", "lower it, or page on the share itself")]
+
+def _value(entry: Any, field: str) -> Any:
+    return entry.get(field) if isinstance(entry, dict) else None
+
+
+def _entries(entry: Any, field: str) -> Sequence[Any]:
+    value = _value(entry, field)
+    return value if isinstance(value, list) else []
+
+
+def _counted(objectives: Sequence[Any]) -> list[Any]:
+    """Objectives that count events; one whose indicator is itself a mistake may."""
+    others = [kind for kind, form in _FORMS.items() if form.unit != "ratio"]
+    return [one for one in objectives if _value(_value(one, "indicator"), "kind") not in others]
+
+
+def _counted_mistakes(place: tuple[str | int, ...], name: Any, objectives: Sequence[Any]) -> list[Mistake]:
+    names = [_value(one, "name") for one in _counted(objectives)]
+    if not isinstance(name, str) or name in names:
+        return []
+    known = [str(one) for one in names if one is not None]
+    near = difflib.get_close_matches(name, known, n=1)
+    expected = ", ".join(known) or "an objective on a ratio or a latency"
+    mend = f"did you mean {near[0]}?" if near else "name one of these"
+    return [Mistake(place, f"{name!r} is no objective that counts events", expected, mend)]
+
+
+def _burn_mistakes(place: tuple[str | int, ...], alert: Any, objectives: Sequence[Any]) -> list[Mistake]:
+    """A burn rate of 1 / (1 - target) or more asks for 100 % bad events or more."""
+    names, burn_rate = _entries(alert, "objectives"), _value(alert, "burn_rate_above")
+    targets = [_value(one, "target") for one in _counted(objectives) if _value(one, "name") in names]
+    lowest = min((one for one in targets if isinstance(one, float) and 0 < one < 1), default=None)
+    if lowest is None or not isinstance(burn_rate, int | float):
+        return []
+    most = 1 / (1 - lowest)
+    if not burn_rate >= most:  # NaN is another's mistake
+        return []
+    wrong = (
+        f"could never fire: at a target of {lowest:g} a burn rate above {burn_rate:g} takes more than "
+        f"100 % bad events"
+    )
+    return [Mistake(place, wrong, f"a number below {most:.4g}", "lower it, or page on the share itself")]
 
 
 def name_mistakes(

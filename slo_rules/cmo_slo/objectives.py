@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from cmo_slo import _marked_yaml
 from cmo_slo.mistakes import Mistake, MistakesError
-from cmo_slo.model import Objectives, name_mistakes
+from cmo_slo.model import Objectives, whole_file_mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SUFFIXES: Final = (".yml", ".yaml")
 _HASH_DIGITS: Final = 16
 _SHOWN_CHARACTERS: Final = 60
+_ENTRY: Final = 2  # the steps to an entry of a list, such as alerts, 3
 _FieldPath = tuple[str | int, ...]
 
 
@@ -189,8 +190,8 @@ def _problems(error: ValidationError, marked: _marked_yaml.Marked, source: str) 
     for detail in error.errors():
         place = _in_file(detail["loc"], marked.data)
         found += [(place, mistake) for mistake in _mistakes(detail, place, marked.data)]
-    # A mistake elsewhere keeps pydantic from looking at the file as a whole, so the names are compared here.
-    found += [((), mistake) for mistake in _name_mistakes(marked.data)]
+    # A mistake elsewhere keeps pydantic from looking at the file as a whole.
+    found += [((), mistake) for mistake in whole_file_mistakes(marked.data)]
     problems = []
     for place, mistake in found:
         field = (*place, *mistake.field)
@@ -211,7 +212,8 @@ def _in_file(location: Sequence[str | int], data: Any) -> _FieldPath:
     """Where pydantic's location is in the file: the same without the tag of a union and the mark of a key."""
     place: list[str | int] = []
     for step in location:
-        if step == "[key]" or (place and place[-1] == "indicator" and _kind(data) == step):
+        in_union = place[-1:] == ["indicator"] or (place[:1] == ["alerts"] and len(place) == _ENTRY)
+        if step == "[key]" or (in_union and _kind(data) == step):
             continue
         place.append(step)
         data = _step(data, step)
@@ -243,35 +245,6 @@ def _dotted(field: _FieldPath) -> str:
     return text
 
 
-def _name_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
-    def entries(field: str) -> list[Any]:
-        value = data.get(field)
-        return value if isinstance(value, list) else []
-
-    objectives = entries("objectives")
-    return name_mistakes(
-        entries("scenarios"),
-        [_step(objective, "name") for objective in objectives],
-        [
-            *_alert_names("objectives", objectives, ("page", "alert")),
-            *_alert_names("objectives", objectives, ("ticket", "alert")),
-            *_alert_names("alerts", entries("alerts"), ("alert",)),
-        ],
-    )
-
-
-def _alert_names(
-    field: str, entries: Sequence[Any], path: tuple[str, ...]
-) -> list[tuple[_FieldPath, object]]:
-    found: list[tuple[_FieldPath, object]] = []
-    for index, entry in enumerate(entries):
-        name = entry
-        for step in path:
-            name = _step(name, step)
-        found.append(((field, index, *path), name))
-    return found
-
-
 _WANTED: Final[Mapping[str, str]] = {
     "string_type": "text",
     "string_too_short": "text that is not empty",
@@ -288,7 +261,6 @@ _WANTED: Final[Mapping[str, str]] = {
     "mapping_type": "a mapping of names to lists",
     "model_type": "a mapping of fields",
     "model_attributes_type": "a mapping of fields",
-    "union_tag_not_found": "a kind: ratio, latency, held, growth or continuity",
 }
 _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("gt", "a number above"),
@@ -314,6 +286,9 @@ def _mistakes(detail: ErrorDetails, place: _FieldPath, data: Any) -> Sequence[Mi
         return [_unknown_field(place, data)]
     if kind == "missing":
         return [Mistake((), "is missing", "every required field", f"add `{place[-1]}: …`")]
+    if kind == "union_tag_not_found" and isinstance(detail["input"], dict):
+        kinds = [str(one) for model in _models_at(place, data) for one in _kinds(model)]
+        return [Mistake(("kind",), "is missing", f"one of {', '.join(kinds)}", "add `kind: …`")]
     if kind == "union_tag_invalid":
         choices = [str(name) for name in str(context["expected_tags"]).replace("'", "").split(", ")]
         return [_no_choice(("kind",), context["tag"], choices)]
@@ -350,13 +325,25 @@ def _unknown_field(place: _FieldPath, data: Any) -> Mistake:
 
 def _model_at(place: _FieldPath, data: Any) -> type[BaseModel]:
     """The model that describes a place of the file; in a union, the one of the kind that the file says."""
-    model: type[BaseModel] = Objectives
+    models = _models_at(place, data)
     for step in place:
         data = _step(data, step)
+    return _of_its_kind(models, data)
+
+
+def _models_at(place: _FieldPath, data: Any) -> list[type[BaseModel]]:
+    """The models that can stand at a place of the file."""
+    models: list[type[BaseModel]] = [Objectives]
+    for step in place:
+        model = _of_its_kind(models, data)
         if isinstance(step, str) and step in model.model_fields:
-            candidates = _models(model.model_fields[step].annotation)
-            model = next((one for one in candidates if _kind(data) in _kinds(one)), candidates[0])
-    return model
+            models = _models(model.model_fields[step].annotation) or models
+        data = _step(data, step)
+    return models
+
+
+def _of_its_kind(models: Sequence[type[BaseModel]], data: Any) -> type[BaseModel]:
+    return next((one for one in models if _kind(data) in _kinds(one)), models[0])
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -1,7 +1,8 @@
 """The compiled rules on a real Prometheus, in every version there is, scraping counters that the test drives.
 
 One run a version holds several promises at once, because each needs a Prometheus, an Alertmanager and some
-seconds: recorded events equal the truth, the page fires, the page resolves.
+seconds: recorded events equal the truth, the page fires, the page resolves, the watchdog is heard all along.
+The configuration is the committed one on ports of this test's own: nothing is sent to a stack that runs here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import yaml
 from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_stack import servers
+from cmo_stack.configuration import alertmanager_configuration, committed, prometheus_configuration
 from cmo_stack.free_ports import free_port
+from cmo_stack.ports import Ports
 from cmo_stack.process import ManagedProcess
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 from prometheus_client import Counter as EventCounter
@@ -77,8 +80,8 @@ class Service:
         self.server, self.thread = start_http_server(0, addr="127.0.0.1", registry=self.registry)
 
     @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_port}"
+    def port(self) -> int:
+        return int(self.server.server_port)
 
     def ask(self, scenario: str, outcome: str, seconds: float) -> None:
         self.queries.labels(scenario, outcome).inc()
@@ -92,17 +95,19 @@ class Service:
 
 
 @dataclass
-class Pager:
-    """A webhook receiver that keeps what it was sent."""
+class Receiver:
+    """A webhook receiver that keeps what it was sent, and on which path."""
 
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
-    def start(self) -> http.server.ThreadingHTTPServer:
+    def start(self, stack: ExitStack) -> int:
+        """Listen until the stack is closed; returns the port."""
         messages = self.messages
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                messages.append((self.path, message))
                 self.send_response(200)
                 self.end_headers()
 
@@ -110,14 +115,22 @@ class Pager:
                 del code, size  # a test has nobody to log to
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
+        return server.server_port
+
+    @property
+    def pages(self) -> list[dict[str, Any]]:
+        """What the pager was told, tickets left out."""
+        return [message for path, message in self.messages if path == "/alerts"]
 
 
 @dataclass
 class Stack:
     service: Service
-    pager: Pager
+    pager: Receiver
+    dead_man: Receiver
     url: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -130,6 +143,9 @@ class Stack:
         result = self.query(expression)
         assert len(result) <= 1, result
         return float(result[0]["value"][1]) if result else None
+
+    def firing(self) -> set[str]:
+        return {alert["metric"]["alertname"] for alert in self.query('ALERTS{alertstate="firing"}')}
 
     def events(self, series: str, objective: str, scenario: str) -> float | None:
         return self.value(f'sum_over_time({series}{{objective="{objective}",scenario="{scenario}"}}[10m])')
@@ -148,7 +164,7 @@ class Stack:
         def told() -> bool:
             for _ in range(4):
                 self.service.ask(catalogue.LIVE, outcome, 0.2)
-            return any(message["status"] == status for message in self.pager.messages)
+            return any(page["status"] == status for page in self.pager.pages)
 
         wait_for(f"the pager being told: {status}", told)
 
@@ -160,56 +176,24 @@ def answers(url: str) -> bool:
         return False
 
 
-def start_alertmanager(stack: ExitStack, pager_port: int, tmp_path: Path) -> int:
-    server, port = servers.newest("alertmanager"), free_port()
-    config = yaml.safe_load((ROOT / "alertmanager/alertmanager.yml").read_text())
-    config["receivers"][0]["webhook_configs"][0]["url"] = f"http://127.0.0.1:{pager_port}/alerts"
-    config["templates"] = [str(ROOT / "alertmanager/templates/*.tmpl")]
-    (tmp_path / "alertmanager.yml").write_text(yaml.safe_dump(config))
-    command = [
-        str(server.path),
-        f"--config.file={tmp_path / 'alertmanager.yml'}",
-        f"--storage.path={tmp_path / 'alertmanager'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-    ]
-    stack.enter_context(
-        ManagedProcess(
-            server.label,
-            command,
-            log_path=tmp_path / "alertmanager.log",
-            ready=lambda: answers(f"http://127.0.0.1:{port}/-/ready"),
-            environment=server.environment,
-        )
-    )
-    return port
-
-
-def start_prometheus(
-    stack: ExitStack, server: servers.Server, target: str, alertmanager_port: int, tmp_path: Path
+def start(
+    stack: ExitStack, server: servers.Server, ports: Ports, configuration: str, *options: str, folder: Path
 ) -> str:
-    port = free_port()
-    config = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
-    config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(ROOT / "slo_rules/rules/cmo-015-1s.yml")]
-    config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [
-        f"127.0.0.1:{alertmanager_port}"
-    ]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
-    config["scrape_configs"][1]["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    command = [
-        str(server.path),
-        f"--config.file={tmp_path / 'prometheus.yml'}",
-        f"--storage.tsdb.path={tmp_path / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
+    """Start a server with a rendered configuration on its port; returns its address."""
+    port = getattr(ports, server.name)
     url = f"http://127.0.0.1:{port}"
+    path = folder / f"{server.name}.yml"
+    path.write_text(configuration)
     stack.enter_context(
         ManagedProcess(
             server.label,
-            command,
-            log_path=tmp_path / "prometheus.log",
+            [
+                str(server.path),
+                f"--config.file={path}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                *options,
+            ],
+            log_path=folder / f"{server.name}.log",
             ready=lambda: answers(f"{url}/-/ready"),
             environment=server.environment,
         )
@@ -217,18 +201,56 @@ def start_prometheus(
     return url
 
 
+def start_alertmanager(stack: ExitStack, ports: Ports, folder: Path) -> None:
+    template = committed("alertmanager", "alertmanager.yml")
+    rendered = alertmanager_configuration(template.read_text(), ports=ports, directory=template.parent)
+    options = (f"--storage.path={folder / 'alertmanager'}", "--cluster.listen-address=")
+    start(stack, servers.newest("alertmanager"), ports, rendered, *options, folder=folder)
+
+
+def with_a_quick_watchdog(folder: Path) -> Path:
+    """The committed rules; the watchdog is in a group of its own, so that nobody waits a minute for it.
+
+    All tickets every second would be another matter: `up` is there only 5 s after Prometheus' start.
+    """
+    rules = yaml.safe_load((ROOT / "slo_rules/rules/cmo-015-1s.yml").read_text())
+    (tickets,) = (group for group in rules["groups"] if group["name"] == "cmo-015-tickets")
+    watchdog = [rule for rule in tickets["rules"] if rule.get("alert") == "CMOWatchdog"]
+    tickets["rules"] = [rule for rule in tickets["rules"] if rule not in watchdog]
+    rules["groups"].append({"name": "watchdog", "interval": "1s", "rules": watchdog})
+    path = folder / "rules.yml"
+    path.write_text(yaml.safe_dump(rules))
+    return path
+
+
+def start_prometheus(stack: ExitStack, server: servers.Server, ports: Ports, folder: Path) -> str:
+    rendered = prometheus_configuration(
+        committed("prometheus", "prometheus.yml").read_text(),
+        ports=ports,
+        scrape_interval_seconds=1,
+        rules=[with_a_quick_watchdog(folder)],
+    )
+    # What fires before Prometheus has discovered the Alertmanager is lost, and sent again a minute later.
+    options = (f"--storage.tsdb.path={folder / 'data'}", "--rules.alert.resend-delay=1s")
+    return start(stack, server, ports, rendered, *options, folder=folder)
+
+
 @pytest.fixture
 def stack(prometheus_server: servers.Server, tmp_path: Path) -> Iterator[Stack]:
     with ExitStack() as exit_stack:
-        pager = Pager()
-        webhook = pager.start()
-        exit_stack.callback(webhook.server_close)
-        exit_stack.callback(webhook.shutdown)
-        alertmanager_port = start_alertmanager(exit_stack, webhook.server_port, tmp_path)
+        pager, dead_man = Receiver(), Receiver()
         service = Service()
         exit_stack.callback(service.close)
-        url = start_prometheus(exit_stack, prometheus_server, service.address, alertmanager_port, tmp_path)
-        yield Stack(service, pager, url)
+        ports = Ports(
+            pager=pager.start(exit_stack),
+            dead_man=dead_man.start(exit_stack),
+            metrics=service.port,
+            alertmanager=free_port(),
+            prometheus=free_port(),
+        )
+        start_alertmanager(exit_stack, ports, tmp_path)
+        url = start_prometheus(exit_stack, prometheus_server, ports, tmp_path)
+        yield Stack(service, pager, dead_man, url)
 
 
 def drive(service: Service, scenario: str, rounds: int) -> Counter[Sum]:
@@ -275,23 +297,37 @@ def test_recorded_events_equal_the_truth_and_the_page_comes_and_goes(stack: Stac
     assert {series["metric"]["__name__"] for series in samples} >= {recorded.TOTAL_EVENTS, recorded.TARGET}
     assert all(math.isfinite(float(value)) for series in samples for _, value in series["values"])
     assert stack.value(f'{recorded.TARGET}{{objective="success"}}') == 0.95
-    assert stack.query("ALERTS") == []
+    assert stack.firing() <= {"CMOWatchdog"}
     assert stack.pager.messages == []
 
     stack.ask_until("firing", "error")
-    (page,) = stack.pager.messages[0]["alerts"]
+    (page,) = stack.pager.pages[0]["alerts"]
     assert page["labels"] == {
         "alertname": "CMOLiveQueriesFailing",
+        "component": "service",
         "objective": "success",
+        "role": "symptom",
         "scenario": catalogue.LIVE,
         "severity": "page",
         "slo": "cmo-015",
     }
-    assert page["annotations"]["description"].startswith("100% of the live queries of the last 10s were bad")
+    annotations = page["annotations"]
+    assert annotations["summary"] == "Live queries are failing"
+    assert annotations["description"].startswith("100% of live queries fail: users get errors")
+    assert "from 10 failures" in annotations["description"]
+    assert "$" not in annotations["description"]
+    assert annotations["runbook_url"] == "docs/runbooks/CMOLiveQueriesFailing.md"
+    assert annotations["dashboard_url"] == "/d/cmo-015"
+    assert (ROOT / annotations["runbook_url"]).is_file()
 
     stack.ask_until("resolved", "success")
-    assert [message["status"] for message in stack.pager.messages] == ["firing", "resolved"]
-    assert stack.query('ALERTS{alertstate="firing"}') == []
+    assert [message["status"] for message in stack.pager.pages] == ["firing", "resolved"]
+    assert {message["groupLabels"]["alertname"] for message in stack.pager.pages} == {"CMOLiveQueriesFailing"}
+    assert stack.firing() == {"CMOWatchdog"}
+    # The dead-man receiver hears the watchdog, and nothing else.
+    wait_for("the watchdog being heard", lambda: stack.dead_man.messages)
+    heard = {(path, message["groupLabels"]["alertname"]) for path, message in stack.dead_man.messages}
+    assert heard == {("/watchdog", "CMOWatchdog")}
 
     # Long after the runs, when anything counted late or twice would show.
     for scenario, counts in truth.items():

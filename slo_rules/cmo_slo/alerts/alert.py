@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from cmo_slo.durations import DurationError, parse_duration
 from cmo_slo.indicators import Model
@@ -16,7 +17,7 @@ from cmo_slo.promql import indented
 from cmo_slo.rule import Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Severity = Literal["page", "ticket", "info", "watchdog"]
 """Who hears of it: somebody is woken, somebody reads it in working hours, nobody, the dead-man receiver."""
@@ -27,16 +28,20 @@ Role = Literal["symptom", "cause", "monitoring"]
 AlertName = Annotated[str, Field(pattern=r"^CMO[A-Za-z0-9]+$")]
 Text = Annotated[str, Field(min_length=1)]
 
+TARGET_LABELS: Final = ("job", "instance")
+"""What Prometheus adds to everything that it scrapes."""
+
 _VALUE: Final = re.compile(r"\{\{[^}]*\$value[^}]*\}\}")
 
 
-def _is_duration(text: str) -> str:
+def _is_duration(text: object) -> object:
     try:
-        parse_duration(text)
-    except DurationError as error:
-        raise MistakesError(
-            [Mistake((), f"{text!r} is no duration", "one such as 15s, 5m or 1h30m", "write one")]
-        ) from error
+        milliseconds = parse_duration(text) if isinstance(text, str) else None
+    except DurationError:
+        milliseconds = None
+    if not milliseconds:
+        wrong = f"{text!r} is no time at all" if milliseconds == 0 else f"{text!r} is no duration"
+        raise MistakesError([Mistake((), wrong, "one such as 15s, 5m or 1h30m", "write number and unit")])
     return text
 
 
@@ -48,8 +53,8 @@ def _has_value(text: str) -> str:
     return text
 
 
-Duration = Annotated[str, AfterValidator(_is_duration)]
-"""As Prometheus writes it."""
+Duration = Annotated[str, BeforeValidator(_is_duration)]
+"""As Prometheus writes it, and not 0."""
 
 ValueText = Annotated[Text, AfterValidator(_has_value)]
 """A text with Prometheus' template of the value in it; ``$limit``, ``$window`` and so on are filled in."""
@@ -121,6 +126,34 @@ def alert_rule(
         for_milliseconds=waits,
         keep_firing_milliseconds=lingers,
     )
+
+
+def of_this_field(mistakes: Sequence[Mistake]) -> list[Mistake]:
+    """Mistakes that name a field, as the validator of that field reports them."""
+    return [replace(mistake, field=mistake.field[1:]) for mistake in mistakes]
+
+
+def label_name_mistakes(names: Sequence[str], series: str, known: Sequence[str]) -> list[Mistake]:
+    """What is wrong with the labels by which the series of an alert are told apart.
+
+    Args:
+        names: the labels.
+        series: what they are labels of.
+        known: the labels that it has.
+    """
+    expected = ", ".join(known) or "no labels at all"
+    return [
+        Mistake((index,), f"{name!r} stands there twice", "each label once", "delete one")
+        if name in names[:index]
+        else Mistake((index,), f"{series} has no label {name!r}", expected, _nearest(name, known))
+        for index, name in enumerate(names)
+        if name in names[:index] or name not in known
+    ]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else "name one of its labels"
 
 
 def percentage(share: float) -> str:

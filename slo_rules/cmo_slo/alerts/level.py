@@ -9,9 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from cmo_slo.alerts.alert import Alert, Duration, Role, Surroundings, Text, alert_rule
+from cmo_slo.alerts.alert import (
+    TARGET_LABELS,
+    Alert,
+    Duration,
+    Role,
+    Surroundings,
+    Text,
+    alert_rule,
+    label_name_mistakes,
+)
 from cmo_slo.durations import duration, parse_duration
 from cmo_slo.indicators import Events, no_boolean
 from cmo_slo.mistakes import metric_mistakes, raise_if_any
@@ -32,10 +41,20 @@ class LevelAlert(Alert):
     role: Role
     component: Text | None = None
 
-    @model_validator(mode="after")
-    def _is_a_gauge(self) -> LevelAlert:
-        raise_if_any(metric_mistakes("gauge", self.gauge.metric, catalogue.Kind.GAUGE))
-        return self
+    @field_validator("gauge")
+    @classmethod
+    def _is_a_gauge(cls, gauge: Events) -> Events:
+        raise_if_any(metric_mistakes("metric", gauge.metric, catalogue.Kind.GAUGE))
+        return gauge
+
+    @field_validator("by")
+    @classmethod
+    def _are_labels(cls, by: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        gauge = info.data.get("gauge")
+        if gauge is not None:
+            known = (*catalogue.BY_NAME[gauge.metric].labels, *TARGET_LABELS)
+            raise_if_any(label_name_mistakes(by, gauge.metric, known))
+        return by
 
 
 def rule(alert: LevelAlert, surroundings: Surroundings) -> Rule:

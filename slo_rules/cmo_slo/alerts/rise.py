@@ -10,9 +10,18 @@ import difflib
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from cmo_slo.alerts.alert import Alert, Duration, Role, Surroundings, Text, alert_rule
+from cmo_slo.alerts.alert import (
+    TARGET_LABELS,
+    Alert,
+    Duration,
+    Role,
+    Surroundings,
+    Text,
+    alert_rule,
+    label_name_mistakes,
+)
 from cmo_slo.durations import duration, parse_duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.mistakes import Mistake, raise_if_any
@@ -33,25 +42,42 @@ class RiseAlert(Alert):
     role: Role
     component: Text | None = None
 
-    @model_validator(mode="after")
-    def _are_counters(self) -> RiseAlert:
-        known = {
-            metric.name for metric in catalogue.CATALOGUE if metric.kind is catalogue.Kind.COUNTER
-        } | set(MONITOR_COUNTERS)
+    @field_validator("counters")
+    @classmethod
+    def _are_counters(cls, counters: tuple[str, ...]) -> tuple[str, ...]:
+        known = _labels_of_counters()
         mistakes = []
-        for index, name in enumerate(self.counters):
+        for index, name in enumerate(counters):
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 mistakes.append(
                     Mistake(
-                        ("counters", index),
+                        (index,),
                         f"unknown counter {name!r}",
                         "a counter of the catalogue, or of the monitor's own",
                         f"did you mean {near[0]}?" if near else "check its name",
                     )
                 )
         raise_if_any(mistakes)
-        return self
+        return counters
+
+    @field_validator("by")
+    @classmethod
+    def _are_labels(cls, by: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        labels = _labels_of_counters()
+        for counter in info.data.get("counters", ()):
+            raise_if_any(label_name_mistakes(by, counter, (*labels[counter], *TARGET_LABELS)))
+        return by
+
+
+def _labels_of_counters() -> dict[str, tuple[str, ...]]:
+    """Every counter that can be watched, with its labels."""
+    own = {
+        metric.name: tuple(metric.labels)
+        for metric in catalogue.CATALOGUE
+        if metric.kind is catalogue.Kind.COUNTER
+    }
+    return {**own, **MONITOR_COUNTERS}
 
 
 def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:

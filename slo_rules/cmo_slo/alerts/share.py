@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Duration, Role, Surroundings, Text, alert_rule, exceeds, percentage
+from cmo_slo.alerts.alert import (
+    Alert,
+    Duration,
+    Role,
+    Surroundings,
+    Text,
+    alert_rule,
+    exceeds,
+    label_name_mistakes,
+    of_this_field,
+    percentage,
+)
 from cmo_slo.durations import MINUTE, duration, parse_duration
-from cmo_slo.indicators import Events, LabelValues, Positive, RatioIndicator, no_boolean
-from cmo_slo.mistakes import Mistake, label_mistakes, metric_mistakes, raise_if_any
+from cmo_slo.indicators import Events, LabelValues, Positive, no_boolean
+from cmo_slo.mistakes import Mistake, MistakesError, label_mistakes, metric_mistakes, raise_if_any
 from cmo_slo.promql import or_zero, selector, summed
 from cmo_slo.rule import Rule
 
@@ -33,8 +44,6 @@ class _Share(Alert):
     role: Role
     component: Text | None = None
     """Where the series have no label of that name."""
-    by: tuple[str, ...] = ()
-    """Labels by which shares are told apart, beside ``scenario`` where there is one."""
     share_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, lt=1.0)]
     minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
     window: Duration = "1h"
@@ -46,13 +55,32 @@ class ShareAlert(_Share):
     kind: Literal["share"]
     bad: Events
     total: Events
+    by: tuple[str, ...] = ()
+    """Labels by which shares are told apart, beside ``scenario`` where there is one."""
 
-    @model_validator(mode="after")
-    def _bad_is_part_of_total(self) -> ShareAlert:
-        # The same rules as for an objective's ratio, said once.
-        RatioIndicator(kind="ratio", good=self.bad, total=self.total)
-        raise_if_any(_by_mistakes(self.by, self.total.metric))
-        return self
+    @field_validator("bad")
+    @classmethod
+    def _is_counted(cls, bad: Events) -> Events:
+        raise_if_any(metric_mistakes("metric", bad.metric, catalogue.Kind.COUNTER))
+        return bad
+
+    @field_validator("total")
+    @classmethod
+    def _holds_the_bad(cls, total: Events, info: ValidationInfo) -> Events:
+        raise_if_any(metric_mistakes("metric", total.metric, catalogue.Kind.COUNTER))
+        bad = info.data.get("bad")
+        if bad is not None:
+            raise_if_any(_part_mistakes(bad, total))
+        return total
+
+    @field_validator("by")
+    @classmethod
+    def _are_labels(cls, by: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        events = info.data.get("total") or info.data.get("bad")
+        if events is not None:
+            known = tuple(catalogue.BY_NAME[events.metric].labels)
+            raise_if_any(label_name_mistakes(by, events.metric, known))
+        return by
 
 
 class SlowShareAlert(_Share):
@@ -62,23 +90,38 @@ class SlowShareAlert(_Share):
     metric: str
     labels: LabelValues = Field(default_factory=dict)
     above_seconds: Positive
+    by: tuple[str, ...] = ()
+    """Labels by which shares are told apart, beside ``scenario`` where there is one."""
 
-    @model_validator(mode="after")
-    def _known_to_the_catalogue(self) -> SlowShareAlert:
-        raise_if_any(metric_mistakes("metric", self.metric, catalogue.Kind.HISTOGRAM))
-        mistakes = label_mistakes(("labels",), self.metric, self.labels)
-        buckets = catalogue.BY_NAME[self.metric].buckets
-        if self.above_seconds not in buckets:
-            mistakes.append(
-                Mistake(
-                    ("above_seconds",),
-                    f"{self.metric} has no bucket edge at {self.above_seconds} s",
-                    f"one of its edges: {', '.join(map(str, buckets))}",
-                    "choose an edge",
-                )
-            )
-        raise_if_any([*mistakes, *_by_mistakes(self.by, self.metric)])
-        return self
+    @field_validator("metric")
+    @classmethod
+    def _is_a_histogram(cls, metric: str) -> str:
+        raise_if_any(of_this_field(metric_mistakes("metric", metric, catalogue.Kind.HISTOGRAM)))
+        return metric
+
+    @field_validator("labels")
+    @classmethod
+    def _has_these_labels(cls, labels: LabelValues, info: ValidationInfo) -> LabelValues:
+        raise_if_any(label_mistakes((), info.data.get("metric", ""), labels))
+        return labels
+
+    @field_validator("above_seconds")
+    @classmethod
+    def _is_an_edge(cls, seconds: float, info: ValidationInfo) -> float:
+        metric = info.data.get("metric")
+        if metric is not None and seconds not in (buckets := catalogue.BY_NAME[metric].buckets):
+            wrong = f"{metric} has no bucket edge at {seconds:g} s"
+            expected = f"one of its edges: {', '.join(map(str, buckets))}"
+            raise MistakesError([Mistake((), wrong, expected, "choose an edge")])
+        return seconds
+
+    @field_validator("by")
+    @classmethod
+    def _are_labels(cls, by: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        metric = info.data.get("metric")
+        if metric is not None:
+            raise_if_any(label_name_mistakes(by, metric, tuple(catalogue.BY_NAME[metric].labels)))
+        return by
 
 
 AnyShare = ShareAlert | SlowShareAlert
@@ -152,15 +195,23 @@ def rule(alert: AnyShare, surroundings: Surroundings) -> Rule:
     )
 
 
-def _by_mistakes(by: tuple[str, ...], metric: str) -> list[Mistake]:
-    known = catalogue.BY_NAME[metric].labels
-    return [
-        Mistake(
-            ("by", index),
-            f"{metric} has no label {name!r}",
-            ", ".join(known) or "none",
-            "name one of its labels",
-        )
-        for index, name in enumerate(by)
-        if name not in known
+def _part_mistakes(bad: Events, total: Events) -> list[Mistake]:
+    """What keeps bad events from being a part of the total, and not the whole of it."""
+    if bad.metric != total.metric:
+        wrong = f"bad events count {bad.metric}, total events {total.metric}"
+        return [Mistake((), wrong, "one metric for both", "tell bad from total by labels")]
+    outside = [
+        f"{name} {value}" if bad.labels.get(name) else f"any {name}"
+        for name, values in total.labels.items()
+        for value in bad.labels.get(name, ("",))
+        if value not in values
     ]
+    if outside:
+        wrong = f"leaves out bad events with {' and '.join(outside)}"
+        return [
+            Mistake((), wrong, "a total that holds all bad events", "add these values, or take them from bad")
+        ]
+    if all(set(total.labels.get(name, ())) == set(values) for name, values in bad.labels.items()):
+        wrong = "every event of it is bad"
+        return [Mistake((), wrong, "a total of which some are not", "name the label values that are bad")]
+    return []
