@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 
 from cmo_slo import recorded
-from cmo_slo.durations import HOUR, MILLISECOND, SECOND, duration
+from cmo_slo.durations import HOUR, SECOND
 from cmo_slo.events import LONG_WINDOWS
-from cmo_slo.promql import selector, summed
+from cmo_slo.promql import selector, summed, within
 from cmo_slo.recorded import Window
 from cmo_slo.rule import Rule
 
@@ -30,12 +30,17 @@ _SUMS: Final = (
 
 
 def hourly_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
-    """The roll-ups, evaluated once an hour; ``interval`` is milliseconds between evaluations of events."""
+    """The roll-ups, evaluated once an hour; ``interval`` is milliseconds between evaluations of events.
+
+    An hour ends one evaluation of events ago: the last one may still be being written, and what a roll-up
+    has missed no other would make good.
+    """
     if not _counted(objectives):
         return
     for source, hourly, _ in _SUMS:
-        yield Rule(summed(_live(source, objectives), HOUR), record=hourly)
-    yield Rule(_covered_seconds(objectives, interval), record=recorded.COVERED_SECONDS_HOURLY)
+        yield Rule(summed(_live(source, objectives), HOUR, ago_milliseconds=interval), record=hourly)
+    covered = _covered_seconds(objectives, interval, ago_milliseconds=interval)
+    yield Rule(covered, record=recorded.COVERED_SECONDS_HOURLY)
 
 
 def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
@@ -69,10 +74,10 @@ def _live(series: str, objectives: Objectives) -> str:
     return selector(series, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
 
 
-def _covered_seconds(objectives: Objectives, interval: int) -> str:
+def _covered_seconds(objectives: Objectives, interval: int, *, ago_milliseconds: int = 0) -> str:
     # As many samples as evaluations that had data, each of which stands for the time since the one before.
-    total = _live(recorded.TOTAL_EVENTS, objectives)
-    return f"count_over_time({total}[{duration(HOUR - MILLISECOND)}]) * {interval / SECOND:g}"
+    total = within(_live(recorded.TOTAL_EVENTS, objectives), HOUR, ago_milliseconds=ago_milliseconds)
+    return f"count_over_time({total}) * {interval / SECOND:g}"
 
 
 def _of_hours(hourly: str, hour: str, window: int, objectives: Objectives) -> str:

@@ -29,12 +29,18 @@ def edge(threshold_seconds: float) -> str:
     return f'le="{threshold_seconds}"'
 
 
-def summed(series: str, window_milliseconds: int) -> str:
-    """What a recorded series of increases adds up to in a window.
+def summed(series: str, window_milliseconds: int, *, ago_milliseconds: int = 0) -> str:
+    """What a recorded series of increases adds up to in a window that ends now, or some time ago."""
+    return f"sum_over_time({within(series, window_milliseconds, ago_milliseconds=ago_milliseconds)})"
+
+
+def within(series: str, window_milliseconds: int, *, ago_milliseconds: int = 0) -> str:
+    """The samples of a recorded series in a window that ends now, or some time ago.
 
     A range of the window less 1 ms holds the same samples whether its left end counts (Prometheus 2) or not.
     """
-    return f"sum_over_time({series}[{duration(window_milliseconds - MILLISECOND)}])"
+    offset = f" offset {duration(ago_milliseconds)}" if ago_milliseconds else ""
+    return f"{series}[{duration(window_milliseconds - MILLISECOND)}]{offset}"
 
 
 def or_zero(part: str, total: str) -> str:

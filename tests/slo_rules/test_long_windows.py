@@ -243,8 +243,8 @@ class Monitor:
         (self.folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
 
     # Groups are evaluated side by side, each at a moment of the second that follows from its name and its
-    # file's. A roll-up that comes just after an evaluation of events may not find what that is about to
-    # write. So the rules get a file name by which half a second lies between.
+    # file's. A roll-up that comes just after an evaluation of events does not find what that is about to
+    # write. So the rules get a file name by which it comes as soon after as can be.
 
     def _write_candidates(self) -> Iterator[Path]:
         for number in range(CANDIDATES):
@@ -277,7 +277,7 @@ class Monitor:
             for (file, part), moment in known.items()
             if part == "events"
         }
-        return self.folder / min(distances, key=lambda file: abs(distances[file] - 0.6))
+        return self.folder / min(distances, key=distances.__getitem__)
 
 
 @dataclass
@@ -355,22 +355,26 @@ def wait_for_burn_rate(monitor: Monitor, window: Window, objective: str, burn_ra
     )
 
 
+# An evaluation of events, of which the last is left to the next roll-up: it may still be being written.
+STEP = 1.0
+
+
 def within(samples: Samples, end: float, seconds: float) -> list[float]:
     return [value for at, value in samples if end - seconds < at <= end]
 
 
 def assert_roll_ups_are_hours(monitor: Monitor, objective: str) -> None:
-    """Every roll-up holds what was recorded in its hour, and how much of the hour that was."""
+    """Every roll-up holds what was recorded in the hour until a step ago, and how much of it that was."""
     steps = {
         recorded.GOOD_EVENTS_HOURLY: monitor.samples(of(recorded.GOOD_EVENTS, objective)),
         recorded.TOTAL_EVENTS_HOURLY: monitor.samples(of(recorded.TOTAL_EVENTS, objective)),
     }
     for hourly, source in steps.items():
         for at, value in monitor.samples(of(hourly, objective)):
-            assert value == sum(within(source, at, HOUR)), (hourly, at)
+            assert value == sum(within(source, at - STEP, HOUR)), (hourly, at)
     covered = monitor.samples(of(recorded.COVERED_SECONDS_HOURLY, objective))
     for at, seconds in covered:
-        assert seconds == len(within(steps[recorded.TOTAL_EVENTS_HOURLY], at, HOUR)) <= HOUR
+        assert seconds == len(within(steps[recorded.TOTAL_EVENTS_HOURLY], at - STEP, HOUR)) <= HOUR
 
 
 def assert_windows_are_hours(monitor: Monitor, objective: str, window: Window) -> list[int]:
