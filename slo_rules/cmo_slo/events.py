@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives
 
 LONG_WINDOWS: Final[Mapping[Window, int]] = {
+    Window.QUARTER: 15 * MINUTE,
     Window.HOUR: HOUR,
     Window.SIX_HOURS: 6 * HOUR,
     Window.DAY: DAY,
@@ -62,9 +63,9 @@ def rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
     for name, selections in series.items():
         yield Rule("\nor\n".join(selections), record=recorded.checkpoint(name))
     for name in series:
-        yield Rule(_increase(name, slo, interval), record=recorded.increase(name))
+        yield Rule(_increase(name, objectives, interval), record=recorded.increase(name))
     for objective in objectives.objectives:
-        for record, expression in _steps(objective, slo).items():
+        for record, expression in _steps(objective, objectives).items():
             yield Rule(expression, record=record, labels={"objective": objective.name})
     yield from _overall_rules(objectives)
     yield from _alert_rules(objectives)
@@ -85,9 +86,11 @@ def window_lengths(objective: Objective, interval: int) -> dict[Window, int]:
 def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
     """Every counter that is read, and the selections of it that all its readers together need."""
     found: dict[str, dict[str, None]] = {}
+    job = {"job": (objectives.service.job,)}
 
     def need(series: str, labels: Labels, *matchers: str) -> None:
-        found.setdefault(series, {})[selector(series, labels, *matchers)] = None
+        # What is not a number is left out: in one instance it would make the sum of all of them no number.
+        found.setdefault(series, {})[f"{selector(series, {**job, **labels}, *matchers)} >= 0"] = None
 
     for objective in objectives.objectives:
         indicator = objective.indicator
@@ -106,7 +109,11 @@ def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
                 need(counted.series, total.labels, *_edge_of(counted))
         elif isinstance(alert, HangingAlert | NoTrafficAlert | LoadTestAlert):
             need(catalogue.QUERIES_STARTED.name, {})
-    return {series: _widest(series, selections) for series, selections in found.items()}
+    everything = {series: f"{selector(series, job)} >= 0" for series in found}
+    return {
+        series: (everything[series],) if everything[series] in selections else tuple(selections)
+        for series, selections in found.items()
+    }
 
 
 def _restricting(labels: Labels) -> Labels:
@@ -114,22 +121,20 @@ def _restricting(labels: Labels) -> Labels:
     return {name: values for name, values in labels.items() if name == "component"}
 
 
-def _widest(series: str, selections: Mapping[str, None]) -> tuple[str, ...]:
-    return (series,) if series in selections else tuple(selections)
-
-
-def _increase(series: str, slo: str, interval: int) -> str:
+def _increase(series: str, objectives: Objectives, interval: int) -> str:
     look_back = max(_LOOK_BACK_SCRAPES * interval, _SHORTEST_LOOK_BACK)
-    now = selector(recorded.checkpoint(series), {"slo": (slo,)})
+    now = selector(recorded.checkpoint(series), {"slo": (objectives.name,)})
     # One millisecond back lies the checkpoint of the evaluation before, however long ago that was.
     before = f"last_over_time({now}[{duration(look_back)}] offset 1ms)"
-    started = f"min by (job, instance) ({catalogue.WORKER_START_TIME.name})"
+    start_time = selector(catalogue.WORKER_START_TIME.name, {"job": (objectives.service.job,)})
+    # Far in the future is a clock that is wrong, and says nothing of what the counters hold.
+    age = f"abs(time() - min by (job, instance) ({start_time}))"
     return (
         f"{now}\n"
         f"- (\n"
         f"  {before} <= {now}\n"
         f"  or 0 * ({now} and {before})\n"
-        f"  or 0 * ({now} and on (job, instance) (time() - {started} < {look_back / SECOND:g}))\n"
+        f"  or 0 * ({now} and on (job, instance) ({age} < {look_back / SECOND:g}))\n"
         f")"
     )
 
@@ -137,9 +142,10 @@ def _increase(series: str, slo: str, interval: int) -> str:
 # --- steps -----------------------------------------------------------------------------------------
 
 
-def _steps(objective: Objective, slo: str) -> dict[str, str]:
+def _steps(objective: Objective, objectives: Objectives) -> dict[str, str]:
     """What happened since the evaluation before, in terms of one objective."""
-    indicator = objective.indicator
+    indicator, slo = objective.indicator, objectives.name
+    job = {"job": (objectives.service.job,)}
     if isinstance(indicator, RatioIndicator):
         good = _gained(indicator.good.metric, slo, indicator.good.labels)
         total = _gained(indicator.total.metric, slo, indicator.total.labels)
@@ -154,8 +160,8 @@ def _steps(objective: Objective, slo: str) -> dict[str, str]:
             recorded.USER_CLOCK_SECONDS: f"max({clock})",
         }
     if isinstance(indicator, GrowthIndicator):
-        peak = selector(indicator.peak.metric, indicator.peak.labels)
-        base = selector(indicator.base.metric, indicator.base.labels)
+        peak = selector(indicator.peak.metric, {**job, **indicator.peak.labels})
+        base = selector(indicator.base.metric, {**job, **indicator.base.labels})
         return {recorded.LEVEL_PEAK: f"sum by (scenario) ({peak})", recorded.LEVEL_BASE: f"sum({base})"}
     return {}
 
@@ -169,18 +175,15 @@ def _latency_steps(indicator: LatencyIndicator, slo: str) -> dict[str, str]:
     total = _gained(count, slo, indicator.total)
     good = or_zero(within(indicator.good), total)
     judged = total
-    slow = f"{_or_nothing(_gained(count, slo, indicator.good), total)}\n- (\n  {indented(good)}\n)"
+    # Without its bucket nothing is known to be slow: a histogram of other edges must not look like an outage.
+    slow = f"{_gained(count, slo, indicator.good)} - {within(indicator.good)}"
     excluded = indicator.excluded_within_threshold
     if excluded:
         within_excluded = or_zero(within(excluded), total)
         judged = f"{total}\n- (\n  {indented(within_excluded)}\n)"
-        left = _or_nothing(_gained(count, slo, excluded), total)
-        slow = f"{slow}\n+ {left}\n- (\n  {indented(within_excluded)}\n)"
+        left = f"{_gained(count, slo, excluded)} - {within(excluded)}"
+        slow = f"{slow}\n+ (\n  {indented(or_zero(left, total))}\n)"
     return {recorded.GOOD_EVENTS: good, recorded.TOTAL_EVENTS: judged, recorded.SLOW_EVENTS: slow}
-
-
-def _or_nothing(part: str, total: str) -> str:
-    return f"(\n  {indented(or_zero(part, total))}\n)"
 
 
 def _gained(
@@ -206,7 +209,8 @@ def _overall_rules(objectives: Objectives) -> Iterator[Rule]:
 def _alert_rules(objectives: Objectives) -> Iterator[Rule]:
     slo = objectives.name
     if any(isinstance(alert, HangingAlert | NoTrafficAlert | LoadTestAlert) for alert in objectives.alerts):
-        yield Rule(_gained(catalogue.QUERIES_STARTED.name, slo, {}), record=recorded.STARTED_QUERIES)
+        by = ("scenario", "job", "instance")
+        yield Rule(_gained(catalogue.QUERIES_STARTED.name, slo, {}, by=by), record=recorded.STARTED_QUERIES)
     for alert in objectives.alerts:
         if isinstance(alert, share.ShareAlert | share.SlowShareAlert):
             part, whole = (

@@ -35,8 +35,8 @@ def no_boolean(value: Any) -> Any:
     return value
 
 
-Fraction = Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, BeforeValidator(no_boolean), Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(no_boolean)]
+Positive = Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)]
 LabelValues = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
 
 

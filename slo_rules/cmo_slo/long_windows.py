@@ -50,18 +50,23 @@ def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
         return
     for window, length in LONG_WINDOWS.items():
         labels = {"window": window.value}
+        # Until the first roll-up, windows of hours are the last hour itself, so that none is empty.
+        recent = min(length, HOUR)
         for source, hourly, target in _SUMS:
-            hour = summed(_live(source, objectives), HOUR)
-            yield Rule(_of_hours(hourly, hour, length, objectives), record=target, labels=labels)
+            last = summed(_live(source, objectives), recent)
+            yield Rule(_of_hours(hourly, last, length, objectives), record=target, labels=labels)
         covered = _of_hours(
-            recorded.COVERED_SECONDS_HOURLY, _covered_seconds(objectives, interval), length, objectives
+            recorded.COVERED_SECONDS_HOURLY,
+            _covered_seconds(objectives, interval, window=recent),
+            length,
+            objectives,
         )
         share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)".replace("\n  or", "\n  or")
         yield Rule(share, record=recorded.COVERAGE, labels=labels)
     slow = selector(recorded.SLOW_EVENTS, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
-    yield Rule(
-        summed(slow, HOUR), record=recorded.SLOW_EVENTS_IN_WINDOW, labels={"window": Window.HOUR.value}
-    )
+    for window in (Window.QUARTER, Window.HOUR):
+        labels = {"window": window.value}
+        yield Rule(summed(slow, LONG_WINDOWS[window]), record=recorded.SLOW_EVENTS_IN_WINDOW, labels=labels)
     for objective in counted:
         yield from _budget_rules(objective, objectives.name)
 
@@ -74,17 +79,19 @@ def _live(series: str, objectives: Objectives) -> str:
     return selector(series, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
 
 
-def _covered_seconds(objectives: Objectives, interval: int, *, ago_milliseconds: int = 0) -> str:
+def _covered_seconds(
+    objectives: Objectives, interval: int, *, window: int = HOUR, ago_milliseconds: int = 0
+) -> str:
     # As many samples as evaluations that had data, each of which stands for the time since the one before.
-    total = within(_live(recorded.TOTAL_EVENTS, objectives), HOUR, ago_milliseconds=ago_milliseconds)
+    total = within(_live(recorded.TOTAL_EVENTS, objectives), window, ago_milliseconds=ago_milliseconds)
     return f"count_over_time({total}) * {interval / SECOND:g}"
 
 
-def _of_hours(hourly: str, hour: str, window: int, objectives: Objectives) -> str:
-    """A window of whole hours; the last hour itself until the first roll-up, so that no window is empty."""
-    if window == HOUR:
-        return hour
-    return f"{summed(_live(hourly, objectives), window)}\nor\n{hour}"
+def _of_hours(hourly: str, last: str, window: int, objectives: Objectives) -> str:
+    """A window of whole hours, of which ``last`` is the latest; up to an hour that is all of it."""
+    if window <= HOUR:
+        return last
+    return f"{summed(_live(hourly, objectives), window)}\nor\n{last}"
 
 
 def _budget_rules(objective: Objective, slo: str) -> Iterator[Rule]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
-from cmo_slo.alerts.alert import Text
+from cmo_slo.alerts.alert import JobName, Text
 from cmo_slo.alerts.below_target import BelowTarget
 from cmo_slo.alerts.kinds import AnyAlert
 from cmo_slo.alerts.page import Page
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Number = Annotated[float, BeforeValidator(no_boolean)]
-Count = Annotated[int, BeforeValidator(no_boolean), Field(ge=0)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(no_boolean)]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 OVERALL_SCENARIO: Final = "overall"
@@ -95,7 +95,7 @@ class Objective(Model):
     key: Annotated[bool, Strict()]
     """A key objective decides the verdict by itself."""
     weight: Positive
-    warning_band: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0)] = 0.0
+    warning_band: Annotated[float, Field(ge=0.0), BeforeValidator(no_boolean)] = 0.0
     """How close to the target a pass is a WARN, in the target's unit."""
     minimum_events: Count = 0
     """Fewer events than this are INCONCLUSIVE."""
@@ -184,9 +184,9 @@ def _target_mistakes(target: float, indicator: object) -> list[Mistake]:
 class Service(Model):
     """How Prometheus knows the service."""
 
-    job: Text = "cmo"
+    job: JobName = "cmo"
     """Its scrape job."""
-    restart_seconds: Annotated[int, BeforeValidator(no_boolean), Field(ge=1, le=3600)] = 60
+    restart_seconds: Annotated[int, Field(ge=1, le=3600), BeforeValidator(no_boolean)] = 60
     """How long a restart of a deploy may take: only what lasts longer is an outage."""
 
 

@@ -39,8 +39,8 @@ OVERALL_GOOD_EVENTS: Final = "overall:slo_good_events:increase"
 OVERALL_TOTAL_EVENTS: Final = "overall:slo_total_events:increase"
 """Total events of all scenarios of a run pooled."""
 
-STARTED_QUERIES: Final = "scenario:slo_started_queries:increase"
-"""Queries that have begun since the evaluation before."""
+STARTED_QUERIES: Final = "instance:slo_started_queries:increase"
+"""Queries that have begun since the evaluation before, by scenario and instance."""
 
 ALERT_BAD_EVENTS: Final = "alert:slo_bad_events:increase"
 """Bad events of an alert on a share, since the evaluation before; the label ``alert`` names it."""
@@ -102,6 +102,7 @@ class Window(StrEnum):
 
     SHORT = "short"
     LONG = "long"
+    QUARTER = "15m"
     HOUR = "1h"
     SIX_HOURS = "6h"
     DAY = "1d"

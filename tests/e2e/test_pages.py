@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import requests
+from cmo_slo import recorded
 from cmo_stack import health, servers, topology
 from cmo_stack.ports import Ports
 from cmo_stack.stack import Stack, wait_until_scraped
@@ -135,11 +136,11 @@ def a_week_of_history(settings: topology.Settings) -> None:
     now = int(time.time())
     live = 'slo="cmo-015",scenario="live"'
     hour = f'scenario:slo_total_events:sum{{{live},objective="success",window="1h"}}'
-    started = f"scenario:slo_started_queries:increase{{{live}}}"
+    started = f'{recorded.STARTED_QUERIES}{{{live},job="cmo",instance="before"}}'
     lines = ["# TYPE scenario:slo_total_events:sum gauge"]
     a_week_ago = now - WEEK_SECONDS
     lines += [f"{hour} 400 {moment}" for moment in range(a_week_ago - 3600, a_week_ago + 7200, 60)]
-    lines += ["# TYPE scenario:slo_started_queries:increase gauge"]
+    lines += [f"# TYPE {recorded.STARTED_QUERIES} gauge"]
     lines += [f"{started} 0 {moment}" for moment in range(now - 1200, now, 1)]
     (settings.directory / "history.om").write_text("\n".join([*lines, "# EOF", ""]))
     promtool = servers.newest("promtool")

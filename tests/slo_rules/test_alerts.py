@@ -156,6 +156,7 @@ def test_they_notice_a_limit_that_is_another(alert: str, at: int, limit: str, tm
 
 
 STEPS = 7 * 24 * 240
+STARTED = 'instance:slo_started_queries:increase{slo="cmo-015",scenario="live",job="cmo",instance="a"}'
 
 
 def last_week(events_an_hour: int, *, recorded: int, **changes: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,7 +173,7 @@ def last_week(events_an_hour: int, *, recorded: int, **changes: str) -> tuple[di
     live = 'slo="cmo-015",scenario="live"'
     series = {
         f'scenario:slo_total_events:sum{{{live},objective="success",window="1h"}}': f"{events_an_hour}x600",
-        f"scenario:slo_started_queries:increase{{{live}}}": f"_x{STEPS - recorded} 0x{recorded + 300}",
+        STARTED: f"_x{STEPS - recorded} 0x{recorded + 300}",
         'up{job="cmo",instance="a"}': f"_x{STEPS - 400} 1x800",
         **changes,
     }
@@ -193,9 +194,6 @@ def last_week(events_an_hour: int, *, recorded: int, **changes: str) -> tuple[di
         ],
     }
     return {"groups": [group for group in alone["groups"] if group["rules"]]}, test
-
-
-STARTED = 'scenario:slo_started_queries:increase{slo="cmo-015",scenario="live"}'
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,13 @@ Text = Annotated[str, Field(min_length=1)]
 TARGET_LABELS: Final = ("job", "instance")
 """What Prometheus adds to everything that it scrapes."""
 
-_VALUE: Final = re.compile(r"\{\{[^}]*\$value[^}]*\}\}")
+JobName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]+$")]
+"""A scrape job, in letters that need no quoting in a rule."""
+
+# The forms of Prometheus' templates that our texts need; anything else may be a mistake that only shows
+# when it pages.
+_FILLED: Final = re.compile(r'\{\{ \$(?:value|labels\.\w+)(?: \| (?:humanize\w*|printf "%[^"]*"))? \}\}')
+_VALUE: Final = re.compile(r"\{\{ \$value")
 
 
 def _is_duration(text: object) -> object:
@@ -46,12 +52,33 @@ def _is_duration(text: object) -> object:
 
 
 def _has_value(text: str) -> str:
+    rest = _FILLED.sub("", text)
+    if "{{" in rest or "}}" in rest:
+        raise MistakesError(
+            [
+                Mistake(
+                    (),
+                    "a template in the text is none that is known here",
+                    "{{ $value }} or {{ $labels.NAME }}, also with | humanize… or | printf",
+                    "write one of these",
+                )
+            ]
+        )
     if not _VALUE.search(text):
         raise MistakesError(
             [Mistake((), "the value is not in the text", "{{ $value }}, formatted", "say how bad it is")]
         )
     return text
 
+
+def _is_plain(text: str) -> str:
+    if "{{" in text or "}}" in text:
+        wrong = "a template stands in the text"
+        raise MistakesError([Mistake((), wrong, "a few plain words", "say the value in the description")])
+    return text
+
+
+PlainText = Annotated[Text, AfterValidator(_is_plain)]
 
 Duration = Annotated[str, BeforeValidator(_is_duration)]
 """As Prometheus writes it, and not 0."""
@@ -79,7 +106,7 @@ class Alert(Model):
     """What every alert has. Texts are Prometheus templates; the description says value and consequence."""
 
     alert: AlertName
-    summary: Text
+    summary: PlainText
     """A few words, for a lock screen."""
     description: ValueText
     """The value, and what it means to users."""

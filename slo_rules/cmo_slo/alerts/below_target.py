@@ -27,7 +27,7 @@ class BelowTarget(Alert):
 
     role: Role
     component: Text
-    minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    minimum_bad_events: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
 
 
 def rule(ticket: BelowTarget, surroundings: Surroundings, objective: str, target: float) -> Rule:

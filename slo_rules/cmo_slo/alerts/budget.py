@@ -33,8 +33,8 @@ class BudgetAlert(Alert):
 
     kind: Literal["budget"]
     objectives: Annotated[tuple[str, ...], Field(min_length=1)]
-    burn_rate_above: Annotated[float, BeforeValidator(no_boolean), Field(gt=0.0)] = 1.0
-    minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    burn_rate_above: Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)] = 1.0
+    minimum_bad_events: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
     """Bad events of three days."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from cmo_slo.alerts.alert import Alert, Surroundings, alert_rule
+from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import duration
 from cmo_slo.monitor_series import UP
 
@@ -20,24 +21,38 @@ class DownAlert(Alert):
 
 def condition(surroundings: Surroundings) -> str:
     """Whether nothing of the service has been scraped for a restart's time; false while nothing is known."""
-    return f'max(max_over_time({UP}{{job="{surroundings.job}"}}[{duration(surroundings.restart)}])) == 0'
+    return f"max(max_over_time({_up(surroundings)}[{duration(surroundings.restart)}])) == 0"
+
+
+def _up(surroundings: Surroundings) -> str:
+    return f'{UP}{{job="{surroundings.job}"}}'
+
+
+# A service that is scraped now and then has a good scrape before any wait is over.
+_RESTARTS_LOOKED_AT: Final = 10
+_LEAST_SHARE_OF_SCRAPES: Final = 0.5
 
 
 def rule(alert: DownAlert, surroundings: Surroundings) -> Rule:
-    """The page; its value is 0 where targets are down, 1 where there is none.
+    """The page; its value is 0 where targets are down, 1 where there is none, else the share of good scrapes.
 
     It waits for a restart's time instead of looking back over it, so that a Prometheus that has just
     started waits too.
     """
-    up = f'{UP}{{job="{surroundings.job}"}}'
+    up = _up(surroundings)
+    window = duration(_RESTARTS_LOOKED_AT * surroundings.restart)
     return alert_rule(
         alert,
         surroundings,
-        f"max by (job) ({up}) == 0\nor\nabsent({up})",
+        f"max by (job) ({up}) == 0\n"
+        f"or\n"
+        f"max by (job) (avg_over_time({up}[{window}])) < {_LEAST_SHARE_OF_SCRAPES}\n"
+        f"or\n"
+        f"absent({up})",
         severity="page",
         role="symptom",
         component="service",
-        words={"restart": duration(surroundings.restart)},
+        words={"restart": duration(surroundings.restart), "window": window},
         waits=surroundings.restart,
-        lingers=8 * surroundings.interval,
+        lingers=LINGERS_SCRAPES * surroundings.interval,
     )

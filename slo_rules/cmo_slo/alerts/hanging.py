@@ -1,25 +1,37 @@
 """The page when live queries hang: they have begun and do not finish, so nothing is counted as failed.
 
-How many have been under way for longer than a time is known without looking at any of them: those in
-progress less those that began within that time. A blocked event loop lets no query begin either, so there
-one that is inside is enough.
+Three ways to see it, each of one instance, so that the traffic of another does not hide it:
+
+- Those in progress less those that began within a time have been under way for longer, all of them. Sure
+and quick,
+  where not many others begin.
+- What is in progress on average is what finishes takes in a second (Little's law), but for what does not
+finish.
+  Slower, and sure only with the age of the oldest beside it.
+- A blocked event loop lets no query begin either, so there one that is inside is enough.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
 from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
+from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import SECOND, duration, parse_duration
 from cmo_slo.indicators import no_boolean
-from cmo_slo.promql import selector, summed
+from cmo_slo.promql import indented, selector, summed, within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmo_slo.rule import Rule
+
+_COVERED: Final = 0.9
+_AVERAGED: Final = 5
 
 
 class HangingAlert(Alert):
@@ -28,21 +40,60 @@ class HangingAlert(Alert):
     kind: Literal["hanging"]
     after: Duration
     """Longer than the service's own deadline."""
-    minimum_queries: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    minimum_queries: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
 
 
 def condition(alert: HangingAlert, surroundings: Surroundings) -> str:
     """When queries hang; its value is how many."""
-    live = {"scenario": (catalogue.LIVE,)}
-    started = selector(recorded.STARTED_QUERIES, {"slo": (surroundings.slo,), **live})
-    in_progress = selector(catalogue.QUERIES_IN_PROGRESS.name, live)
+    of = {"job": (surroundings.job,), "scenario": (catalogue.LIVE,)}
+    live = selector(catalogue.QUERIES_IN_PROGRESS.name, of)
+    in_progress = f"sum by (scenario, job, instance) ({live})"
     after = parse_duration(alert.after)
-    blocked = f"max by (job, instance) ({catalogue.EVENT_LOOP_BLOCKED.name}) > {after / SECOND:g}"
+    blocked = selector(catalogue.EVENT_LOOP_BLOCKED.name, {"job": (surroundings.job,)})
     return (
-        f"sum by (scenario) ({in_progress})\n"
-        f"- sum by (scenario) ({summed(started, after)}) >= {alert.minimum_queries}\n"
-        f"or\n"
-        f"sum by (scenario) ({in_progress} and on (job, instance) {blocked}) > 0"
+        f"sum by (scenario) (\n"
+        f"  {indented(_older(alert, surroundings, in_progress))}\n"
+        f"  or\n"
+        f"  {indented(_unfinished(alert, of, in_progress))}\n"
+        f"  or\n"
+        f"  {in_progress} > 0\n"
+        f"  and on (job, instance)\n"
+        f"  max by (job, instance) ({blocked}) > {after / SECOND:g}\n"
+        f")"
+    )
+
+
+def _older(alert: HangingAlert, surroundings: Surroundings, in_progress: str) -> str:
+    after = parse_duration(alert.after)
+    started = selector(recorded.STARTED_QUERIES, {"slo": (surroundings.slo,), "scenario": (catalogue.LIVE,)})
+    begun = f"sum by (scenario, job, instance) ({summed(started, after)})"
+    # Where it is not known what began, all that is in progress would seem old.
+    known = f"sum by (scenario, job, instance) (count_over_time({within(started, after)}))"
+    enough = _COVERED * after / surroundings.interval
+    return (
+        f"{in_progress} - {begun} >= {alert.minimum_queries}\n"
+        f"and on (scenario, job, instance)\n"
+        f"{known} >= {enough:g}"
+    )
+
+
+def _unfinished(alert: HangingAlert, of: Mapping[str, tuple[str, ...]], in_progress: str) -> str:
+    after = parse_duration(alert.after)
+    window = duration(_AVERAGED * after)
+    live = selector(catalogue.QUERIES_IN_PROGRESS.name, of)
+    mean = f"sum by (scenario, job, instance) (avg_over_time({live}[{window}]))"
+    work = selector(f"{catalogue.QUERY_DURATION.name}_sum", of)
+    finished = f"sum by (scenario, job, instance) (rate({work}[{window}]))"
+    oldest = selector(catalogue.OLDEST_QUERY_AGE.name, of)
+    return (
+        f"{mean} - {finished} >= {alert.minimum_queries}\n"
+        f"and on (scenario, job, instance)\n"
+        f"max by (scenario, job, instance) ({oldest}) > {after / SECOND:g}\n"
+        f"and on (scenario, job, instance)\n"
+        f"{in_progress} >= {alert.minimum_queries}\n"
+        f"and on (scenario, job, instance)\n"
+        # A rate over the first minutes of a series is too low.
+        f"{live} offset {window}"
     )
 
 
@@ -56,5 +107,5 @@ def rule(alert: HangingAlert, surroundings: Surroundings, others: tuple[str, ...
         role="symptom",
         component="service",
         words={"after": duration(parse_duration(alert.after)), "minimum": str(alert.minimum_queries)},
-        lingers=8 * surroundings.interval,
+        lingers=LINGERS_SCRAPES * surroundings.interval,
     )

@@ -12,6 +12,7 @@ from cmo_slo.alerts.hanging import HangingAlert
 from cmo_slo.alerts.level import LevelAlert
 from cmo_slo.alerts.load_test import LoadTestAlert
 from cmo_slo.alerts.no_traffic import NoTrafficAlert
+from cmo_slo.alerts.restarts import RestartsAlert
 from cmo_slo.alerts.rise import RiseAlert
 from cmo_slo.alerts.scrape import ScrapeAlert
 from cmo_slo.alerts.share import ShareAlert, SlowShareAlert
@@ -28,6 +29,7 @@ AnyAlert = Annotated[
     | LevelAlert
     | RiseAlert
     | TrendAlert
+    | RestartsAlert
     | ScrapeAlert
     | LoadTestAlert
     | WatchdogAlert,

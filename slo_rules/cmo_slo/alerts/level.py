@@ -36,7 +36,7 @@ class LevelAlert(Alert):
     kind: Literal["level"]
     gauge: Events
     by: Annotated[tuple[str, ...], Field(min_length=1)]
-    mean_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0)]
+    mean_above: Annotated[float, Field(ge=0.0), BeforeValidator(no_boolean)]
     window: Duration
     role: Role
     component: Text | None = None
@@ -63,7 +63,7 @@ def rule(alert: LevelAlert, surroundings: Surroundings) -> Rule:
     It waits for half a window, so that the first samples after a start are not the whole of a mean.
     """
     window = parse_duration(alert.window)
-    gauge = selector(alert.gauge.metric, alert.gauge.labels)
+    gauge = selector(alert.gauge.metric, {"job": (surroundings.job,), **alert.gauge.labels})
     by = ", ".join(alert.by)
     mean = f"sum by ({by}, job, instance) (avg_over_time({gauge}[{duration(window)}]))"
     return alert_rule(

@@ -13,10 +13,11 @@ from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
 from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
-from cmo_slo.durations import DAY, HOUR, MILLISECOND, MINUTE, duration, parse_duration
+from cmo_slo.alerts.page import LINGERS_SCRAPES
+from cmo_slo.durations import DAY, HOUR, MINUTE, duration, parse_duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.monitor_series import UP
-from cmo_slo.promql import selector, summed
+from cmo_slo.promql import selector, summed, within
 from cmo_slo.recorded import Window
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ class NoTrafficAlert(Alert):
     """The objective whose live events are this service's traffic."""
     window: Duration
     """For how long nobody has asked."""
-    expected_queries_an_hour: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    expected_queries_an_hour: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
     """What there must have been in the hour around this time last week."""
     probe_window: Duration
-    """For how long every canary of the prober has failed, and no live query has been answered."""
+    """For how long no live query has been answered, while every canary fails or enough have asked."""
+    unanswered_queries: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
+    """How many must have asked in that time, where there is no prober: their users all left."""
 
 
 def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
@@ -53,13 +56,17 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
     return (
         f"sum by (scenario) ({last_week} offset {duration(_LAST_WEEK)}) >= {alert.expected_queries_an_hour}\n"
         f"and on (scenario)\n"
-        f"{summed(started, window)} == 0\n"
+        f"sum by (scenario) ({summed(started, window)}) == 0\n"
         f"and on (scenario)\n"
-        f"count_over_time({started}[{duration(window - MILLISECOND)}]) >= {enough:g}\n"
+        f"max by (scenario) (count_over_time({within(started, window)})) >= {enough:g}\n"
         f"or\n"
         f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
         f"and on ()\n"
-        f"max(max_over_time({catalogue.PROBE_UP.name}[{duration(probe_window)}])) == 0"
+        f"max(max_over_time({catalogue.PROBE_UP.name}[{duration(probe_window)}])) == 0\n"
+        f"or\n"
+        f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
+        f"and on (scenario)\n"
+        f"sum by (scenario) ({summed(started, probe_window)}) >= {alert.unanswered_queries}"
     )
 
 
@@ -78,7 +85,8 @@ def rule(alert: NoTrafficAlert, surroundings: Surroundings, others: tuple[str, .
             "window": duration(parse_duration(alert.window)),
             "probe_window": duration(parse_duration(alert.probe_window)),
             "expected": str(alert.expected_queries_an_hour),
+            "unanswered": str(alert.unanswered_queries),
         },
         waits=MINUTE,
-        lingers=8 * surroundings.interval,
+        lingers=LINGERS_SCRAPES * surroundings.interval,
     )

@@ -32,9 +32,9 @@ _MOST_LONG_SCRAPES: Final = 240
 # are still being stored when the rules run, and so are seen one evaluation later.
 _SCRAPES_LOST: Final = 1.5
 
-Share = Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0), BeforeValidator(no_boolean)]
 """Below 1, because no share is above 1: such an alert could never fire."""
-Events = Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+Events = Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,10 @@ def page_windows(bad_ratio_above: float, scrape_interval: int, *, scrapes: float
 
 
 class LowTraffic(Model):
-    """The path for hours in which few ask: most of an hour's queries were bad, and it goes on."""
+    """The paths for times in which few ask: all of it is bad now, or most of it for a while."""
 
     bad_ratio_above: Share
+    """Of a quarter of an hour, and of an hour where that holds too few."""
     minimum_bad_events: Events
 
 
@@ -79,9 +80,9 @@ class Page(Alert):
     bad_ratio_above: Share
     minimum_bad_events: Events
     """Bad events that the longer window must hold, so that one failure at night wakes nobody."""
-    paged_within_scrapes: Annotated[float, BeforeValidator(no_boolean), Field(ge=2.0, le=240.0)] = 4.0
+    paged_within_scrapes: Annotated[float, Field(ge=2.0, le=240.0), BeforeValidator(no_boolean)] = 4.0
     """Scrapes from the moment when ``jump`` of the queries are bad to the page, on average."""
-    jump: Annotated[float, BeforeValidator(no_boolean), Field(gt=0.0, le=1.0)] = 0.5
+    jump: Annotated[float, Field(gt=0.0, le=1.0), BeforeValidator(no_boolean)] = 0.5
     low_traffic: LowTraffic
 
     def windows(self, scrape_interval: int) -> PageWindows:
@@ -91,8 +92,8 @@ class Page(Alert):
         )
 
 
-# A page that comes and goes within two short windows is one page.
-_LINGERS_SCRAPES: Final = 8
+LINGERS_SCRAPES: Final = 20
+"""A page that comes again within this is one page: a burst of failures every few minutes is one incident."""
 
 
 def condition(page: Page, slo: str, objective: str, *, slow: bool) -> str:
@@ -106,31 +107,62 @@ def condition(page: Page, slo: str, objective: str, *, slow: bool) -> str:
     """
     short = _events(slo, objective, Window.SHORT, slow=slow)
     long = _events(slo, objective, Window.LONG, slow=slow)
-    hour = _events(slo, objective, Window.HOUR, slow=slow)
-    fast = (
-        f"max without (window) ({short.bad} / ({short.total} > 0)) > {page.bad_ratio_above!r}\n"
-        f"and\n"
-        f"max without (window) ({long.bad} / ({long.total} > 0)) > {page.bad_ratio_above!r}\n"
-        f"and\n"
-        f"max without (window) ({long.bad}) >= {page.minimum_bad_events}"
-    )
+    quarter = _events(slo, objective, Window.QUARTER, slow=slow)
     few = page.low_traffic
-    rare = (
-        f"max without (window) ({hour.bad} / ({hour.total} > 0)) > {few.bad_ratio_above!r}\n"
+    all_of_it = f"{long.share} >= 1\nand\nmax without (window) ({long.bad}) >= {few.minimum_bad_events}"
+    return "\nor\n".join(
+        (
+            _both(page, short, long),
+            _both(page, long, quarter),
+            all_of_it,
+            _most_of_it(page, slo, objective, long, slow=slow),
+        )
+    )
+
+
+def _both(page: Page, recent: _Events, window: _Events) -> str:
+    """Too much is bad in a window and lately, and there is enough of it in the window."""
+    return (
+        f"{recent.share} > {page.bad_ratio_above!r}\n"
+        f"and\n"
+        f"{window.share} > {page.bad_ratio_above!r}\n"
+        f"and\n"
+        f"max without (window) ({window.bad}) >= {page.minimum_bad_events}"
+    )
+
+
+def _most_of_it(page: Page, slo: str, objective: str, long: _Events, *, slow: bool) -> str:
+    """Most of a quarter of an hour is bad, and there are enough of them in it, or in an hour that is as bad.
+
+    Only while the long window holds too few to decide: where more ask, it says sooner that all is well again.
+    """
+    quarter = _events(slo, objective, Window.QUARTER, slow=slow)
+    hour = _events(slo, objective, Window.HOUR, slow=slow)
+    few = page.low_traffic
+    return (
+        f"{quarter.share} > {few.bad_ratio_above!r}\n"
         f"and\n"
         f"max without (window) ({hour.bad}) >= {few.minimum_bad_events}\n"
         f"and\n"
-        f"max without (window) ({long.bad}) > 0\n"
+        f"(\n"
+        f"  max without (window) ({quarter.bad}) >= {few.minimum_bad_events}\n"
+        f"  or\n"
+        f"  {hour.share} > {few.bad_ratio_above!r}\n"
+        f")\n"
         f"and\n"
         f"max without (window) ({long.total}) < {2 * page.minimum_bad_events}"
     )
-    return f"{fast}\nor\n{rare}"
 
 
 @dataclass(frozen=True)
 class _Events:
     bad: str
     total: str
+
+    @property
+    def share(self) -> str:
+        """Divided, not multiplied out: a quotient is rounded once, so exactly the limit is not above it."""
+        return f"max without (window) ({self.bad} / ({self.total} > 0))"
 
 
 def _events(slo: str, objective: str, window: Window, *, slow: bool) -> _Events:
@@ -163,5 +195,5 @@ def rule(page: Page, surroundings: Surroundings, own_condition: str, others: tup
             "short": duration(windows.short),
             "long": duration(windows.long),
         },
-        lingers=_LINGERS_SCRAPES * surroundings.interval,
+        lingers=LINGERS_SCRAPES * surroundings.interval,
     )

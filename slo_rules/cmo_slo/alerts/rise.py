@@ -26,6 +26,7 @@ from cmo_slo.durations import duration, parse_duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.mistakes import Mistake, raise_if_any
 from cmo_slo.monitor_series import MONITOR_COUNTERS
+from cmo_slo.promql import selector
 
 if TYPE_CHECKING:
     from cmo_slo.rule import Rule
@@ -37,7 +38,7 @@ class RiseAlert(Alert):
     kind: Literal["rise"]
     counters: Annotated[tuple[str, ...], Field(min_length=1)]
     by: Annotated[tuple[str, ...], Field(min_length=1)]
-    gain_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0)]
+    gain_above: Annotated[float, Field(ge=0.0), BeforeValidator(no_boolean)]
     window: Duration
     role: Role
     component: Text | None = None
@@ -84,10 +85,8 @@ def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is what the counter gained."""
     window = parse_duration(alert.window)
     by = ", ".join(alert.by)
-    gains = (
-        f"sum by ({by}) (increase({counter}[{duration(window)}])) > {alert.gain_above!r}"
-        for counter in alert.counters
-    )
+    series = (_series(counter, surroundings) for counter in alert.counters)
+    gains = (f"sum by ({by}) (increase({one}[{duration(window)}])) > {alert.gain_above!r}" for one in series)
     return alert_rule(
         alert,
         surroundings,
@@ -98,3 +97,8 @@ def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
         words={"limit": f"{alert.gain_above:g}", "window": duration(window)},
         lingers=window,
     )
+
+
+def _series(counter: str, surroundings: Surroundings) -> str:
+    """The service's own counters are those of its job; the monitor may have any."""
+    return counter if counter in MONITOR_COUNTERS else selector(counter, {"job": (surroundings.job,)})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, Text, alert_rule
+from cmo_slo.alerts.alert import Alert, Duration, JobName, Surroundings, alert_rule
 from cmo_slo.durations import duration, parse_duration
 from cmo_slo.monitor_series import UP
 
@@ -14,28 +14,34 @@ if TYPE_CHECKING:
     from cmo_slo.rule import Rule
 
 
+_LONGER: Final = 6
+_LEAST_SHARE: Final = 0.7
+
+
 class ScrapeAlert(Alert):
-    """A ticket when a target of some jobs has had no good scrape in a window, or a job has no target."""
+    """A ticket when a target has had no good scrape in a window, or few for longer, or a job has none."""
 
     kind: Literal["scrape"]
-    jobs: Annotated[tuple[Text, ...], Field(min_length=1)]
+    jobs: Annotated[tuple[JobName, ...], Field(min_length=1)]
     window: Duration = "5m"
 
 
 def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:
-    """The ticket; its value is 0 for a target that is down, 1 for a job that has none."""
+    """The ticket; its value is the share of good scrapes of a target, 1 for a job that has none."""
     window = duration(parse_duration(alert.window))
+    longer = duration(parse_duration(alert.window) * _LONGER)
     jobs = "|".join(alert.jobs)
     down = f'max by (job, instance) (max_over_time({UP}{{job=~"{jobs}"}}[{window}])) == 0'
+    often = f'min by (job, instance) (avg_over_time({UP}{{job=~"{jobs}"}}[{longer}])) < {_LEAST_SHARE}'
     absent = (f'absent_over_time({UP}{{job="{job}"}}[{window}])' for job in alert.jobs)
     return alert_rule(
         alert,
         surroundings,
-        "\nor\n".join([down, *absent]),
+        "\nor\n".join([down, often, *absent]),
         severity="ticket",
         role="monitoring",
         component="prometheus",
-        words={"window": window},
+        words={"window": window, "longer": longer},
         # A server that has just started has not scraped anything for a while.
         waits=surroundings.interval * 4,
         lingers=surroundings.interval * 8,

@@ -44,8 +44,8 @@ class _Share(Alert):
     role: Role
     component: Text | None = None
     """Where the series have no label of that name."""
-    share_above: Annotated[float, BeforeValidator(no_boolean), Field(ge=0.0, lt=1.0)]
-    minimum_bad_events: Annotated[int, BeforeValidator(no_boolean), Field(ge=1)]
+    share_above: Annotated[float, Field(ge=0.0, lt=1.0), BeforeValidator(no_boolean)]
+    minimum_bad_events: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
     window: Duration = "1h"
 
 

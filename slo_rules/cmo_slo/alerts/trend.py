@@ -28,14 +28,14 @@ class TrendAlert(Alert):
     """A ticket when the trend of memory over ``window`` gains more than the limit in ``horizon``."""
 
     kind: Literal["trend"]
-    gain_bytes_above: Annotated[float, BeforeValidator(no_boolean), Field(gt=0.0)]
+    gain_bytes_above: Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)]
     window: Duration
     horizon: Duration
 
 
-def floor_rule() -> Rule:
+def floor_rule(surroundings: Surroundings) -> Rule:
     """The floor of an instance's memory, all its processes together."""
-    memory = selector(catalogue.MEMORY.name, {"kind": ("rss",)})
+    memory = selector(catalogue.MEMORY.name, {"job": (surroundings.job,), "kind": ("rss",)})
     lowest = f"min_over_time({memory}[{duration(_FLOOR)}])"
     return Rule(f"sum by (job, instance) ({lowest})", record=recorded.MEMORY_FLOOR)
 

@@ -13,6 +13,8 @@ from cmo_slo.alerts.hanging import HangingAlert
 from cmo_slo.alerts.level import LevelAlert
 from cmo_slo.alerts.load_test import LoadTestAlert
 from cmo_slo.alerts.no_traffic import NoTrafficAlert
+from cmo_slo.alerts.page import LINGERS_SCRAPES
+from cmo_slo.alerts.restarts import RestartsAlert
 from cmo_slo.alerts.rise import RiseAlert
 from cmo_slo.alerts.scrape import ScrapeAlert
 from cmo_slo.alerts.share import ShareAlert, SlowShareAlert
@@ -23,7 +25,7 @@ from cmo_slo.durations import HOUR, MINUTE, duration, parse_duration
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.rule_tests import others, stimulus
 from cmo_slo.rule_tests.case import Case, case_document
-from cmo_slo.rule_tests.shares import Share, rare_cases, share_cases
+from cmo_slo.rule_tests.shares import Share, page_rare_cases, rare_cases, share_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,8 +41,8 @@ _TICKET_STEP: Final = MINUTE
 # ticket may see what a window was one step before.
 _BUDGET_STEP: Final = 3 * MINUTE
 _AN_HOUR: Final = HOUR // _BUDGET_STEP
-# At short scrape intervals an hour has too many steps for a test of few queries.
-_MOST_RARE_STEPS: Final = 480
+# At short scrape intervals a quarter of an hour has too many steps for a test of few queries.
+_MOST_RARE_STEPS: Final = 120
 _TREND_STEP: Final = 5 * MINUTE
 
 
@@ -96,11 +98,15 @@ def _objective_plans(objectives: Objectives, surroundings: Surroundings) -> Iter
     for objective in objectives.objectives:
         if objective.page is not None:
             share = _page(objective, objective.page, surroundings)
-            window = 60 * MINUTE // surroundings.interval
-            few = objective.page.low_traffic.minimum_bad_events
             cases = list(share_cases(share))
-            if window <= _MOST_RARE_STEPS:
-                cases += rare_cases(share, window=window, minimum=few)
+            quarter = 15 * MINUTE // surroundings.interval
+            if quarter <= _MOST_RARE_STEPS:
+                cases += page_rare_cases(
+                    share,
+                    long=objective.page.windows(surroundings.interval).long // surroundings.interval,
+                    quarter=quarter,
+                    minimum=objective.page.low_traffic.minimum_bad_events,
+                )
             yield _Plan(objective.page.alert, surroundings.interval, cases)
         if objective.ticket is not None:
             yield _Plan(objective.ticket.alert, _TICKET_STEP, share_cases(_ticket(objective)))
@@ -122,7 +128,7 @@ def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share
         limit=page.bad_ratio_above,
         minimum=page.minimum_bad_events,
         fires_after=long + 2,
-        ends_after=long + 8 + 2,
+        ends_after=long + LINGERS_SCRAPES + 2,
         waits=0,
         value_of_all="100%",
         labels={"scenario": catalogue.LIVE},
@@ -165,18 +171,28 @@ def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) 
                 *share_cases(share),
                 *rare_cases(share, window=window, minimum=alert.minimum_bad_events),
             ]
-        case LevelAlert():
-            return _TICKET_STEP, others.level_cases(alert, _TICKET_STEP)
-        case RiseAlert():
-            return _TICKET_STEP, others.rise_cases(alert, _TICKET_STEP)
-        case TrendAlert():
-            return _TREND_STEP, others.trend_cases(alert, _TREND_STEP)
+        case LevelAlert() | RiseAlert() | TrendAlert() | RestartsAlert():
+            return _cause_cases(alert)
         case ScrapeAlert():
             return _TICKET_STEP, others.scrape_cases(alert, surroundings, _TICKET_STEP)
         case LoadTestAlert():
             return _TICKET_STEP, others.load_test_cases(objectives.scenarios)
         case WatchdogAlert():
             return _TICKET_STEP, others.watchdog_cases()
+
+
+def _cause_cases(
+    alert: LevelAlert | RiseAlert | TrendAlert | RestartsAlert,
+) -> tuple[int, Iterable[Case]]:
+    match alert:
+        case LevelAlert():
+            return _TICKET_STEP, others.level_cases(alert, _TICKET_STEP)
+        case RiseAlert():
+            return _TICKET_STEP, others.rise_cases(alert, _TICKET_STEP)
+        case TrendAlert():
+            return _TREND_STEP, others.trend_cases(alert, _TREND_STEP)
+        case RestartsAlert():
+            return _TICKET_STEP, others.restarts_cases(alert, _TICKET_STEP)
 
 
 def _page_cases(

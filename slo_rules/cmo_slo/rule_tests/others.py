@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from cmo_exporter import catalogue
 
+from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import MINUTE, SECOND, parse_duration
 from cmo_slo.monitor_series import MONITOR_COUNTERS, UP
 from cmo_slo.rule_tests.case import TARGET, Case, Series, Text
@@ -18,11 +19,10 @@ if TYPE_CHECKING:
     from cmo_slo.alerts.hanging import HangingAlert
     from cmo_slo.alerts.level import LevelAlert
     from cmo_slo.alerts.no_traffic import NoTrafficAlert
+    from cmo_slo.alerts.restarts import RestartsAlert
     from cmo_slo.alerts.rise import RiseAlert
     from cmo_slo.alerts.scrape import ScrapeAlert
     from cmo_slo.alerts.trend import TrendAlert
-
-_LINGERS_SCRAPES: Final = 8
 
 
 def _up(values: str, job: str = "cmo") -> Series:
@@ -33,22 +33,35 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
     """The service is gone; a step is a scrape."""
     restart = -(-surroundings.restart // surroundings.interval)
     gone = restart + 2
+    many = 10 * restart
     yield Case(
         "no instance is scraped: it fires after a restart's time, and ends",
-        (_up(f"1x10 0x{gone - 1} 1x20"),),
-        firing=(11 + restart,),
-        silent=(10, 10 + restart, 11 + gone + _LINGERS_SCRAPES + 1),
-        text=Text(11 + restart, "0", {"job": surroundings.job}),
+        (_up(f"1x{many} 0x{gone - 1} 1x{many}"),),
+        firing=(many + 1 + restart,),
+        silent=(many, many + restart, many + 1 + gone + LINGERS_SCRAPES + 1),
+        text=Text(many + 1 + restart, "0", {"job": surroundings.job}),
     )
     yield Case(
         "a deploy's restart is no outage",
-        (_up(f"1x10 0x{restart - 2} 1x20"),),
-        silent=(10 + restart - 1, 10 + restart, 10 + restart + 2),
+        (_up(f"1x{many} 0x{restart - 2} 1x20"),),
+        silent=(many + restart - 1, many + restart, many + restart + 2),
     )
     yield Case(
         "one of two instances is gone: no page",
         (_up("1x40"), Series(UP, {**TARGET, "instance": "b"}, "1x10 0x30")),
         silent=(20, 40),
+    )
+    crashing = " ".join(["1 0 0 0"] * (many // 2))
+    yield Case(
+        "it is scraped now and then, as in a crash loop: it fires",
+        (_up(f"1x{many} {crashing}"),),
+        firing=(2 * many + restart + 2,),
+        silent=(many,),
+    )
+    yield Case(
+        "half of the scrapes fail: no page",
+        (_up(" ".join(["1 0"] * many)),),
+        silent=(restart + 2, many, 2 * many - 1),
     )
     yield Case("no target at all: it fires", (), firing=(restart + 1,), silent=(restart - 1,))
     yield Case("its target disappears: it fires", (_up("1x10 stale"),), firing=(11 + restart,), silent=(10,))
@@ -69,11 +82,13 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
     after = parse_duration(alert.after) // surroundings.interval
     few = alert.minimum_queries
 
-    def series(started: str, in_progress: str, blocked: str | None = None) -> tuple[Series, ...]:
+    def series(
+        started: str, in_progress: str, blocked: str | None = None, instance: str = "a"
+    ) -> tuple[Series, ...]:
         names = (catalogue.QUERIES_STARTED.name, catalogue.QUERIES_IN_PROGRESS.name)
         loop = catalogue.EVENT_LOOP_BLOCKED.name
         found = tuple(
-            Series(name, full_labels(name, {}), values)
+            Series(name, {**full_labels(name, {}), "instance": instance}, values)
             for name, values in zip(names, (started, in_progress), strict=True)
         )
         return found if blocked is None else (*found, Series(loop, full_labels(loop, {}), blocked))
@@ -82,7 +97,7 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
         "as many as its minimum do not finish: it fires once they are too old, and ends",
         series(f"0x5 {few}x60", f"0x5 {few}x{after + 4} 0x60"),
         firing=(6 + after,),
-        silent=(5, 5 + after - 1, 6 + after + 5 + _LINGERS_SCRAPES + 1),
+        silent=(5, 5 + after - 1, 6 + after + 5 + LINGERS_SCRAPES + 1),
         text=Text(6 + after, str(few), {"scenario": catalogue.LIVE}),
     )
     yield Case(
@@ -97,16 +112,31 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
     )
     yield Case(
         "some hang among many that do not: it fires",
-        series("0+50x60", f"100x20 {50 * after + few}x40"),
-        firing=(25,),
-        silent=(20,),
+        series("0+50x200", f"100x{after + 20} {50 * after + few}x40"),
+        firing=(after + 25,),
+        silent=(after + 20,),
     )
+    yield Case(
+        "one of two instances hangs: the other's traffic does not hide it",
+        (
+            *series(f"0x5 {few}x60", f"0x5 {few}x60"),
+            *series("0+50x60", "3x60", instance="b"),
+        ),
+        firing=(6 + after,),
+        silent=(5,),
+    )
+    yield Case(
+        "it has not been scraped for long: silent, for what has begun before is not known",
+        series(f"_x5 {few}x60", f"_x5 {10 * few}x3 0x57"),
+        silent=(6, 7, 8, 9),
+    )
+    yield from _unfinished_cases(alert, surroundings)
     limit = parse_duration(alert.after) // SECOND
     yield Case(
         "one query is inside a blocked event loop: it fires",
         series("1x60", "1x60", f"0x5 {limit}x5 {limit + 1}x10 0x40"),
         firing=(12,),
-        silent=(10, 20 + 2 * _LINGERS_SCRAPES),
+        silent=(10, 20 + 2 * LINGERS_SCRAPES),
     )
     yield Case(
         "nobody is inside a blocked event loop: silent", series("0x30", "0x30", "900x30"), silent=(10, 30)
@@ -118,6 +148,33 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
         series("0+50x20 stale _x2 0+50x30", "100x20 stale _x2 0+30x3 100x30"),
         silent=tuple(range(18, 40, 2)),
     )
+
+
+def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[Case]:
+    """Some hang among many that finish: by what is in progress and what has been finished."""
+    window = 5 * parse_duration(alert.after) // surroundings.interval
+    limit = parse_duration(alert.after) // SECOND
+    length = window + 60
+    busy, seconds = 20, surroundings.interval / SECOND
+    duration_sum = f"{catalogue.QUERY_DURATION.name}_sum"
+    outcome = {"outcome": "success"}
+
+    def series(hanging: int, oldest: int, done: float = 1.0) -> tuple[Series, ...]:
+        values = {
+            catalogue.QUERIES_STARTED.name: f"0+500x{length}",
+            catalogue.QUERIES_IN_PROGRESS.name: f"{busy + hanging}x{length}",
+            catalogue.OLDEST_QUERY_AGE.name: f"{oldest}x{length}",
+        }
+        found = tuple(Series(name, full_labels(name, {}), text) for name, text in values.items())
+        labels = full_labels(catalogue.QUERY_DURATION.name, outcome)
+        return (*found, Series(duration_sum, labels, f"0+{busy * seconds * done:g}x{length}"))
+
+    few = alert.minimum_queries
+    firing = (window + 10,)
+    yield Case("some hang among many that finish: it fires", series(few, limit + 1), firing=firing)
+    yield Case("one less hangs: silent", series(few - 1, limit + 1), silent=(window + 10, length))
+    yield Case("none is old: silent", series(few, limit), silent=(window + 10, length))
+    yield Case("one is old, and all the others finish: silent", series(1, 900), silent=(window + 10, length))
 
 
 def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Iterator[Case]:
@@ -138,11 +195,24 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
         "nobody is answered and all probes fail: it fires, and ends",
         series(f"0+5x10 55x{long - 1} 60+5x60", f"1x10 0x{long - 1} 1x60", f"1x10 0x{long - 1} 1x60"),
         firing=(10 + long,),
-        silent=(10, 10 + window, 11 + long + _LINGERS_SCRAPES + 2),
+        silent=(10, 10 + window, 11 + long + LINGERS_SCRAPES + 2),
         text=Text(10 + long, "0", {"scenario": catalogue.LIVE}),
     )
     yield Case("one canary is well: silent", series("5x200", "0x200", "1x200"), silent=(long, 100))
     yield Case("somebody is answered: silent", series("0+1x200", "0x200"), silent=(long, 100))
+    started = catalogue.QUERIES_STARTED.name
+
+    def asked(queries: int) -> tuple[Series, ...]:
+        # One step of them, a few steps after the start, and nobody is answered.
+        values = f"0x{window - 6} {queries}x200"
+        return (*series("5x200"), Series(started, full_labels(started, {}), values))
+
+    yield Case(
+        "enough ask and nobody is answered: all of them have left: it fires",
+        asked(alert.unanswered_queries),
+        firing=(window + waits,),
+    )
+    yield Case("one less asks: silent", asked(alert.unanswered_queries - 1), silent=(window + waits, 100))
     yield Case("an idle night with a prober that is well: silent", series("5x200", "1x200"), silent=(100,))
     yield Case("an idle night without a prober: silent", series("5x200"), silent=(100, 200))
     yield Case("no series at all: silent", (), silent=(100,))
@@ -324,10 +394,10 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
     first = alert.jobs[0]
     yield Case(
         "a target is down: it fires, and ends",
-        (_up(f"1x10 0x{fires} 1x60", first), *others),
-        firing=(11 + fires,),
-        silent=(10, 10 + window, 11 + fires + 10),
-        text=Text(11 + fires, "0", {"job": first, "instance": TARGET["instance"]}),
+        (_up(f"1x40 0x{fires} 1x60", first), *others),
+        firing=(41 + fires,),
+        silent=(40, 40 + window, 41 + fires + 10),
+        text=Text(41 + fires, "0", {"job": first, "instance": TARGET["instance"]}),
     )
     yield Case(
         "one of two targets is down: it fires",
@@ -336,8 +406,14 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
     )
     yield Case(
         "a scrape fails now and then: silent",
-        (_up(f"1x10 0x{window - 2} 1x60", first), *others),
-        silent=(14, 16, 40),
+        (_up(f"1x40 0x{window - 2} 1x60", first), *others),
+        silent=(44, 46, 70),
+    )
+    yield Case(
+        "every third scrape fails for long: it fires",
+        (_up(" ".join(map(str, 15 * [1, 1, 1, 1, 1, 0] + 40 * [1, 1, 0])), first), *others),
+        firing=(180,),
+        silent=(60,),
     )
     for absent in alert.jobs:
         yield Case(
@@ -347,8 +423,34 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
         )
     yield Case("all is scraped: silent", (_up("1x200", first), *others), silent=(fires, 100))
     yield Case(
-        "a restart of the service: silent", (_up("1x20 0x1 1x60", first), *others), silent=(20, 22, 24, 30)
+        "a restart of the service: silent", (_up("1x40 0x1 1x60", first), *others), silent=(40, 42, 44, 50)
     )
+
+
+def restarts_cases(alert: RestartsAlert, step: int) -> Iterator[Case]:
+    """Start times that change; a step is an evaluation of tickets."""
+    window = parse_duration(alert.window) // step
+    name = catalogue.WORKER_START_TIME.name
+    labels = full_labels(name, {})
+    many, between = alert.restarts_above + 1, 10
+
+    def series(restarts: int, gap: str = "") -> tuple[Series, ...]:
+        lives = f" {gap}".join(f"{1000 * (life + 1)}x{between - 1} " for life in range(restarts + 1))
+        return (Series(name, labels, f"{lives} {1000 * (restarts + 1)}x{window + 80}"),)
+
+    last = many * between
+    kept = {"job": TARGET["job"], "instance": TARGET["instance"]}
+    yield Case(
+        "one restart more than the limit: it fires, and ends a window after the first",
+        series(many),
+        firing=(last + 1,),
+        silent=(last - 1, window + between + 62),
+        text=Text(last + 1, str(many), kept),
+    )
+    yield Case("as many as the limit: silent", series(many - 1), silent=(last, last + 60))
+    yield Case("gaps between lives: it fires", series(many, "stale _x1 "), firing=(last + 3 * many,))
+    yield Case("no series at all: silent", (), silent=(10,))
+    yield Case("idle: silent", series(0), silent=(10, 60))
 
 
 def load_test_cases(scenarios: tuple[str, ...]) -> Iterator[Case]:

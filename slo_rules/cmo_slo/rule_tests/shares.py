@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.rule_tests.case import Case, Text
 from cmo_slo.rule_tests.stimulus import Events
 
@@ -88,12 +89,12 @@ def _minimum_cases(share: Share, minimum: int) -> Iterator[Case]:
     rest = Events(0, 0, share.waits + 3)
     yield Case(
         "as many bad events as its minimum: it fires",
-        share.stimulus([*quiet, Events(0, minimum, 1), rest]),
+        share.stimulus([*quiet, Events(1, minimum, 1), rest]),
         firing=(after,),
     )
     yield Case(
         "one bad event less: silent",
-        share.stimulus([*quiet, Events(0, minimum - 1, 1), rest]),
+        share.stimulus([*quiet, Events(1, minimum - 1, 1), rest]),
         silent=(after, after + 2),
     )
 
@@ -154,4 +155,66 @@ def rare_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
         "an outage is over and more ask again: one failure does not bring it back",
         share.stimulus([*outage, Events(2 * share.busy_minimum, 1, 1), Events(0, 0, share.waits + 3)]),
         silent=(after, after + 2),
+    )
+
+
+def page_rare_cases(share: Share, *, long: int, quarter: int, minimum: int) -> Iterator[Case]:
+    """Where few ask: all of it is bad now, or most of a quarter of an hour. Windows are in steps."""
+    yield from _all_bad_cases(share, minimum)
+    yield from _hour_cases(share, quarter, minimum)
+    half = [Events(1, 1, 1), Events(0, 0, long)]  # now and then one good and one bad
+    after = 2 + (long + 1) * (minimum - 1)
+    yield Case(
+        "half of a quarter of an hour is bad: silent",
+        share.stimulus([Events(0, 0, 1), *half * minimum]),
+        silent=(after, after + 2),
+    )
+    more = [*half * (minimum - 1), Events(0, 1, 1), Events(0, 0, 6)]
+    yield Case(
+        "more than half of it: it fires",
+        share.stimulus([Events(0, 0, 1), Events(0, 1, 1), Events(0, 0, long), *more]),
+        firing=(after + long + 3,),
+    )
+    earlier = [Events(4 * minimum, 1, 1), Events(0, 0, quarter)]
+    yield Case(
+        "more than half of it, and one bad event less in it: silent",
+        share.stimulus([Events(0, 0, 1), *earlier, Events(0, 1, 1), Events(0, 0, long), *more[4:]]),
+        silent=(quarter + after - long + 3, quarter + after - long + 4),
+    )
+    busy = -(-2 * share.busy_minimum // long)
+    well = long + LINGERS_SCRAPES + 4
+    yield Case(
+        "an outage is over and many ask: it has ended, though most of the quarter of an hour was bad",
+        share.stimulus([Events(0, 300, 1), Events(busy, 0, well)]),
+        firing=(2,),
+        silent=(well, well + 1),
+    )
+
+
+def _all_bad_cases(share: Share, minimum: int) -> Iterator[Case]:
+    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.fires_after)]
+    after = share.warm_up + share.fires_after + 2
+    for bad, name in ((minimum, "few ask now, and all of it is bad"), (minimum - 1, "one bad event less")):
+        yield Case(
+            f"{name}: {'it fires' if bad == minimum else 'silent'}",
+            share.stimulus([*quiet, Events(0, bad, 1), Events(0, 0, 3)]),
+            firing=(after,) if bad == minimum else (),
+            silent=() if bad == minimum else (after, after + 1),
+        )
+
+
+def _hour_cases(share: Share, quarter: int, minimum: int) -> Iterator[Case]:
+    hour, every = 4 * quarter, 4 * quarter // (minimum + 1)
+    failures = [part for _ in range(minimum) for part in (Events(0, 1, 1), Events(0, 0, every - 1))]
+    last = 2 + every * (minimum - 1)
+    yield Case(
+        "few ask in an hour and all of it is bad: it fires",
+        share.stimulus([Events(0, 0, 1), *failures]),
+        firing=(last + 2,),
+        silent=(last - 1,),
+    )
+    yield Case(
+        "few ask in an hour and most of it was well: silent",
+        share.stimulus([Events(2 * minimum + 2, 0, 1), Events(0, 0, quarter // 3), *failures]),
+        silent=tuple(range(hour // 2, last + quarter // 3, 7)),
     )
