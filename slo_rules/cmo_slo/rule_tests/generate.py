@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from cmo_slo.rule import Rule
 
 _TICKET_STEP: Final = MINUTE
-# Less than five minutes, after which a series is forgotten: promtool evaluates groups in any order, so a
-# ticket may see what a window was one step before.
+# Less than five minutes, after which a series is forgotten.
 _BUDGET_STEP: Final = 3 * MINUTE
 _AN_HOUR: Final = HOUR // _BUDGET_STEP
 # At short scrape intervals a quarter of an hour has too many steps for a test of few queries.
@@ -48,10 +47,11 @@ _TREND_STEP: Final = 5 * MINUTE
 
 @dataclass(frozen=True)
 class RuleTestFile:
-    """The tests of one alert: of which rules, evaluated every ``step`` milliseconds."""
+    """The tests of one alert, evaluated every ``step`` milliseconds; ``groups`` are in the file's order."""
 
     alert: str
     step: int
+    groups: tuple[str, ...]
     documents: tuple[dict[str, Any], ...]
 
     def document(self, rule_file: str) -> dict[str, Any]:
@@ -59,6 +59,8 @@ class RuleTestFile:
         return {
             "rule_files": [rule_file],
             "evaluation_interval": duration(self.step),
+            # promtool would take them in any order, and what one step holds would depend on it.
+            "group_eval_order": list(self.groups),
             "tests": list(self.documents),
         }
 
@@ -82,13 +84,14 @@ def generate_rule_tests(objectives: Objectives, scrape_interval: str) -> tuple[R
     alerts = [rule for group in groups for rule in group.rules if rule.alert]
     surroundings = surroundings_of(objectives, scrape_interval)
     plans = [*_objective_plans(objectives, surroundings), *_alert_plans(objectives, surroundings)]
-    return tuple(_file(plan, alerts) for plan in plans)
+    names = tuple(group.name for group in groups)
+    return tuple(_file(plan, alerts, names) for plan in plans)
 
 
-def _file(plan: _Plan, alerts: list[Rule]) -> RuleTestFile:
+def _file(plan: _Plan, alerts: list[Rule], groups: tuple[str, ...]) -> RuleTestFile:
     rule = next(rule for rule in alerts if rule.alert == plan.alert)
     documents = tuple(case_document(case, rule, plan.step) for case in plan.cases)
-    return RuleTestFile(plan.alert, plan.step, documents)
+    return RuleTestFile(plan.alert, plan.step, groups, documents)
 
 
 # --- alerts of objectives --------------------------------------------------------------------------
@@ -130,6 +133,7 @@ def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share
         fires_after=long + 2,
         ends_after=long + LINGERS_SCRAPES + 2,
         waits=0,
+        lingers=LINGERS_SCRAPES,
         value_of_all="100%",
         labels={"scenario": catalogue.LIVE},
     )
@@ -144,6 +148,7 @@ def _ticket(objective: Objective) -> Share:
         fires_after=60 + 5 + 2,
         ends_after=60 + 15 + 5,
         waits=5,
+        lingers=15,
         value_of_all="100%",
         labels={"scenario": catalogue.LIVE},
     )
@@ -219,6 +224,7 @@ def _budget_cases(alert: BudgetAlert, objectives: Objectives) -> Iterable[Case]:
                 fires_after=2 * _AN_HOUR,
                 ends_after=9 * _AN_HOUR,
                 waits=4,
+                lingers=_AN_HOUR,
                 value_of_all=f"{1 / allowed:.1f}",
                 labels={"objective": objective.name, "scenario": catalogue.LIVE},
             )
@@ -238,6 +244,7 @@ def _share(alert: ShareAlert | SlowShareAlert) -> Share:
         fires_after=window + 3,
         ends_after=window + 15 + 5,
         waits=1,
+        lingers=15,
         value_of_all="100%",
         labels={name: value for name, value in series.labels.items() if name in kept},
     )

@@ -37,7 +37,7 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
     yield Case(
         "no instance is scraped: it fires after a restart's time, and ends",
         (_up(f"1x{many} 0x{gone - 1} 1x{many}"),),
-        firing=(many + 1 + restart,),
+        firing=(many + 1 + restart, many + gone + LINGERS_SCRAPES - 1),
         silent=(many, many + restart, many + 1 + gone + LINGERS_SCRAPES + 1),
         text=Text(many + 1 + restart, "0", {"job": surroundings.job}),
     )
@@ -96,7 +96,7 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
     yield Case(
         "as many as its minimum do not finish: it fires once they are too old, and ends",
         series(f"0x5 {few}x60", f"0x5 {few}x{after + 4} 0x60"),
-        firing=(6 + after,),
+        firing=(6 + after, 6 + after + 3 + LINGERS_SCRAPES - 1),
         silent=(5, 5 + after - 1, 6 + after + 5 + LINGERS_SCRAPES + 1),
         text=Text(6 + after, str(few), {"scenario": catalogue.LIVE}),
     )
@@ -194,8 +194,8 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     yield Case(
         "nobody is answered and all probes fail: it fires, and ends",
         series(f"0+5x10 55x{long - 1} 60+5x60", f"1x10 0x{long - 1} 1x60", f"1x10 0x{long - 1} 1x60"),
-        firing=(10 + long,),
-        silent=(10, 10 + window, 11 + long + LINGERS_SCRAPES + 2),
+        firing=(10 + long, 10 + long + LINGERS_SCRAPES - 1),
+        silent=(10, 10 + window + 2, 11 + long + LINGERS_SCRAPES + 2),
         text=Text(10 + long, "0", {"scenario": catalogue.LIVE}),
     )
     yield Case("one canary is well: silent", series("5x200", "0x200", "1x200"), silent=(long, 100))

@@ -23,9 +23,9 @@ class Share:
     """What cases need to know of an alert on a share, all times in steps.
 
     ``fires_after`` is how long all must be bad for the alert to fire for certain, ``ends_after`` how long all
-    must be well for it to have ended, ``waits`` its ``for``. ``minimum`` is the fewest bad events, where
-    promtool can count them; ``value_of_all`` its value as written out when all are bad, and ``labels`` those
-    that it keeps of the series.
+    must be well for it to have ended; ``waits`` is its ``for``, ``lingers`` its ``keep_firing_for``.
+    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value as written
+    out when all are bad, and ``labels`` those that it keeps of the series.
     """
 
     stimulus: Stimulus
@@ -34,6 +34,7 @@ class Share:
     fires_after: int
     ends_after: int
     waits: int
+    lingers: int
     value_of_all: str
     labels: Mapping[str, str] = field(default_factory=dict)
     warm_up: int = 8
@@ -79,8 +80,36 @@ def _limit_cases(share: Share) -> Iterator[Case]:
         make([Events(_A_STEP - at_limit, at_limit, long)]),
         silent=(long // 2, long),
     )
+    yield from _timing_cases(share)
     if share.minimum is not None:
         yield from _minimum_cases(share, share.minimum)
+
+
+def _timing_cases(share: Share) -> Iterator[Case]:
+    """Not before its ``for`` is over, and on for its ``keep_firing_for``, and no longer."""
+    if share.waits:
+        yield Case(
+            "all are bad from the first event on: not before its time",
+            share.stimulus([Events(0, _A_STEP, share.waits + 3)]),
+            firing=(share.waits + 2,),
+            silent=(share.waits,),
+        )
+    # So many good events at once that no window has too many bad ones any more.
+    over = share.warm_up + share.fires_after
+    drowned = Events(1000 * _A_STEP * share.fires_after, 0, 1)
+    yield Case(
+        "the cause is over: it fires on for its time, and no longer",
+        share.stimulus(
+            [
+                Events(_A_STEP, 0, share.warm_up),
+                Events(0, _A_STEP, share.fires_after),
+                drowned,
+                Events(0, 0, share.lingers + 4),
+            ]
+        ),
+        firing=(over + share.lingers - 1,),
+        silent=(over + share.lingers + 3,),
+    )
 
 
 def _minimum_cases(share: Share, minimum: int) -> Iterator[Case]:
@@ -162,6 +191,18 @@ def page_rare_cases(share: Share, *, long: int, quarter: int, minimum: int) -> I
     """Where few ask: all of it is bad now, or most of a quarter of an hour. Windows are in steps."""
     yield from _all_bad_cases(share, minimum)
     yield from _hour_cases(share, quarter, minimum)
+    third = [Events(1, 0, 1), Events(1, 1, 1)]
+    yield Case(
+        "a third is bad, too few for the long window: a quarter of an hour decides, and it fires",
+        share.stimulus(third * quarter),
+        firing=(quarter,),
+    )
+    tenth = [Events(1, 0, 1)] * 9 + [Events(0, 1, 1)]
+    yield Case(
+        "a tenth is bad, too few for the long window: silent",
+        share.stimulus(tenth * (quarter // 4)),
+        silent=(quarter, 2 * quarter),
+    )
     half = [Events(1, 1, 1), Events(0, 0, long)]  # now and then one good and one bad
     after = 2 + (long + 1) * (minimum - 1)
     yield Case(
