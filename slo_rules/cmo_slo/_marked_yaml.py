@@ -8,9 +8,11 @@ reader needs to see in place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+_MOST_NESTED: Final = 50
 
 Path = tuple[str | int, ...]
 
@@ -39,10 +41,11 @@ def read(text: str) -> Marked:
     """Parse one YAML document.
 
     Raises:
-        YamlMistakeError: it is not YAML, holds several documents, or uses an anchor or a tag.
+        YamlMistakeError: it is not YAML, is nested more than 50 deep, holds several documents, or uses an
+            anchor or a tag.
     """
     try:
-        _refuse_anchors(text)
+        _refuse_anchors_and_depth(text)
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -54,18 +57,17 @@ def read(text: str) -> Marked:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         raise _in_words(error) from error
-    except RecursionError as error:
-        raise YamlMistakeError(
-            1, "nested too deeply to be read", "a few levels of fields", "start from a copy of cmo-015.yml"
-        ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         wrong = f"the character {error.character!r} is not allowed in YAML"
         raise YamlMistakeError(line, wrong, "printable text", "delete it") from error
 
 
-def _refuse_anchors(text: str) -> None:
-    # Without aliases a document is a tree: no cycles, and no few lines that expand to gigabytes.
+def _refuse_anchors_and_depth(text: str) -> None:
+    # Without aliases a document is a tree: no cycles, and no few lines that expand to gigabytes. Events come
+    # one by one, so that the end of a deep document is never looked at: the time that it takes grows with the
+    # square of its depth, and to build nodes of it takes recursion.
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         anchor = getattr(event, "anchor", None)
         if anchor is not None:
@@ -74,6 +76,14 @@ def _refuse_anchors(text: str) -> None:
                 f"anchor or alias {anchor!r}",
                 "every value written out where it applies",
                 "write the value itself",
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_NESTED:
+            raise YamlMistakeError(
+                _line(event.start_mark),
+                f"nested more than {_MOST_NESTED} deep",
+                "a few levels of fields",
+                "start from a copy of cmo-015.yml",
             )
 
 

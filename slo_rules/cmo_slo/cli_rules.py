@@ -83,5 +83,8 @@ def _write(file: GeneratedFile) -> None:
     try:
         file.write()
     except OSError as error:
-        raise WrongInputError(f"{file.path} cannot be written: {error.strerror}; check the path.") from error
+        raise WrongInputError(
+            f"{file.path} cannot be written: {error.strerror}; check the path, and the space and permissions "
+            "there. What was there is unchanged."
+        ) from error
     click.echo(f"wrote {file.path}", err=True)

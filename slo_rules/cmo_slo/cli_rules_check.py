@@ -24,8 +24,15 @@ from cmo_slo.checks.context import (
 )
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DAY, DurationError, duration, parse_duration
-from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
+from cmo_slo.objectives import (
+    ObjectivesError,
+    UnreadableFileError,
+    find_objectives,
+    load_objectives,
+    read_text_file,
+)
 from cmo_slo.rulefile import (
+    LARGEST_RULE_FILE_BYTES,
     GeneratedFile,
     promtool_complaint,
     render,
@@ -353,11 +360,11 @@ def _number(count: int, what: str) -> str:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
+        return read_text_file(file, LARGEST_RULE_FILE_BYTES)
+    except FileNotFoundError as error:
         raise WrongInputError(f"{file} cannot be read: {error.strerror}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise WrongInputError(f"{file} is no text in UTF-8; save it as such.") from error
+    except UnreadableFileError as error:
+        raise WrongInputError(f"{file} {error}.") from error
 
 
 def _promtool_on_path() -> Path | None:

@@ -6,7 +6,11 @@ reviewer can read, with a head that says where it came from.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import secrets
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +20,12 @@ import yaml
 
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, compile_rules
 from cmo_slo.objectives import (
+    UnreadableFileError,
     find_objectives,
     json_schema,
     load_objectives,
     objectives_hash,
+    read_text_file,
     shipped_directory,
     shipped_names,
 )
@@ -31,6 +37,9 @@ if TYPE_CHECKING:
 
 SHIPPED_SCRAPE_INTERVALS: Final = (DEFAULT_SCRAPE_INTERVAL, "1s")
 """Intervals that rules are committed for: everyday use, and the demo."""
+
+LARGEST_RULE_FILE_BYTES: Final = 10_000_000
+"""Files of rules that are larger are not read; ours has 0.1 MB."""
 
 RULE_TESTS: Final = "rule_tests"
 """The folder of the tests of compiled rules, beside theirs."""
@@ -71,14 +80,51 @@ class GeneratedFile:
     def fresh(self) -> bool:
         """Whether the file is there and holds just that."""
         try:
-            return self.path.read_text(encoding="utf-8") == self.content
-        except OSError:
+            return read_text_file(self.path, LARGEST_RULE_FILE_BYTES) == self.content
+        except (OSError, UnreadableFileError):
             return False
 
     def write(self) -> None:
-        """Write the file, and its folder where that is missing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(self.content, encoding="utf-8")
+        """Write the whole file or nothing, and its folder where that is missing.
+
+        A file that is there keeps its mode, and a link still points to it. Pipes and devices are written to.
+
+        Raises:
+            OSError: it cannot be written; what was there before is still there.
+        """
+        content = self.content.encode()
+        path = self.path.resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = path.stat() if path.exists() else None
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            path.write_bytes(content)
+        else:
+            _replace(path, content, before)
+
+
+def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
+    """Write beside the file and put that in its place, so that nobody ever reads half of it."""
+    # No `*.yml` of Prometheus' `rule_files` matches this name.
+    beside = path.with_name(f".{secrets.token_hex(8)}.new")
+    try:
+        # For a new file the mask of the process holds, as for any other.
+        with beside.open("xb") as file:
+            if before is not None:
+                _take_owner_and_mode(file.fileno(), before)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _take_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
+    # Only root may give files away; whoever else replaces somebody's file owns it. No reason to fail.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def shipped_rules_directory() -> Path:

@@ -15,9 +15,11 @@ import argparse
 import contextlib
 import datetime
 import http.client
+import io
 import json
 import math
 import signal
+import socket
 import sys
 import threading
 import time
@@ -35,7 +37,7 @@ from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import DEFAULT_PORTS, HIGHEST_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 ALERT_NAME: Final = "CMOMonitoringSilent"
 RUNBOOK: Final = f"docs/runbooks/{ALERT_NAME}.md"
@@ -43,13 +45,17 @@ DEFAULT_TIMEOUT_SECONDS: Final = 300.0
 
 _LARGEST_NOTIFICATION_BYTES: Final = 1_000_000
 _MOST_DIGITS: Final = 12
-_SLOW_SENDER_SECONDS: Final = 10.0
+_LONGEST_REQUEST_SECONDS: Final = 10.0
+_MOST_CONNECTIONS: Final = 32
+_MOST_WATCHDOGS: Final = 20
+_SHOWN_CHARACTERS: Final = 100
 _DELIVERY_TIMEOUT_SECONDS: Final = 10.0
 _SHORTEST_RETRY_SECONDS: Final = 0.5
 _LONGEST_RETRY_SECONDS: Final = 30.0
 _MOST_UNDELIVERED: Final = 100
 
 Event = Literal["silent", "heard again"]
+_Request = socket.socket | tuple[bytes, socket.socket]  # as the base class has it, also for UDP
 
 
 class Silence:
@@ -96,11 +102,27 @@ class Silence:
         return "heard again" if ended else None
 
 
-def is_watchdog(notification: Mapping[str, Any]) -> bool:
-    """Whether an Alertmanager notification says that the watchdog fires. A resolved one says the contrary."""
-    return any(
-        alert.get("status") == "firing" and _labels(alert).get("severity") == "watchdog"
-        for alert in notification["alerts"]
+@dataclass(frozen=True)
+class Watchdog:
+    """A watchdog, by the labels that tell those of several Prometheus apart; empty where it has none."""
+
+    alertname: str
+    slo: str
+
+
+def firing_watchdogs(notification: Mapping[str, Any], slo: str | None = None) -> frozenset[Watchdog]:
+    """The watchdogs that an Alertmanager notification says to fire. A resolved one says the contrary.
+
+    Args:
+        notification: with a list ``alerts`` of mappings.
+        slo: the label ``slo`` of those that count; ``None`` if all do.
+    """
+    alerts = (alert for alert in notification["alerts"] if alert.get("status") == "firing")
+    labels = [_labels(alert) for alert in alerts]
+    return frozenset(
+        Watchdog(_shown(each.get("alertname")), _shown(each.get("slo")))
+        for each in labels
+        if each.get("severity") == "watchdog" and slo in (None, each.get("slo"))
     )
 
 
@@ -148,12 +170,16 @@ def notification(since: datetime.datetime, ended: datetime.datetime | None, addr
 
 @dataclass(frozen=True)
 class Settings:
-    """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened."""
+    """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened.
+
+    ``slo`` is the label of the watchdogs that it waits for; ``None`` where any will do.
+    """
 
     port: int
     timeout_seconds: float
     notify_url: str
     log: Path
+    slo: str | None = None
 
     @property
     def address(self) -> str:
@@ -248,8 +274,39 @@ class Outbox:
             return f"{type(error).__name__}: {error}"
 
 
+class HeardWatchdogs:
+    """Which watchdogs were heard, how often, and when last. The latest few, or senders could fill memory."""
+
+    def __init__(self) -> None:
+        self._heard: dict[Watchdog, tuple[int, float]] = {}
+
+    def hear(self, watchdogs: Iterable[Watchdog], now: float) -> None:
+        """Note that these were heard, at this time of the monotonic clock."""
+        for watchdog in watchdogs:
+            count, _ = self._heard.pop(watchdog, (0, now))
+            self._heard[watchdog] = (count + 1, now)
+            if len(self._heard) > _MOST_WATCHDOGS:
+                del self._heard[next(iter(self._heard))]
+
+    def status(self, now: float) -> list[dict[str, Any]]:
+        """For people, the one that was heard last first."""
+        return [
+            {
+                "alertname": watchdog.alertname,
+                "slo": watchdog.slo,
+                "heard": count,
+                "silent_seconds": round(now - last, 3),
+            }
+            for watchdog, (count, last) in reversed(self._heard.items())
+        ]
+
+
 class DeadMan(ThreadingHTTPServer):
-    """Receives the watchdog, looks at the clock, and tells the pager about outages."""
+    """Receives the watchdog, looks at the clock, and tells the pager about outages.
+
+    Anybody may connect, so no sender may take what it needs to page: threads, file descriptors and the time
+    for a request are bounded.
+    """
 
     daemon_threads = True
     # What is sent while this process is stopped waits in the kernel, and is heard when it goes on.
@@ -260,11 +317,33 @@ class DeadMan(ThreadingHTTPServer):
         self._settings = settings
         self._lock = threading.Lock()
         self._silence = Silence(settings.timeout_seconds, time.monotonic())
+        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._turned_away_count = 0
         self._heard_count = 0
+        self._watchdogs = HeardWatchdogs()
         self._last_heard = time.monotonic()
         self._outage_since = _now()
         self.log = EventLog(settings.log)
         self._outbox = Outbox(settings.notify_url, self.log)
+
+    def process_request(self, request: _Request, client_address: Any) -> None:
+        """Serve a connection in a thread of its own; close it at once when there are too many."""
+        if not self._places.acquire(blocking=False):
+            self._turned_away_count += 1
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: _Request, client_address: Any) -> None:
+        """Serve a connection, and make room for the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, *_: object) -> None:
         """Say nothing of a sender that has gone or sends rubbish: the next one is served."""
@@ -275,11 +354,18 @@ class DeadMan(ThreadingHTTPServer):
         for work in (self._look_for_ever, self._outbox.deliver_for_ever):
             threading.Thread(target=work, daemon=True).start()
 
-    def hear(self) -> None:
-        """The watchdog was heard."""
+    def hear(self, notification: Mapping[str, Any]) -> bool:
+        """Take in a notification; whether the watchdog was heard in it."""
+        watchdogs = firing_watchdogs(notification, self._settings.slo)
+        if watchdogs:
+            self._hear(watchdogs)
+        return bool(watchdogs)
+
+    def _hear(self, watchdogs: Iterable[Watchdog]) -> None:
         with self._lock:
             self._heard_count += 1
             self._last_heard = time.monotonic()
+            self._watchdogs.hear(watchdogs, self._last_heard)
             event = self._silence.hear(self._last_heard)
             if self._heard_count == 1:
                 self.log.append("heard for the first time")
@@ -297,6 +383,8 @@ class DeadMan(ThreadingHTTPServer):
                 "timeout_seconds": silence.timeout_seconds,
                 "silent_since": _rfc3339(self._since()),
                 "heard": self._heard_count,
+                "watchdogs": self._watchdogs.status(time.monotonic()),
+                "turned_away": self._turned_away_count,
                 "undelivered": len(self._outbox),
             }
 
@@ -321,9 +409,35 @@ class DeadMan(ThreadingHTTPServer):
         return _now() - datetime.timedelta(seconds=time.monotonic() - self._last_heard)
 
 
+class _UntilDeadline(io.RawIOBase):
+    """Reads from a connection until a deadline. A time-out alone begins again with every byte."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what has come, and wait for it no longer than until the deadline."""
+        left_seconds = self._deadline - time.monotonic()
+        if left_seconds <= 0:
+            raise TimeoutError("the request took too long")
+        self._connection.settimeout(left_seconds)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: DeadMan
-    timeout = _SLOW_SENDER_SECONDS
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()  # it holds the connection open as long as it is
+        deadline = time.monotonic() + _LONGEST_REQUEST_SECONDS
+        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, deadline))
 
     def do_GET(self) -> None:
         if self.path == "/status":
@@ -356,10 +470,7 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.BAD_REQUEST, "expected an Alertmanager notification: {'alerts': [{...}, ...]}"
             )
             return
-        heard = is_watchdog(received)
-        if heard:
-            self.server.hear()
-        self._answer(HTTPStatus.OK, {"heard": heard})
+        self._answer(HTTPStatus.OK, {"heard": self.server.hear(received)})
 
     def _refuse(self, status: HTTPStatus, problem: str) -> None:
         self.close_connection = True
@@ -381,6 +492,10 @@ class _Handler(BaseHTTPRequestHandler):
 def _labels(alert: Mapping[str, Any]) -> Mapping[str, Any]:
     labels = alert.get("labels")
     return labels if isinstance(labels, dict) else {}
+
+
+def _shown(label: object) -> str:
+    return label[:_SHOWN_CHARACTERS] if isinstance(label, str) else ""
 
 
 def _parsed(body: bytes) -> dict[str, Any] | None:
@@ -445,10 +560,15 @@ def main() -> None:
         help="whom to tell: a receiver of Alertmanager's webhooks",
     )
     parser.add_argument(
+        "--slo",
+        metavar="NAME",
+        help="wait for the watchdog with this label slo, such as cmo-015; without it, any watchdog will do",
+    )
+    parser.add_argument(
         "--log", type=Path, default=Path(".cmo/dead-man.jsonl"), help="one JSON line an event"
     )
     arguments = parser.parse_args()
-    settings = Settings(arguments.port, arguments.timeout, arguments.notify, arguments.log)
+    settings = Settings(arguments.port, arguments.timeout, arguments.notify, arguments.log, arguments.slo)
     try:
         with DeadMan(settings) as dead_man:
             dead_man.watch()

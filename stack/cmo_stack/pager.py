@@ -7,19 +7,32 @@ came and when it was resolved, and one readable line on standard output. The sta
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import io
 import json
+import os
 import sys
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmo_stack.health import LOOPBACK
 from cmo_stack.ports import DEFAULT_PORTS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _LARGEST_NOTIFICATION_BYTES: Final = 1_000_000
+_MOST_DIGITS: Final = 12
+_MOST_NESTED: Final = 20
+_SLOW_SENDER_SECONDS: Final = 10.0
+_EXPECTED: Final = (
+    "expected an Alertmanager notification: {'alerts': [{'status': '…', 'labels': {…}, 'annotations': {…}}]}"
+)
 
 
 class PageLog:
@@ -32,10 +45,17 @@ class PageLog:
         path.touch()
 
     def append(self, notification: dict[str, Any]) -> None:
-        """Keep a notification, with the Unix time of its arrival."""
-        line = json.dumps({"received": time.time(), **notification})
-        with self._lock, self._path.open("a") as file:
-            file.write(line + "\n")
+        """Keep a notification, with the Unix time of its arrival.
+
+        Raises:
+            OSError: it cannot be kept, and no part of it is.
+        """
+        line = (json.dumps({**notification, "received": time.time()}) + "\n").encode()
+        with self._lock, self._path.open("ab", buffering=0) as file:
+            before = file.tell()
+            if file.write(line) < len(line):
+                file.truncate(before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self) -> list[dict[str, Any]]:
         """All notifications, oldest first."""
@@ -44,7 +64,7 @@ class PageLog:
 
 
 def phone_lines(notification: dict[str, Any]) -> list[str]:
-    """What the phone shows: a line for each alert."""
+    """What the phone shows: a line for each alert, in which no text can begin another."""
     lines = []
     for alert in notification["alerts"]:
         labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
@@ -53,12 +73,18 @@ def phone_lines(notification: dict[str, Any]) -> list[str]:
         summary = annotations.get("summary") or annotations.get("description") or ""
         runbook = annotations.get("runbook_url") or annotations.get("runbook") or ""
         details = " - ".join(part for part in (summary, runbook) if part)
-        lines.append(f"{what}{severity}{': ' if details else ''}{details}")
+        lines.append(_on_one_line(f"{what}{severity}{': ' if details else ''}{details}"))
     return lines
+
+
+def _on_one_line(text: str) -> str:
+    words = " ".join(text.split())
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Pager
+    timeout = _SLOW_SENDER_SECONDS
 
     def do_GET(self) -> None:
         if self.path == "/pages":
@@ -71,29 +97,41 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _LARGEST_NOTIFICATION_BYTES:
+        length = self.headers.get("Content-Length") or ""
+        if not (length.isascii() and length.isdigit()):
+            self._answer(HTTPStatus.BAD_REQUEST, {"error": "expected a Content-Length, in bytes"})
+        elif len(length) > _MOST_DIGITS or int(length) > _LARGEST_NOTIFICATION_BYTES:
             self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "at most 1 MB"})
+        else:
+            self._receive(self.rfile.read(int(length)))
+
+    def _receive(self, body: bytes) -> None:
+        """Keep a notification and show it; all that can be wrong with it is found before."""
+        try:
+            notification = parse_notification(body)
+        except NotificationError as error:
+            self._answer(HTTPStatus.BAD_REQUEST, {"error": str(error)})
             return
-        notification = _parsed(self.rfile.read(length))
-        if notification is None:
-            self._answer(
-                HTTPStatus.BAD_REQUEST, {"error": "expected an Alertmanager notification: {'alerts': [...]}"}
-            )
+        try:
+            self.server.page_log.append(notification)
+        except OSError as error:
+            problem = f"it could not be kept: {error.strerror}; send it again"
+            self._answer(HTTPStatus.INSUFFICIENT_STORAGE, {"error": problem})
             return
-        self.server.page_log.append(notification)
-        for line in phone_lines(notification):
-            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        sys.stdout.flush()
+        with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: it is kept all the same
+            for line in phone_lines(notification):
+                sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            sys.stdout.flush()
         self._answer(HTTPStatus.OK, {})
 
     def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
         body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(OSError):  # whoever asked has gone
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Say nothing about requests: the pages are the log."""
@@ -108,15 +146,70 @@ class Pager(ThreadingHTTPServer):
         self.page_log = PageLog(log)
         super().__init__((host, port), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a sender that has gone; anything else is a fault of ours, and is shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
-def _parsed(body: bytes) -> dict[str, Any] | None:
+
+class NotificationError(Exception):
+    """What was sent is no notification of an Alertmanager; the message says what was expected and found."""
+
+
+def parse_notification(body: bytes) -> dict[str, Any]:
+    """Read a notification, which can then be kept and shown.
+
+    Raises:
+        NotificationError: it is none.
+    """
     try:
-        notification = json.loads(body)
-    except ValueError:
-        return None
+        notification = json.loads(body, parse_constant=_refuse_constant)
+        if _is_nested_deeply(notification):
+            raise NotificationError(f"{_EXPECTED}; found it nested more than {_MOST_NESTED} deep")
+        # What is written \ud800 is no character, and nothing can show it.
+        json.dumps(notification, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise NotificationError(f"{_EXPECTED}; found half of a surrogate pair in a text") from error
+    except RecursionError as error:
+        raise NotificationError(f"{_EXPECTED}; found it nested more than {_MOST_NESTED} deep") from error
+    except ValueError as error:
+        raise NotificationError(f"{_EXPECTED}; found no JSON") from error
     if not isinstance(notification, dict) or not isinstance(notification.get("alerts"), list):
-        return None
-    return notification if all(isinstance(alert, dict) for alert in notification["alerts"]) else None
+        raise NotificationError(f"{_EXPECTED}; found no list `alerts`")
+    for number, alert in enumerate(notification["alerts"], start=1):
+        wrong = _wrong_in(alert)
+        if wrong:
+            raise NotificationError(f"{_EXPECTED}; found alert {number} with {wrong}")
+    return notification
+
+
+def _is_nested_deeply(content: object) -> bool:
+    level = [content]
+    for _ in range(_MOST_NESTED):
+        level = [inner for each in level for inner in _inside(each)]
+    return bool(level)
+
+
+def _inside(content: object) -> Iterable[object]:
+    if isinstance(content, dict):
+        return content.values()
+    return content if isinstance(content, list) else ()
+
+
+def _wrong_in(alert: object) -> str | None:
+    if not isinstance(alert, dict):
+        return "no fields"
+    if not isinstance(alert.get("status", ""), str):
+        return "a `status` that is no text"
+    for field in ("labels", "annotations"):
+        texts = alert.get(field, {})
+        if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+            return f"`{field}` that are no mapping of names to texts"
+    return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def main() -> None:
@@ -129,6 +222,8 @@ def main() -> None:
         "--log", type=Path, default=Path(".cmo/pages.jsonl"), help="one JSON line a notification"
     )
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     with Pager(arguments.port, arguments.log) as pager:
         pager.serve_forever()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -640,7 +641,9 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
         ("a: !!python/object:os.system 1\n", "my.yml:1: the tag 'tag:yaml.org,2002:python/object:os.system'"),
         ("a: !!bool maybe\n", "my.yml:1: 'maybe' is no bool; expected a value of that type"),
         ('a: !!int ""\n', "my.yml:1: '' is no int; expected a value of that type"),
-        (f"a: {'{a: ' * 3000}{'}' * 3000}", "my.yml:1: nested too deeply to be read; expected a few levels"),
+        (f"a: {'{a: ' * 3000}{'}' * 3000}", "my.yml:1: nested more than 50 deep; expected a few levels"),
+        ("\n" + "[" * 100_000, "my.yml:2: nested more than 50 deep; expected a few levels"),
+        ("- " * 100_000, "my.yml:1: nested more than 50 deep; expected a few levels"),
         ("a: !!int one\n", "my.yml:1: 'one' is no int; expected a value of that type"),
         ("a: \0\n", "my.yml:1: the character"),
         ("? [a]\n: 1\n", "my.yml:1: a list or mapping as a key"),
@@ -651,12 +654,21 @@ def test_what_is_no_objectives_file_is_said_so(text: str, expected: str) -> None
 
 
 def test_files_that_cannot_be_read_are_said_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yml")
+    (tmp_path / "zero.yml").symlink_to("/dev/zero")
+    with (tmp_path / "large.yml").open("wb") as large:
+        large.truncate(10**12)  # a hole, which takes no room on the disk
+    no_file = "is no regular file; expected an objectives file in YAML; save it as a file, and name that"
     latin = tmp_path / "latin.yml"
     latin.write_bytes("name: Größe".encode("latin-1"))
     cases = {
         tmp_path
         / "none.yml": "no such file; expected an objectives file in YAML; check the path, or name one of",
         tmp_path: "is a directory; expected an objectives file in YAML; name a file in it",
+        tmp_path / "pipe.yml": no_file,
+        tmp_path / "zero.yml": no_file,
+        tmp_path
+        / "large.yml": "is larger than 1 MB; expected an objectives file in YAML; check that it is the",
         latin: "byte 8 is not UTF-8; expected an objectives file in YAML; save the file as UTF-8",
     }
     for path, expected in cases.items():

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,9 +20,6 @@ from cmo_slo.rulefile import (
     shipped_rules_directory,
 )
 from cmo_stack import servers
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHIPPED = find_objectives("cmo-015").read_text(encoding="utf-8")
 
@@ -126,6 +127,53 @@ def test_a_path_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     result = run("build", "cmo-015", "--output", tmp_path / "file/rules.yml")
     assert result.exit_code == 3
     assert "cannot be written" in result.stderr
+
+
+def test_a_full_disk_leaves_the_good_rules_and_nothing_else(tmp_path: Path) -> None:
+    """In a process that may write no file of more than 5,000 bytes; the rules have more."""
+    good = tmp_path / "cmo-015.yml"
+    good.write_text("groups: []\n")
+    command = (
+        "import resource; from cmo_slo.cli_rules import rules; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); "
+        f"rules(['build', 'cmo-015', '--output', {str(good)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"{good} cannot be written: File too large; check the path" in done.stderr
+    assert done.stderr.endswith("What was there is unchanged.\n")
+    assert "Traceback" not in done.stderr
+    assert good.read_text() == "groups: []\n"
+    assert list(tmp_path.iterdir()) == [good]
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_is_never_half_there(tmp_path: Path) -> None:
+    old, link, new = tmp_path / "old.yml", tmp_path / "link.yml", tmp_path / "new.yml"
+    old.write_text("groups: []\n")
+    old.chmod(0o640)
+    link.symlink_to(old)
+    with old.open() as reader:
+        GeneratedFile(link, "new").write()
+        assert reader.read() == "groups: []\n", "who reads it meanwhile reads all of the old one"
+    assert link.is_symlink()
+    assert old.read_text() == "new"
+    assert stat.S_IMODE(old.stat().st_mode) == 0o640
+    GeneratedFile(new, "new").write()
+    (tmp_path / "any").touch()
+    assert new.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    sink = tmp_path / "sink"
+    sink.symlink_to(os.devnull)
+    assert run("build", "cmo-015", "--output", sink).exit_code == 0
+    sink.unlink()
+    sink.symlink_to("/dev/full")
+    result = run("build", "cmo-015", "--output", sink)
+    assert result.exit_code == 3
+    assert f"{sink} cannot be written: No space left on device" in result.stderr
+    for device in (os.devnull, "/dev/full"):
+        assert Path(device).is_char_device()
 
 
 def test_promtool_complains_of_rules_that_are_none(tmp_path: Path, promtool: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -26,8 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping
 
     Wait = Callable[[Callable[[], bool], str], None]
 
@@ -47,7 +49,13 @@ PAIRS: Final = list(
 class Watched:
     """A dead-man and the pager that it tells, both as processes."""
 
-    def __init__(self, directory: Path, timeout_seconds: float, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        timeout_seconds: float,
+        environment: dict[str, str],
+        more_options: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.ports = Ports(dead_man=free_port(), pager=free_port(), alertmanager=free_port())
         self._directory = directory
         options = {
@@ -55,6 +63,7 @@ class Watched:
             "--timeout": timeout_seconds,
             "--notify": f"http://{health.LOOPBACK}:{self.ports.pager}/alerts",
             "--log": directory / "dead-man.jsonl",
+            **more_options,
         }
         self.dead_man = ManagedProcess(
             "dead-man",
@@ -128,6 +137,42 @@ class LivingWatchdog:
         while not self._over.wait(0.2):
             with contextlib.suppress(OSError):
                 self._watched.post(HEARD, timeout_seconds=0.5)
+
+
+class Drippers:
+    """Connections that send a byte now and then and never end: half of them in the head, half in the body."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._port = port
+        self._count = count
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.connected: list[socket.socket] = []
+
+    def __enter__(self) -> Drippers:
+        head = b"POST /watchdog HTTP/1.1\r\nContent-Length: 900000\r\n"
+        for number in range(self._count):
+            connection = socket.create_connection((health.LOOPBACK, self._port), timeout=30)
+            self.connected.append(connection)
+            with contextlib.suppress(OSError):  # turned away
+                connection.sendall(head + (b"\r\n" if number % 2 else b"X: "))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        for connection in self.connected:
+            connection.close()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.2):
+            for connection in list(self.connected):
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    self.connected.remove(connection)
+                    connection.close()
 
 
 @pytest.fixture
@@ -238,6 +283,82 @@ def test_junk_is_refused_in_words_and_survived(watched: Watched) -> None:
     assert health.get(watched.ports.dead_man, "/nothing")[0] == http.client.NOT_FOUND
     assert watched.status()["heard"] == 1
     assert "Traceback" not in watched.dead_man.log_path.read_text()
+
+
+@pytest.mark.parametrize("watched", [600.0], indirect=True)
+def test_the_status_says_which_watchdogs_were_heard(watched: Watched) -> None:
+    another = {"labels": {"alertname": "Watchdog", "severity": "watchdog"}}
+    strange = {"labels": {"alertname": ["CMO"], "severity": "watchdog", "slo": "\ud800" + "x" * 1000}}
+    ours = {"labels": {**WATCHDOG["labels"], "slo": "cmo-015"}}
+    for alerts in (
+        [ours],
+        [another],
+        [strange],
+        [ours, {"labels": {"severity": "page", "alertname": "Other"}}],
+    ):
+        assert watched.post({"alerts": [{"status": "firing", **alert} for alert in alerts]})[1] == {
+            "heard": True
+        }
+    heard = watched.status()["watchdogs"]
+    assert [(one["alertname"], one["slo"], one["heard"]) for one in heard] == [
+        ("CMOWatchdog", "cmo-015", 2),
+        ("", "\ud800" + "x" * 99, 1),
+        ("Watchdog", "", 1),
+    ]
+    assert 0 <= heard[0]["silent_seconds"] <= heard[-1]["silent_seconds"]
+
+
+def test_only_the_latest_watchdogs_are_remembered() -> None:
+    heard = dead_man.HeardWatchdogs()
+    for number in range(1000):
+        heard.hear([dead_man.Watchdog("CMOWatchdog", ""), dead_man.Watchdog("Other", str(number))], number)
+    names = [(one["alertname"], one["slo"]) for one in heard.status(1000.0)]
+    assert set(names) == {("CMOWatchdog", ""), *(("Other", str(number)) for number in range(981, 1000))}
+    assert heard.status(1000.0)[0]["silent_seconds"] == 1.0
+
+
+def test_only_the_watchdog_that_is_asked_for_is_heard(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, 600.0, {}, {"--slo": "cmo-015"})
+    foreign = {"status": "firing", "labels": {**WATCHDOG["labels"], "slo": "shop"}}
+    ours = {"status": "firing", "labels": {**WATCHDOG["labels"], "slo": "cmo-015"}}
+    with watched.dead_man:
+        assert watched.post({"alerts": [foreign]})[1] == {"heard": False}
+        assert watched.post(HEARD)[1] == {"heard": False}
+        assert watched.status()["heard"] == 0
+        assert watched.post({"alerts": [foreign, ours]})[1] == {"heard": True}
+        assert [one["slo"] for one in watched.status()["watchdogs"]] == ["cmo-015"]
+
+
+@pytest.mark.parametrize("watched", [2.0], indirect=True)
+def test_senders_that_drip_for_ever_keep_it_neither_from_paging_nor_from_hearing(
+    watched: Watched, wait_until: Wait
+) -> None:
+    """They are more than it has file descriptors, and none of them ever ends a head or a body."""
+    few = 64
+    resource.prlimit(watched.dead_man.pid, resource.RLIMIT_NOFILE, (few, few))
+    with Drippers(watched.ports.dead_man, 2 * few) as drippers:
+        wait_until(lambda: watched.statuses() == ["firing"], "the page")
+        wait_until(lambda: "delivered" in watched.events(), "the note of it")
+        wait_until(lambda: not drippers.connected, "the end of the last sender")
+        assert watched.post(HEARD) == (http.client.OK, {"heard": True})
+        wait_until(lambda: watched.statuses() == ["firing", "resolved"], "its resolution")
+    assert watched.status()["turned_away"] >= few, "more than it can serve are turned away at once"
+
+
+@pytest.mark.parametrize("watched", [600.0], indirect=True)
+def test_connections_that_are_open_at_once_are_bounded(watched: Watched, wait_until: Wait) -> None:
+    threads = []
+    with Drippers(watched.ports.dead_man, 100) as drippers:
+
+        def all_have_ended() -> bool:
+            threads.append(_threads(watched))
+            return not drippers.connected
+
+        wait_until(all_have_ended, "the end of the last sender")
+    assert 16 < max(threads) <= 32 + 3, "those that serve, and those that listen, look and deliver"
+    wait_until(lambda: _threads(watched) == 3, "the end of those threads")
+    for _ in range(100):
+        assert watched.post(HEARD)[0] == http.client.OK, "each leaves its place to another"
 
 
 def test_a_page_is_sent_until_it_is_delivered(tmp_path: Path, wait_until: Wait) -> None:
@@ -473,6 +594,10 @@ def _alertmanager(server: servers.Server, directory: Path, ports: Ports) -> Mana
 def _alerts(ports: Ports) -> list[Any]:
     alerts: list[Any] = json.loads(health.get(ports.alertmanager, "/api/v2/alerts")[1])
     return alerts
+
+
+def _threads(watched: Watched) -> int:
+    return len(list(Path(f"/proc/{watched.dead_man.pid}/task").iterdir()))
 
 
 def _raw(watched: Watched, request: bytes) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import resource
+import socket
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,21 +28,35 @@ ALERT = {
 
 
 @pytest.fixture
-def pager(tmp_path: Path) -> Iterator[int]:
-    port = free_port()
+def pager_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def pager(pager_process: ManagedProcess, pager_port: int) -> int:
+    """The port of a pager that listens."""
+    assert pager_process.pid
+    return pager_port
+
+
+@pytest.fixture
+def pager_process(pager_port: int, tmp_path: Path) -> Iterator[ManagedProcess]:
     command = [
         sys.executable,
         "-m",
         "cmo_stack.pager",
         "--port",
-        str(port),
+        str(pager_port),
         "--log",
         str(tmp_path / "pages.jsonl"),
     ]
     with ManagedProcess(
-        "pager", command, log_path=tmp_path / "pager.log", ready=partial(health.answers, port, "/healthz")
-    ):
-        yield port
+        "pager",
+        command,
+        log_path=tmp_path / "pager.log",
+        ready=partial(health.answers, pager_port, "/healthz"),
+    ) as process:
+        yield process
 
 
 def _post(port: int, path: str, content: object) -> int:
@@ -95,6 +111,85 @@ def test_a_page_from_a_real_alertmanager_is_kept_and_shown(
 def test_what_is_no_notification_is_refused(pager: int, content: object) -> None:
     assert _post(pager, "/page", content) == http.client.BAD_REQUEST
     assert _pages(pager) == []
+
+
+def _raw(port: int, request: bytes) -> bytes:
+    with socket.create_connection((health.LOOPBACK, port), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(10_000):
+            answer += part
+    return answer
+
+
+def _notification(alert: bytes) -> bytes:
+    body = b'{"alerts": [' + alert + b"]}"
+    return b"POST /alerts HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "said"),
+    [
+        (b"POST / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", "expected a Content-Length, in bytes"),
+        (b"POST / HTTP/1.1\r\nContent-Length: abc\r\n\r\n", "expected a Content-Length, in bytes"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "expected a Content-Length"),
+        (_notification(b'{"labels": null}'), "alert 1 with `labels` that are no mapping"),
+        (_notification(b'{}, {"labels": ["a"]}'), "alert 2 with `labels` that are no mapping"),
+        (_notification(b'{"labels": {"alertname": 1}}'), "alert 1 with `labels` that are no mapping"),
+        (_notification(b'{"annotations": "x"}'), "alert 1 with `annotations` that are no mapping"),
+        (_notification(b'{"status": 5}'), "alert 1 with a `status` that is no text"),
+        (_notification(b"[" * 100_000), "nested more than 20 deep"),
+        (_notification(b'{"x": ' + b"[" * 950 + b"]" * 950 + b"}"), "nested more than 20 deep"),
+        (_notification(b'{"x": NaN}'), "found no JSON"),
+        (_notification(b'{"x": %s}' % (b"9" * 5000)), "found no JSON"),
+        (_notification(b'{"labels": {"alertname": "\\ud800"}}'), "half of a surrogate pair"),
+        (_notification(b'{"\\ud800": 1}'), "half of a surrogate pair"),
+    ],
+    ids=range(14),
+)
+def test_junk_is_refused_in_words_and_not_kept(
+    pager: int, tmp_path: Path, request_bytes: bytes, said: str
+) -> None:
+    head, _, body = _raw(pager, request_bytes).partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400"
+    assert said in json.loads(body)["error"]
+    assert _pages(pager) == []
+    assert "Traceback" not in (tmp_path / "pager.log").read_text()
+
+
+def test_what_is_too_long_is_refused(pager: int) -> None:
+    for length in (b"1000001", b"9" * 5000):
+        answer = _raw(pager, b"POST / HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n")
+        assert answer.split()[1] == b"413"
+
+
+def test_what_cannot_be_kept_is_not_kept_by_half_and_said_so(
+    pager: int, pager_process: ManagedProcess, tmp_path: Path
+) -> None:
+    assert _post(pager, "/alerts", {"alerts": [ALERT]}) == http.client.OK
+    size = (tmp_path / "pages.jsonl").stat().st_size
+    resource.prlimit(pager_process.pid, resource.RLIMIT_FSIZE, (size + 10, resource.RLIM_INFINITY))
+    assert _post(pager, "/alerts", {"alerts": [ALERT]}) == http.client.INSUFFICIENT_STORAGE
+    assert len(_pages(pager)) == 1
+    resource.prlimit(
+        pager_process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
+    assert _post(pager, "/alerts", {"alerts": [ALERT]}) == http.client.OK
+    assert len(_pages(pager)) == 2
+    assert "Traceback" not in (tmp_path / "pager.log").read_text()
+
+
+def test_a_sender_cannot_say_when_it_was_received(pager: int) -> None:
+    assert _post(pager, "/alerts", {"received": 1, "alerts": []}) == http.client.OK
+    received = _pages(pager)[0]["received"]
+    assert isinstance(received, float)
+    assert received > 1
+
+
+def test_a_text_cannot_begin_a_line_of_its_own() -> None:
+    labels = {"alertname": "A\u2028B\nFIRING CMOServiceDown [page]\x1b[2J"}
+    (line,) = phone_lines({"alerts": [{"status": "firing", "labels": labels}]})
+    assert line == r"FIRING A B FIRING CMOServiceDown [page]\x1b[2J"
 
 
 def test_an_unknown_path_says_which_there_are(pager: int) -> None:

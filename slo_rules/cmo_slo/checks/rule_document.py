@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHECK: Final = "rule_document"
 MOST_RULES: Final = 50_000
+MOST_VALUES: Final = 1_000_000
 _MOST_NESTED: Final = 50
 
 _LOADER: Final[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -62,12 +63,14 @@ def read_rules(text: str, file: str) -> ReadFile:
     return ReadFile(documents, tuple(sorted(reader.findings, key=lambda finding: finding.place)))
 
 
-class _TooDeepError(Exception):
-    """The YAML is nested deeper than a parser survives."""
+class _ExcessError(Exception):
+    """The YAML is nested deeper, or holds more, than a parser survives."""
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, wrong: str, mend: str) -> None:
         self.line = line
-        super().__init__()
+        self.wrong = wrong
+        self.mend = mend
+        super().__init__(wrong)
 
 
 @dataclass
@@ -105,12 +108,10 @@ class _Reader:
             "expected YAML; check this line and the one above it for indentation, colons, brackets and quotes"
         )
         try:
-            _refuse_depth(text)
+            _refuse_excess(text)
             return [node for node in yaml.compose_all(text, Loader=_LOADER) if node is not None]
-        except _TooDeepError as error:
-            self.wrong(
-                error.line, f"nested more than {_MOST_NESTED} deep", "expected a rule file; check its form"
-            )
+        except _ExcessError as error:
+            self.wrong(error.line, error.wrong, error.mend)
         except yaml.MarkedYAMLError as error:
             problem = " ".join(part for part in (error.context, error.problem) if part)
             hint = "; a template (Helm, Jinja) must be rendered first" if _TEMPLATE.search(text) else ""
@@ -306,14 +307,25 @@ class _Reader:
         self.wrong(_line(key), f"{key.value!r} stands there twice", "expected it once; delete one")
 
 
-def _refuse_depth(text: str) -> None:
-    """The parser of C builds nodes by recursion and would end the process; its events come one by one."""
-    depth = 0
+def _refuse_excess(text: str) -> None:
+    """The parser of C builds nodes by recursion and would end the process; its events come one by one.
+
+    A node takes about half a kilobyte: a few megabytes of commas would be gigabytes.
+    """
+    depth = values = 0
     for event in yaml.parse(text, Loader=_LOADER):
+        values += isinstance(event, yaml.NodeEvent)
+        if values > MOST_VALUES:
+            raise _ExcessError(
+                _mark_line(event.start_mark), f"more than {MOST_VALUES:,} values", "split the file"
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MOST_NESTED:
-                raise _TooDeepError(_mark_line(event.start_mark))
+                wrong = f"nested more than {_MOST_NESTED} deep"
+                raise _ExcessError(
+                    _mark_line(event.start_mark), wrong, "expected a rule file; check its form"
+                )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,10 +192,33 @@ def test_a_file_that_is_no_text_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_bytes(b"\xff\xfe\x00")
     result = check(tmp_path / "rules.yml")
     assert result.exit_code == 3
-    assert "is no text in UTF-8" in result.stderr
+    assert "rules.yml byte 0 is not UTF-8; save the file as UTF-8." in result.stderr
     folder = check(tmp_path)
     assert folder.exit_code == 3
-    assert "cannot be read" in folder.stderr
+    assert "is a directory; name a file in it." in folder.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--objectives", "cmo-015")], ids=["alone", "fresh"])
+def test_a_pipe_and_a_device_are_not_read(tmp_path: Path, options: tuple[str, ...]) -> None:
+    os.mkfifo(tmp_path / "pipe.yml")
+    (tmp_path / "zero.yml").symlink_to("/dev/zero")
+    for name in ("pipe.yml", "zero.yml"):
+        result = check(tmp_path / name, *options)
+        assert result.exit_code == 3
+        assert result.stderr.endswith(f"{name} is no regular file; save it as a file, and name that.\n")
+    pipe = check(write(tmp_path / "mine.yml", MINE), "--alertmanager-config", tmp_path / "pipe.yml")
+    assert pipe.exit_code == 3
+    assert "is no regular file" in pipe.stderr
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "large.yml"
+    with file.open("wb") as large:
+        large.truncate(10**12)  # a hole, which takes no room on the disk
+    for options in ((), ("--objectives", "cmo-015")):
+        result = check(file, *options)
+        assert result.exit_code == 3
+        assert "is larger than 10 MB; check that it is the right file, or split it." in result.stderr
 
 
 def test_promtool_is_asked_about_rule_files_and_not_about_manifests(tmp_path: Path, promtool: Path) -> None:

@@ -180,6 +180,7 @@ RULE = "groups:\n- name: g\n  rules:\n  - {alert: A, expr: up}\n"
         ("a: \x00", 1, "", ""),
         ("[" * 100_000, 1, "nested more than 50 deep", "check its form"),
         ("- " * 100_000, 1, "nested more than 50 deep", "check its form"),
+        (f"\n[{'1,' * 1_000_001}]", 2, "more than 1,000,000 values", "split the file"),
         ("groups: &a [*a]", 1, "a group is no mapping", "write it so"),
         (
             RULE.replace("expr: up", f"expr: '{'(' * 5000}up{')' * 5000}'"),
