@@ -24,7 +24,7 @@ _ROW: Final = re.compile(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| (.*?) \| (.*?)
 
 
 def rows(page: str, heading: str) -> list[tuple[str, str, str]]:
-    """Name, summary and last column of each row below a heading; the link must lead to the alert's runbook."""
+    """Name, summary and last column of each row below a heading; each links to the runbook of its name."""
     section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     found = _ROW.findall(section)
     assert [name for name, runbook, *_ in found if name != runbook] == []

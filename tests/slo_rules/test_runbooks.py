@@ -325,7 +325,8 @@ def loosened(query: str) -> str:
 SOUND = Page(
     "CMOServiceDown",
     "# CMOServiceDown\n\nA page.\n\n"
-    "## Meaning\n\nFor 1 minute, or in 10 minutes; 1 or 0.\n\n## Impact\n\nAll.\n\n## First three things to look at\n\n"
+    "## Meaning\n\nFor 1 minute, or in 10 minutes; 1 or 0.\n\n## Impact\n\nAll.\n\n"
+    "## First three things to look at\n\n"
     + "".join(f'{number}. Look.\n\n   ```promql\n   up{{job="cmo"}} == 0\n   ```\n\n' for number in (1, 2, 3))
     + "## Likely causes\n\nMany.\n\n## Mitigate\n\nStart it.\n\n"
     "## It is over when\n\nIt fires 5 minutes on.\n\n"
