@@ -39,6 +39,7 @@ ALERTS: Final = (
     Routed("CMOQueriesCancelled", "ticket", "symptom", "service", "tickets"),
     Routed("CMOCacheHitRateLow", "ticket", "cause", "cache", "tickets"),
     Routed("CMOMemoryGrowing", "ticket", "cause", "service", "tickets"),
+    Routed("CMORestartingOften", "ticket", "cause", "service", "tickets"),
     Routed("CMOLightRAGFailing", "ticket", "cause", "lightrag", "model-tickets"),
     # Those whose component comes from the series, with each component that the service has.
     *(

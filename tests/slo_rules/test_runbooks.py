@@ -325,10 +325,11 @@ def loosened(query: str) -> str:
 SOUND = Page(
     "CMOServiceDown",
     "# CMOServiceDown\n\nA page.\n\n"
-    "## Meaning\n\nFor 1 minute; 1 or 0.\n\n## Impact\n\nAll.\n\n## First three things to look at\n\n"
+    "## Meaning\n\nFor 1 minute, or in 10 minutes; 1 or 0.\n\n## Impact\n\nAll.\n\n"
+    "## First three things to look at\n\n"
     + "".join(f'{number}. Look.\n\n   ```promql\n   up{{job="cmo"}} == 0\n   ```\n\n' for number in (1, 2, 3))
     + "## Likely causes\n\nMany.\n\n## Mitigate\n\nStart it.\n\n"
-    "## It is over when\n\nIt fires 2 minutes on.\n\n"
+    "## It is over when\n\nIt fires 5 minutes on.\n\n"
     '```promql\nmin(up{job="cmo"})\n```\n',
 )
 
@@ -369,7 +370,7 @@ def test_a_page_of_another_form_is_noticed(old: str, new: str) -> None:
     [
         ("A page", "A ticket", "expected 'page' above the first heading"),
         ("For 1 minute", "For 5 minutes", "expected '60 s' in its prose"),
-        ("2 minutes", "a while", "expected '120 s' in its prose"),
+        ("5 minutes", "a while", "expected '300 s' in its prose"),
     ],
 )
 def test_a_page_that_says_something_else_than_its_alert_is_noticed(old: str, new: str, mistake: str) -> None:
