@@ -164,7 +164,9 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
     for objective_page, objective, own in slow:
         yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *before)), objective)
     for of_silence in _of_kind(objectives, no_traffic.NoTrafficAlert):
-        yield no_traffic.rule(of_silence, surroundings, before)
+        # The slow ones too: users who left after they had waited are slow, and nobody was answered.
+        suffering = (*before, *(own for _, _, own in slow))
+        yield no_traffic.rule(of_silence, surroundings, suffering)
 
 
 def _load_test(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:

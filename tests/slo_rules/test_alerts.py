@@ -166,9 +166,8 @@ def test_they_notice_a_limit_that_is_another(alert: str, limit: str, tmp_path: P
     rules = rules_of_alert(RULES, alert)
     own, unless, others = expression(rules, alert).partition("\nunless on ()")
     for factor in (0.5, 2.0):
-        changed = LIMIT.sub(
-            lambda found, by=factor: f"{float(limit) * by:g}" if found[0] == limit else found[0], own
-        )
+        another = re.compile(rf"(?<=[<>=] ){re.escape(limit)}(?=\n|$)")
+        changed = another.sub(f"{float(limit) * factor:g}", own)
         changed = f"{changed}{unless}{others}"
         if "FAILED" in run(PROMTOOLS[-1], broken(rules, alert, expr=changed), committed(alert), tmp_path):
             return

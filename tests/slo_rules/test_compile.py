@@ -170,7 +170,7 @@ def test_pages_exclude_each_other() -> None:
         ("CMOLiveQueriesFailing", 1),
         ("CMOLiveQueriesHanging", 2),
         ("CMOLiveQueriesSlow", 3),
-        ("CMONoLiveTraffic", 2),
+        ("CMONoLiveTraffic", 3),
     ]
 
 

@@ -212,7 +212,7 @@ def test_an_idle_night_wakes_nobody(prometheus_server: Server, tmp_path: Path) -
         "scenario:slo_total_events:sum",
         "scenario:slo_slow_events:sum",
         "scenario:slo_burn_rate:ratio",
-        "scenario:slo_started_queries:increase",
+        "instance:slo_started_queries:increase",
         "alert:slo_total_events:increase",
         "instance:slo_memory_floor:min",
     }

@@ -47,6 +47,9 @@ def rule(alert: DownAlert, surroundings: Surroundings) -> Rule:
         f"max by (job) ({up}) == 0\n"
         f"or\n"
         f"max by (job) (avg_over_time({up}[{window}])) < {_LEAST_SHARE_OF_SCRAPES}\n"
+        f"and\n"
+        # What was not known so long ago may just be starting.
+        f"max by (job) ({up} offset {window}) >= 0\n"
         f"or\n"
         f"absent({up})",
         severity="page",

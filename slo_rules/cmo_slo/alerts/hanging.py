@@ -2,12 +2,10 @@
 
 Three ways to see it, each of one instance, so that the traffic of another does not hide it:
 
-- Those in progress less those that began within a time have been under way for longer, all of them. Sure
-and quick,
-  where not many others begin.
+- Those in progress less those that began within a time have been under way for longer, all of them. Sure and
+  quick, where not many others begin.
 - What is in progress on average is what finishes takes in a second (Little's law), but for what does not
-finish.
-  Slower, and sure only with the age of the oldest beside it.
+  finish. Slower, and sure only with the age of the oldest beside it.
 - A blocked event loop lets no query begin either, so there one that is inside is enough.
 """
 

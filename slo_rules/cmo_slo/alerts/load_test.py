@@ -1,7 +1,7 @@
 """Says that a load test runs, to nobody: Alertmanager silences tickets of causes meanwhile.
 
 It looks at the queries of a minute, because a scenario may be over in nine seconds, and fires on for an hour,
-because tickets look at an hour, in which the load test still is.
+because most tickets look at an hour, in which the load test still is.
 """
 
 from __future__ import annotations

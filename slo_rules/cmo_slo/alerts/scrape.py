@@ -31,8 +31,18 @@ def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:
     window = duration(parse_duration(alert.window))
     longer = duration(parse_duration(alert.window) * _LONGER)
     jobs = "|".join(alert.jobs)
-    down = f'max by (job, instance) (max_over_time({UP}{{job=~"{jobs}"}}[{window}])) == 0'
-    often = f'min by (job, instance) (avg_over_time({UP}{{job=~"{jobs}"}}[{longer}])) < {_LEAST_SHARE}'
+    up = f'{UP}{{job=~"{jobs}"}}'
+    # What was not known a window ago may just be starting.
+    down = (
+        f"max by (job, instance) (max_over_time({up}[{window}])) == 0\n"
+        f"and\n"
+        f"min by (job, instance) ({up} offset {window}) >= 0"
+    )
+    often = (
+        f"min by (job, instance) (avg_over_time({up}[{longer}])) < {_LEAST_SHARE}\n"
+        f"and\n"
+        f"min by (job, instance) ({up} offset {longer}) >= 0"
+    )
     absent = (f'absent_over_time({UP}{{job="{job}"}}[{window}])' for job in alert.jobs)
     return alert_rule(
         alert,

@@ -63,6 +63,11 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
         (_up(" ".join(["1 0"] * many)),),
         silent=(restart + 2, many, 2 * many - 1),
     )
+    yield Case(
+        "a first start that takes a while: no page",
+        (_up(f"0x{restart - 2} 1x{many}"),),
+        silent=(restart, restart + 2, restart + 10),
+    )
     yield Case("no target at all: it fires", (), firing=(restart + 1,), silent=(restart - 1,))
     yield Case("its target disappears: it fires", (_up("1x10 stale"),), firing=(11 + restart,), silent=(10,))
     yield Case(
@@ -421,6 +426,11 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
             tuple(_up("1x200", job) for job in alert.jobs if job != absent),
             firing=(fires + 1,),
         )
+    yield Case(
+        "a target that starts slowly: silent",
+        (_up("0x2 1x60", first), *others),
+        silent=(2, 4, 6, 10),
+    )
     yield Case("all is scraped: silent", (_up("1x200", first), *others), silent=(fires, 100))
     yield Case(
         "a restart of the service: silent", (_up("1x40 0x1 1x60", first), *others), silent=(40, 42, 44, 50)
