@@ -163,13 +163,13 @@ def limits() -> list[Any]:
 @pytest.mark.parametrize(("alert", "limit"), limits())
 def test_they_notice_a_limit_that_is_another(alert: str, limit: str, tmp_path: Path) -> None:
     """Wherever it stands: paths that lead to one alert have their limits in common."""
-    rules = rules_of_alert(RULES, alert)
-    own, unless, others = expression(rules, alert).partition("\nunless on ()")
+    # Without what it leaves out, whose limits are others', and whose rules take promtool longer.
+    own = expression(RULES, alert).partition("\nunless on ()")[0]
     for factor in (0.5, 2.0):
         another = re.compile(rf"(?<=[<>=] ){re.escape(limit)}(?=\n|$)")
         changed = another.sub(f"{float(limit) * factor:g}", own)
-        changed = f"{changed}{unless}{others}"
-        if "FAILED" in run(PROMTOOLS[-1], broken(rules, alert, expr=changed), committed(alert), tmp_path):
+        rules = rules_of_alert(broken(RULES, alert, expr=changed), alert)
+        if "FAILED" in run(PROMTOOLS[-1], rules, committed(alert), tmp_path):
             return
     pytest.fail(f"neither half nor twice {limit} is noticed")
 
