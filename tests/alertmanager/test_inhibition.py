@@ -68,7 +68,7 @@ def test_causes_are_silenced_under_a_page_and_in_a_load_test_and_nothing_else_is
             *(fired(name, slo) for slo in (PAGED, LOADED) for name in (*CAUSES, *NEVER_SILENCED)),
             fired("CMOLightRAGFailing", CALM),
             fired("CMOServiceDown", PAGED),
-            fired("CMOServiceDown", LOADED),
+            fired("CMOLiveQueriesHanging", LOADED),
         )
         expected = {(name, slo) for slo in (PAGED, LOADED) for name in NEVER_SILENCED}
         expected.add(("CMOLightRAGFailing", CALM))
@@ -78,7 +78,11 @@ def test_causes_are_silenced_under_a_page_and_in_a_load_test_and_nothing_else_is
         causes = {(name, slo) for slo in (PAGED, LOADED) for name in CAUSES}
         assert tickets(receiver) & causes == set()
         assert _silenced(manager) == causes
-        paged = {("CMOLiveQueriesFailing", PAGED), ("CMOServiceDown", PAGED), ("CMOServiceDown", LOADED)}
+        paged = {
+            ("CMOLiveQueriesFailing", PAGED),
+            ("CMOServiceDown", PAGED),
+            ("CMOLiveQueriesHanging", LOADED),
+        }
         wait_until("every page, load test or not", lambda: set(receiver.alerts_at("/alerts")) == paged)
 
         manager.post(*(over(source) for source in [*sources, fired("CMOServiceDown", PAGED)]))
@@ -90,7 +94,7 @@ def test_causes_are_silenced_under_a_page_and_in_a_load_test_and_nothing_else_is
         assert _silenced(manager) == {(name, LOADED) for name in CAUSES}, (
             "a page of its own silences it still"
         )
-        manager.post(over(fired("CMOServiceDown", LOADED)))
+        manager.post(over(fired("CMOLiveQueriesHanging", LOADED)))
         wait_until("the tickets of the causes in the load test", lambda: tickets(receiver) >= causes)
     assert {request.path for request in receiver.requests} == {
         "/alerts",

@@ -63,7 +63,7 @@ def test_the_committed_rules_become_faster_and_differ_in_nothing_else() -> None:
     }
     hours = {
         "hourly": {"3s999ms"},
-        "long-windows": {"3s999ms", "23s999ms", "1m35s999ms", "4m47s999ms", "47m59s999ms"},
+        "long-windows": {"999ms", "3s999ms", "23s999ms", "1m35s999ms", "4m47s999ms", "47m59s999ms"},
     }
     for group in faster["groups"]:
         name = group["name"].removeprefix("cmo-015-")

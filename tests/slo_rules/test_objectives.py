@@ -236,7 +236,8 @@ def test_a_mistake_is_named_with_its_line_and_its_mend(case: Case) -> None:
 
 COUNTED = "success, within_2s, cache_hits, lightrag_success, lightrag_healthy, health_success, health_latency"
 KINDS = (
-    "down, hanging, no_traffic, budget, share, slow_share, level, rise, trend, scrape, load_test, watchdog"
+    "down, hanging, no_traffic, budget, share, slow_share, level, rise, trend, restarts, scrape, "
+    "load_test, watchdog"
 )
 CANCELLED = "bad: {metric: cmo_queries_total, labels: {scenario: [live], outcome: [cancelled]}}"
 QUEUE = "metric: cmo_queue_wait_seconds\n    above_seconds: 0.5"
@@ -280,7 +281,7 @@ ALERT_CASES = [
         "kind: watchdog\n",
         "kind: watchdog\n    sumary: yes\n",
         "sumary: yes",
-        "alerts[17].sumary: unknown field; expected one of alert, summary, description, kind; "
+        "alerts[18].sumary: unknown field; expected one of alert, summary, description, kind; "
         "did you mean summary?",
     ),
     AlertCase(
@@ -325,7 +326,7 @@ ALERT_CASES = [
         "Always fires (value {{ $value }})",
         "Always fires",
         "description: Always fires",
-        "alerts[17].description: the value is not in the text; expected {{ $value }}, formatted; "
+        "alerts[18].description: the value is not in the text; expected {{ $value }}, formatted; "
         "say how bad it is",
     ),
     AlertCase(
@@ -412,22 +413,22 @@ ALERT_CASES = [
         "catalogue; did you mean cmo_circuit_breaker_state?",
     ),
     AlertCase(
-        "{metric: cmo_circuit_breaker_state, labels: {state: [closed]}}",
+        "{metric: cmo_circuit_breaker_state, labels: {state: [open, half_open]}}",
         "{metric: cmo_queries_total}",
         "gauge: {metric: cmo_queries_total}",
         "alerts[6].gauge.metric: cmo_queries_total is a counter; expected a gauge; "
         "name a gauge of the catalogue",
     ),
     AlertCase(
-        "labels: {state: [closed]}",
+        "labels: {state: [open, half_open]}",
         "labels: {state: [shut]}",
         "gauge: {metric: cmo_circuit_breaker_state, labels: {state: [shut]}}",
         "alerts[6].gauge.labels.state[0]: 'shut' is no value of label 'state'; expected one of closed, open, "
         "half_open, degraded, rate_limited, budget_limited, maintenance; name one of these",
     ),
     AlertCase(
-        "by: [component]\n    mean_below",
-        "by: [breaker]\n    mean_below",
+        "by: [component]\n    mean_above",
+        "by: [breaker]\n    mean_above",
         "by: [breaker]",
         "alerts[6].by[0]: cmo_circuit_breaker_state has no label 'breaker'; "
         "expected component, state, job, instance; name one of its labels",
@@ -478,7 +479,7 @@ ALERT_CASES = [
         "by: [job, instance, rule_group]",
         "by: [job, instance, rule_grup]",
         "by: [job, instance, rule_grup]",
-        "alerts[14].by[2]: prometheus_rule_evaluation_failures_total has no label 'rule_grup'; "
+        "alerts[15].by[2]: prometheus_rule_evaluation_failures_total has no label 'rule_grup'; "
         "expected rule_group, job, instance; did you mean rule_group?",
     ),
     AlertCase(
@@ -525,7 +526,7 @@ ALERT_CASES = [
         "alert: CMOWatchdog",
         "alert: CMOServiceDown",
         "alert: CMOServiceDown",
-        "alerts[17].alert: 'CMOServiceDown' stands there twice; expected each name once; rename one",
+        "alerts[18].alert: 'CMOServiceDown' stands there twice; expected each name once; rename one",
     ),
     AlertCase(
         "weight: 1\n\n  - name: success\n",
@@ -568,7 +569,7 @@ def test_mistakes_in_alerts_are_reported_at_once_whatever_else_is_wrong() -> Non
         CANCELLED: CANCELLED.replace("cancelled", "canceled"),
         "by: [component]\n    bad": "by: [componet]\n    bad",
         "share_above: 0.03": "share_above: -1",
-        "by: [component]\n    mean_below: 0.5": "by: [breaker]\n    mean_below: low",
+        "by: [component]\n    mean_above: 0.5": "by: [breaker]\n    mean_above: low",
         f"by: [component]\n    {QUEUE}": f"by: [component, x]\n    {QUEUE.replace('0.5', '0.6')}",
         "gain_above: 25.0\n    window: 1h": "gain_above: 25.0\n    window: 1 h",
         "kind: trend": "kind: trent",
@@ -596,12 +597,12 @@ def test_mistakes_in_alerts_are_reported_at_once_whatever_else_is_wrong() -> Non
         "alerts[5].by[0]",
         "alerts[5].share_above",
         "alerts[6].by[0]",
-        "alerts[6].mean_below",
+        "alerts[6].mean_above",
         "alerts[8].by[1]",
         "alerts[8].above_seconds",
         "alerts[9].window",
         "alerts[11].kind",
-        "alerts[17].alert",
+        "alerts[18].alert",
     ]
 
 

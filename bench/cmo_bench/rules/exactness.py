@@ -123,7 +123,8 @@ def _recorded_hours(month: Month, objective: str) -> tuple[int, int]:
 
 
 def _counted_step(month: Month, objective: str, moment: float) -> int:
-    """The last step whose events were counted at or before a moment: that of the last evaluation then."""
+    """The last step that a roll-up of a moment holds: that of the evaluation before the last one then."""
+    moment -= STEP_SECONDS
     steps = f'{recorded.TOTAL_EVENTS}{{objective="{objective}",scenario="live"}}[1m]'
     found = month.store.query(steps, moment).result
     evaluated = float(found[0]["values"][-1][0]) if found else moment
