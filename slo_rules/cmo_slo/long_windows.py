@@ -61,7 +61,7 @@ def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
             length,
             objectives,
         )
-        share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)".replace("\n  or", "\n  or")
+        share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)"
         yield Rule(share, record=recorded.COVERAGE, labels=labels)
     slow = selector(recorded.SLOW_EVENTS, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
     for window in (Window.QUARTER, Window.HOUR):

@@ -84,7 +84,6 @@ def rule(alert: NoTrafficAlert, surroundings: Surroundings, others: tuple[str, .
         words={
             "window": duration(parse_duration(alert.window)),
             "probe_window": duration(parse_duration(alert.probe_window)),
-            "expected": str(alert.expected_queries_an_hour),
             "unanswered": str(alert.unanswered_queries),
         },
         waits=MINUTE,

@@ -25,7 +25,6 @@ MOST_NESTED: Final = 100
 MOST_OPERATORS: Final = 200
 MOST_CHARACTERS: Final = 100_000
 COMPARISONS: Final = frozenset({">", ">=", "<", "<=", "==", "!="})
-SET_OPERATORS: Final = frozenset({"and", "or", "unless"})
 
 _TEXT: Final = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`|#[^\n]*", re.DOTALL)
 _OPERATOR: Final = re.compile(r"[-+*/%^]|[<>]=?|==|!=|\b(?:and|or|unless|atan2)\b", re.IGNORECASE)
