@@ -183,7 +183,7 @@ def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterat
 
 
 def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Iterator[Case]:
-    """Nobody is answered and the probe fails; a step is a scrape. Last week is tested with a week of its own."""
+    """Nobody is answered and the probe fails; a step is a scrape. Last week has a test of its own."""
     window = parse_duration(alert.probe_window) // surroundings.interval
     waits = MINUTE // surroundings.interval
     probe = catalogue.PROBE_UP.name
