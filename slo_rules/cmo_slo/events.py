@@ -43,6 +43,9 @@ LONG_WINDOWS: Final[Mapping[Window, int]] = {
 }
 """Windows of live events, in milliseconds, whatever the scrape interval."""
 
+_BY_SCENARIO: Final = ("scenario",)
+_BY_COMPONENT: Final = ("scenario", "component")
+
 # A checkpoint this old is still what the next increase is taken from.
 _LOOK_BACK_SCRAPES: Final = 20
 _SHORTEST_LOOK_BACK: Final = MINUTE
@@ -68,6 +71,7 @@ def rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
         for record, expression in _steps(objective, objectives).items():
             yield Rule(expression, record=record, labels={"objective": objective.name})
     yield from _overall_rules(objectives)
+    yield from _component_rules(objectives)
     yield from _alert_rules(objectives)
     for objective in objectives.objectives:
         if objective.counted:
@@ -92,8 +96,8 @@ def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
         # What is not a number is left out: in one instance it would make the sum of all of them no number.
         found.setdefault(series, {})[f"{selector(series, {**job, **labels}, *matchers)} >= 0"] = None
 
-    for objective in objectives.objectives:
-        indicator = objective.indicator
+    indicators = [one.indicator for one in (*objectives.objectives, *objectives.components)]
+    for indicator in indicators:
         if isinstance(indicator, RatioIndicator):
             need(indicator.total.metric, _restricting(indicator.total.labels))
         elif isinstance(indicator, HeldLevelIndicator):
@@ -147,11 +151,11 @@ def _steps(objective: Objective, objectives: Objectives) -> dict[str, str]:
     indicator, slo = objective.indicator, objectives.name
     job = {"job": (objectives.service.job,)}
     if isinstance(indicator, RatioIndicator):
-        good = _gained(indicator.good.metric, slo, indicator.good.labels)
-        total = _gained(indicator.total.metric, slo, indicator.total.labels)
-        return {recorded.GOOD_EVENTS: or_zero(good, total), recorded.TOTAL_EVENTS: total}
+        good, total = _ratio_steps(indicator, slo)
+        return {recorded.GOOD_EVENTS: good, recorded.TOTAL_EVENTS: total}
     if isinstance(indicator, LatencyIndicator):
-        return _latency_steps(indicator, slo)
+        good, total, slow = _latency_steps(indicator, slo)
+        return {recorded.GOOD_EVENTS: good, recorded.TOTAL_EVENTS: total, recorded.SLOW_EVENTS: slow}
     if isinstance(indicator, HeldLevelIndicator):
         clock = selector(recorded.increase(indicator.clock), {"slo": (slo,)})
         return {
@@ -166,29 +170,39 @@ def _steps(objective: Objective, objectives: Objectives) -> dict[str, str]:
     return {}
 
 
-def _latency_steps(indicator: LatencyIndicator, slo: str) -> dict[str, str]:
-    def within(labels: Labels) -> str:
-        bucket = f"{indicator.metric}_bucket"
-        return _gained(bucket, slo, labels, edge(indicator.threshold_seconds))
+def _ratio_steps(indicator: RatioIndicator, slo: str, by: tuple[str, ...] = _BY_SCENARIO) -> tuple[str, str]:
+    """Good events and all."""
+    good = _gained(indicator.good.metric, slo, indicator.good.labels, by=by)
+    total = _gained(indicator.total.metric, slo, indicator.total.labels, by=by)
+    return or_zero(good, total), total
 
-    count = f"{indicator.metric}_count"
-    total = _gained(count, slo, indicator.total)
+
+def _latency_steps(
+    indicator: LatencyIndicator, slo: str, by: tuple[str, ...] = _BY_SCENARIO
+) -> tuple[str, str, str]:
+    """Good events, all, and those that took too long and did not fail."""
+
+    def within(labels: Labels) -> str:
+        return _gained(f"{indicator.metric}_bucket", slo, labels, edge(indicator.threshold_seconds), by=by)
+
+    def counted(labels: Labels) -> str:
+        return _gained(f"{indicator.metric}_count", slo, labels, by=by)
+
+    total = counted(indicator.total)
     good = or_zero(within(indicator.good), total)
     judged = total
     # Without its bucket nothing is known to be slow: a histogram of other edges must not look like an outage.
-    slow = f"{_gained(count, slo, indicator.good)} - {within(indicator.good)}"
+    slow = f"{counted(indicator.good)} - {within(indicator.good)}"
     excluded = indicator.excluded_within_threshold
     if excluded:
         within_excluded = or_zero(within(excluded), total)
         judged = f"{total}\n- (\n  {indented(within_excluded)}\n)"
-        left = f"{_gained(count, slo, excluded)} - {within(excluded)}"
+        left = f"{counted(excluded)} - {within(excluded)}"
         slow = f"{slow}\n+ (\n  {indented(or_zero(left, total))}\n)"
-    return {recorded.GOOD_EVENTS: good, recorded.TOTAL_EVENTS: judged, recorded.SLOW_EVENTS: slow}
+    return good, judged, slow
 
 
-def _gained(
-    series: str, slo: str, labels: Labels, *matchers: str, by: tuple[str, ...] = ("scenario",)
-) -> str:
+def _gained(series: str, slo: str, labels: Labels, *matchers: str, by: tuple[str, ...] = _BY_SCENARIO) -> str:
     gained = selector(recorded.increase(series), {"slo": (slo,), **labels}, *matchers)
     return f"sum by ({', '.join(by)}) ({gained})"
 
@@ -204,6 +218,19 @@ def _overall_rules(objectives: Objectives) -> Iterator[Rule]:
             ):
                 pooled = f"sum without (scenario) ({selector(source, of)})"
                 yield Rule(pooled, record=target, labels={"objective": objective.name})
+
+
+def _component_rules(objectives: Objectives) -> Iterator[Rule]:
+    """The calls of each component, which its name tells apart as the scenario does queries."""
+    for component in objectives.components:
+        indicator = component.indicator
+        if isinstance(indicator, RatioIndicator):
+            good, total = _ratio_steps(indicator, objectives.name, _BY_COMPONENT)
+        else:
+            good, total, _ = _latency_steps(indicator, objectives.name, _BY_COMPONENT)
+        labels = {"indicator": component.name}
+        yield Rule(good, record=recorded.COMPONENT_GOOD_EVENTS, labels=labels)
+        yield Rule(total, record=recorded.COMPONENT_TOTAL_EVENTS, labels=labels)
 
 
 def _alert_rules(objectives: Objectives) -> Iterator[Rule]:

@@ -27,6 +27,18 @@ _SUMS: Final = (
     (recorded.GOOD_EVENTS, recorded.GOOD_EVENTS_HOURLY, recorded.GOOD_EVENTS_IN_WINDOW),
     (recorded.TOTAL_EVENTS, recorded.TOTAL_EVENTS_HOURLY, recorded.TOTAL_EVENTS_IN_WINDOW),
 )
+_COMPONENT_SUMS: Final = (
+    (
+        recorded.COMPONENT_GOOD_EVENTS,
+        recorded.COMPONENT_GOOD_EVENTS_HOURLY,
+        recorded.COMPONENT_GOOD_EVENTS_IN_WINDOW,
+    ),
+    (
+        recorded.COMPONENT_TOTAL_EVENTS,
+        recorded.COMPONENT_TOTAL_EVENTS_HOURLY,
+        recorded.COMPONENT_TOTAL_EVENTS_IN_WINDOW,
+    ),
+)
 
 
 def hourly_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
@@ -37,7 +49,7 @@ def hourly_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
     """
     if not _counted(objectives):
         return
-    for source, hourly, _ in _SUMS:
+    for source, hourly, _ in _sums(objectives):
         yield Rule(summed(_live(source, objectives), HOUR, ago_milliseconds=interval), record=hourly)
     covered = _covered_seconds(objectives, interval, ago_milliseconds=interval)
     yield Rule(covered, record=recorded.COVERED_SECONDS_HOURLY)
@@ -52,7 +64,7 @@ def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
         labels = {"window": window.value}
         # Until the first roll-up, windows of hours are the last hour itself, so that none is empty.
         recent = min(length, HOUR)
-        for source, hourly, target in _SUMS:
+        for source, hourly, target in _sums(objectives):
             last = summed(_live(source, objectives), recent)
             yield Rule(_of_hours(hourly, last, length, objectives), record=target, labels=labels)
         covered = _of_hours(
@@ -73,6 +85,11 @@ def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
 
 def _counted(objectives: Objectives) -> list[Objective]:
     return [objective for objective in objectives.objectives if objective.counted]
+
+
+def _sums(objectives: Objectives) -> tuple[tuple[str, str, str], ...]:
+    """What is recorded at each evaluation, its roll-up, and its windows."""
+    return (*_SUMS, *_COMPONENT_SUMS) if objectives.components else _SUMS
 
 
 def _live(series: str, objectives: Objectives) -> str:

@@ -181,6 +181,25 @@ def _target_mistakes(target: float, indicator: object) -> list[Mistake]:
     return []
 
 
+class ComponentIndicator(Model):
+    """Good calls of all calls, for each component by itself: counted and recorded, judged by no target."""
+
+    name: Identifier
+    indicator: Annotated[RatioIndicator | LatencyIndicator, Field(discriminator="kind")]
+
+    @field_validator("indicator")
+    @classmethod
+    def _has_components(
+        cls, indicator: RatioIndicator | LatencyIndicator
+    ) -> RatioIndicator | LatencyIndicator:
+        metric = indicator.metric if isinstance(indicator, LatencyIndicator) else indicator.total.metric
+        if "component" not in catalogue.BY_NAME[metric].labels:
+            wrong = f"{metric} has no label component"
+            expected = f"{catalogue.COMPONENT_CALLS.name} or {catalogue.COMPONENT_DURATION.name}"
+            raise MistakesError([Mistake((), wrong, expected, "count by one of these")])
+        return indicator
+
+
 class Service(Model):
     """How Prometheus knows the service."""
 
@@ -222,6 +241,8 @@ class Objectives(Model):
     service: Service = Field(default_factory=Service)
     links: Links = Field(default_factory=Links)
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
+    components: tuple[ComponentIndicator, ...] = ()
+    """What is counted for each component, beside the objectives."""
     alerts: tuple[AnyAlert, ...] = ()
     """Alerts that belong to no objective."""
 
@@ -246,7 +267,10 @@ def whole_file_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
     ]
     names += [(("alerts", index, "alert"), _value(alert, "alert")) for index, alert in enumerate(alerts)]
     mistakes = name_mistakes(
-        _entries(data, "scenarios"), [_value(objective, "name") for objective in objectives], names
+        _entries(data, "scenarios"),
+        [_value(objective, "name") for objective in objectives],
+        [_value(component, "name") for component in _entries(data, "components")],
+        names,
     )
     for index, alert in enumerate(alerts):
         place = ("alerts", index)
@@ -305,6 +329,7 @@ def _burn_mistakes(place: tuple[str | int, ...], alert: Any, objectives: Sequenc
 def name_mistakes(
     scenarios: Sequence[object],
     objectives: Sequence[object],
+    components: Sequence[object],
     alerts: Sequence[tuple[tuple[str | int, ...], object]],
 ) -> list[Mistake]:
     """What is wrong with the names of a file taken together.
@@ -312,6 +337,7 @@ def name_mistakes(
     Args:
         scenarios: their names.
         objectives: their names.
+        components: names of what is counted for each component.
         alerts: where each alert's name stands, and the name.
     """
     mistakes = [
@@ -327,6 +353,7 @@ def name_mistakes(
     places: tuple[list[tuple[tuple[str | int, ...], object]], ...] = (
         [(("scenarios", index), name) for index, name in enumerate(scenarios)],
         [(("objectives", index, "name"), name) for index, name in enumerate(objectives)],
+        [(("components", index, "name"), name) for index, name in enumerate(components)],
         list(alerts),
     )
     for place in places:

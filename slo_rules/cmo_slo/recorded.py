@@ -3,7 +3,8 @@
 Names are ``level:metric:operations``, as Prometheus recommends, and the same whatever the scrape interval, so
 that one dashboard fits every compiled file: windows that follow from the scrape interval are told apart by
 the label ``window``, and how long each is can be read from ``WINDOW_SECONDS``. Every series has the label
-``slo`` (the name of the objectives file); those of one objective have the label ``objective``.
+``slo`` (the name of the objectives file); those of one objective have the label ``objective``, those of
+components the labels ``component`` and ``indicator``.
 
 Numerators and denominators are recorded; ratios cannot be added up over windows, and a ratio over an idle
 window is NaN. Divide last, and by ``(total > 0)``. Three ratios are recorded all the same, for people to
@@ -39,6 +40,12 @@ OVERALL_GOOD_EVENTS: Final = "overall:slo_good_events:increase"
 OVERALL_TOTAL_EVENTS: Final = "overall:slo_total_events:increase"
 """Total events of all scenarios of a run pooled."""
 
+COMPONENT_GOOD_EVENTS: Final = "component:slo_good_events:increase"
+"""Good calls of a component since the evaluation before; the label ``indicator`` says good in what sense."""
+
+COMPONENT_TOTAL_EVENTS: Final = "component:slo_total_events:increase"
+"""Total calls of a component since the evaluation before."""
+
 STARTED_QUERIES: Final = "instance:slo_started_queries:increase"
 """Queries that have begun since the evaluation before, by scenario and instance."""
 
@@ -53,6 +60,18 @@ GOOD_EVENTS_HOURLY: Final = "scenario:slo_good_events:hourly"
 
 TOTAL_EVENTS_HOURLY: Final = "scenario:slo_total_events:hourly"
 """Total live events of an hour, recorded once an hour."""
+
+COMPONENT_GOOD_EVENTS_HOURLY: Final = "component:slo_good_events:hourly"
+"""Good calls of a component for live queries in an hour, recorded once an hour."""
+
+COMPONENT_TOTAL_EVENTS_HOURLY: Final = "component:slo_total_events:hourly"
+"""Total calls of a component for live queries in an hour, recorded once an hour."""
+
+COMPONENT_GOOD_EVENTS_IN_WINDOW: Final = "component:slo_good_events:sum"
+"""Good calls of a component for live queries in the window that the label ``window`` names."""
+
+COMPONENT_TOTAL_EVENTS_IN_WINDOW: Final = "component:slo_total_events:sum"
+"""Total calls of a component for live queries in that window."""
 
 COVERED_SECONDS_HOURLY: Final = "scenario:slo_covered_seconds:hourly"
 """Seconds of an hour for which live events were recorded, recorded once an hour."""
@@ -119,11 +138,17 @@ AGGREGATED: Final = (
     SLOW_EVENTS_IN_WINDOW,
     OVERALL_GOOD_EVENTS,
     OVERALL_TOTAL_EVENTS,
+    COMPONENT_GOOD_EVENTS,
+    COMPONENT_TOTAL_EVENTS,
     STARTED_QUERIES,
     ALERT_BAD_EVENTS,
     ALERT_TOTAL_EVENTS,
     GOOD_EVENTS_HOURLY,
     TOTAL_EVENTS_HOURLY,
+    COMPONENT_GOOD_EVENTS_HOURLY,
+    COMPONENT_TOTAL_EVENTS_HOURLY,
+    COMPONENT_GOOD_EVENTS_IN_WINDOW,
+    COMPONENT_TOTAL_EVENTS_IN_WINDOW,
     COVERED_SECONDS_HOURLY,
     COVERAGE,
     BURN_RATE,

@@ -100,6 +100,7 @@ class Service:
         )
         start = Gauge("cmo_worker_start_time_seconds", "x", ["worker"], registry=registry)
         start.labels("0").set(time.time())
+        self.calls: EventCounter | None = None
         self.truth = Truth()
         self.asked = 0
         self.add_scenario(catalogue.LIVE)
@@ -133,6 +134,7 @@ class Service:
         memory.labels("0", "rss").set(500e6)
 
     def add_component(self, component: str) -> None:
+        assert self.calls is not None
         self.calls.labels(catalogue.LIVE, component, "success").inc()
         self.waits.labels(component)
 
@@ -141,6 +143,8 @@ class Service:
         self.queries.labels(catalogue.LIVE, outcome).inc()
         kind = outcome if outcome in catalogue.DURATION_OUTCOMES else "failure"
         self.durations.labels(catalogue.LIVE, kind).observe(seconds)
+        if self.calls is not None:
+            self.calls.labels(catalogue.LIVE, "lightrag", outcome).inc()
         if seen:
             within = seconds <= 2.0
             success = outcome == "success"
@@ -396,6 +400,30 @@ def assert_windows_are_hours(monitor: Monitor, objective: str, window: Window) -
     return made_of
 
 
+def assert_components_are_hours(monitor: Monitor, window: Window) -> None:
+    """Calls of a component that came late are rolled up as queries are, and make up windows."""
+    of_lightrag = f'indicator="success",component="lightrag",{LIVE}'
+    for source, hourly, target in (
+        (
+            recorded.COMPONENT_GOOD_EVENTS,
+            recorded.COMPONENT_GOOD_EVENTS_HOURLY,
+            recorded.COMPONENT_GOOD_EVENTS_IN_WINDOW,
+        ),
+        (
+            recorded.COMPONENT_TOTAL_EVENTS,
+            recorded.COMPONENT_TOTAL_EVENTS_HOURLY,
+            recorded.COMPONENT_TOTAL_EVENTS_IN_WINDOW,
+        ),
+    ):
+        steps = monitor.samples(f"{source}{{{of_lightrag}}}")
+        hours = monitor.samples(f"{hourly}{{{of_lightrag}}}")
+        for at, value in hours:
+            assert value == sum(within(steps, at - STEP, HOUR)), (hourly, at)
+        assert sum(value for _, value in hours) > 0
+        in_window = monitor.samples(f'{target}{{{of_lightrag},window="{window.value}"}}')
+        assert in_window[-1][1] == sum(within(hours, in_window[-1][0], LONG[window]))
+
+
 def assert_burn_rates_follow(monitor: Monitor, objective: str) -> None:
     """At every moment and for every window: bad over total over 5 %, and 0 where nobody has asked."""
     for window in LONG:
@@ -448,6 +476,7 @@ def test_hours_and_windows_hold_every_query_once(monitor: Monitor, service: Serv
         assert 6 in assert_windows_are_hours(monitor, objective, Window.SIX_HOURS)
         assert_windows_are_hours(monitor, objective, Window.MONTH)
         assert_burn_rates_follow(monitor, objective)
+    assert_components_are_hours(monitor, Window.SIX_HOURS)
     coverage = monitor.samples(of(recorded.COVERAGE, "success", Window.SIX_HOURS))
     assert max(value for _, value in coverage) >= 0.8
     assert max(value for _, value in coverage) <= 1

@@ -187,6 +187,20 @@ CASES = [
         "name: within_2s", "name: success", "objectives[2].name", "'success' stands there twice", "rename one"
     ),
     Case(
+        "name: within_2s\n    indicator",
+        "name: success\n    indicator",
+        "components[1].name",
+        "'success' stands there twice",
+        "rename one",
+    ),
+    Case(
+        "metric: cmo_component_duration_seconds",
+        "metric: cmo_query_duration_seconds",
+        "components[1].indicator",
+        "cmo_query_duration_seconds has no label component",
+        "count by one of these",
+    ),
+    Case(
         "scenarios: [",
         "scenarios: [live, ",
         "scenarios[0]",

@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120.0
 ANSWER_SECONDS = 0.025  # so that a run spans several scrapes
 Sum = tuple[str, str]  # an objective, and which of its events
+COMPONENTS = ("lightrag", "perplexity")
 SCENARIOS = (catalogue.LIVE, "academic_research", "clinical_rush")
 
 
@@ -50,6 +51,11 @@ def wait_for(what: str, condition: Callable[[], Any]) -> Any:
             return answer
         time.sleep(0.1)
     raise AssertionError(f"not within {DEADLINE_SECONDS:g} s: {what}")
+
+
+def _kind(outcome: str) -> str:
+    """The outcome as histograms tell it."""
+    return outcome if outcome in catalogue.DURATION_OUTCOMES else "failure"
 
 
 class Service:
@@ -67,6 +73,16 @@ class Service:
             buckets=catalogue.DURATION_BUCKETS_SECONDS,
             registry=self.registry,
         )
+        self.calls = EventCounter(
+            "cmo_component_calls", "Calls.", ["scenario", "component", "outcome"], registry=self.registry
+        )
+        self.call_durations = Histogram(
+            "cmo_component_duration_seconds",
+            "Durations of calls.",
+            ["scenario", "component", "outcome"],
+            buckets=catalogue.COMPONENT_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
         self.users = EventCounter("cmo_active_user_seconds", "Users.", ["scenario"], registry=self.registry)
         self.clock = EventCounter("cmo_active_user_clock_seconds", "Clock.", registry=self.registry)
         start = Gauge("cmo_worker_start_time_seconds", "Start.", ["worker"], registry=self.registry)
@@ -75,8 +91,12 @@ class Service:
             self.users.labels(scenario)
             for outcome in catalogue.QUERY_OUTCOMES:
                 self.queries.labels(scenario, outcome)
+                for component in COMPONENTS:
+                    self.calls.labels(scenario, component, outcome)
             for outcome in catalogue.DURATION_OUTCOMES:
                 self.durations.labels(scenario, outcome)
+                for component in COMPONENTS:
+                    self.call_durations.labels(scenario, component, outcome)
         self.server, self.thread = start_http_server(0, addr="127.0.0.1", registry=self.registry)
 
     @property
@@ -84,9 +104,16 @@ class Service:
         return int(self.server.server_port)
 
     def ask(self, scenario: str, outcome: str, seconds: float) -> None:
+        """A query that fails where LightRAG does, which Perplexity is not always asked to make good."""
         self.queries.labels(scenario, outcome).inc()
-        kind = outcome if outcome in catalogue.DURATION_OUTCOMES else "failure"
-        self.durations.labels(scenario, kind).observe(seconds)
+        self.durations.labels(scenario, _kind(outcome)).observe(seconds)
+        self.call("lightrag", scenario, outcome, seconds)
+        if outcome == "error":
+            self.call("perplexity", scenario, "error", seconds)
+
+    def call(self, component: str, scenario: str, outcome: str, seconds: float) -> None:
+        self.calls.labels(scenario, component, outcome).inc()
+        self.call_durations.labels(scenario, component, _kind(outcome)).observe(seconds)
 
     def close(self) -> None:
         self.server.shutdown()
@@ -149,6 +176,10 @@ class Stack:
 
     def events(self, series: str, objective: str, scenario: str) -> float | None:
         return self.value(f'sum_over_time({series}{{objective="{objective}",scenario="{scenario}"}}[10m])')
+
+    def calls(self, series: str, indicator: str, component: str, scenario: str) -> float | None:
+        of = f'indicator="{indicator}",component="{component}",scenario="{scenario}"'
+        return self.value(f"sum_over_time({series}{{{of}}}[10m])")
 
     def wait_for_events(self, objective: str, scenario: str, truth: Counter[Sum]) -> None:
         """Wait until as many events have been recorded as have happened."""
@@ -265,14 +296,24 @@ def drive(service: Service, scenario: str, rounds: int) -> Counter[Sum]:
         truth["success", recorded.TOTAL_EVENTS] += outcome != "cancelled"
         truth["within_2s", recorded.GOOD_EVENTS] += outcome == "success" and within
         truth["within_2s", recorded.TOTAL_EVENTS] += not (outcome == "cancelled" and within)
+        truth["perplexity", recorded.COMPONENT_TOTAL_EVENTS] += outcome == "error"
         time.sleep(ANSWER_SECONDS)
     return truth
 
 
 def assert_recorded(stack: Stack, scenario: str, truth: Counter[Sum]) -> None:
     """All that has happened in a scenario has been recorded, and nothing twice."""
-    for (objective, series), count in truth.items():
-        assert stack.events(series, objective, scenario) == count, (objective, series, scenario)
+    for objective in ("success", "within_2s"):
+        for series, of_component in (
+            (recorded.GOOD_EVENTS, recorded.COMPONENT_GOOD_EVENTS),
+            (recorded.TOTAL_EVENTS, recorded.COMPONENT_TOTAL_EVENTS),
+        ):
+            count = truth[objective, series]
+            assert stack.events(series, objective, scenario) == count, (objective, series, scenario)
+            assert stack.calls(of_component, objective, "lightrag", scenario) == count
+        assert stack.calls(recorded.COMPONENT_GOOD_EVENTS, objective, "perplexity", scenario) == 0
+        asked = truth["perplexity", recorded.COMPONENT_TOTAL_EVENTS]
+        assert stack.calls(recorded.COMPONENT_TOTAL_EVENTS, objective, "perplexity", scenario) == asked > 0
     good = truth["success", recorded.GOOD_EVENTS] / truth["success", recorded.TOTAL_EVENTS]
     own = f'{{objective="success",scenario="{scenario}"}}[10m]'
     ratio = stack.value(
