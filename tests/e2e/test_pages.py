@@ -1,8 +1,9 @@
 """The reference service is broken in each way that has a page: the right one comes, once, and its resolution.
 
 And nothing pages while all is well: live traffic, a deploy's restart, a load test, a restart of Prometheus.
-Three stacks stand side by side, because most of a page's time is waiting: one fails, one hangs, to one nobody
-comes.
+Most of a page's time is waiting, so three stacks go through what happens to them side by side: one is well,
+then fails, then is slow; one hangs; to one nobody comes, then it dies. Each test says what one of them came
+to.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import subprocess
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +46,8 @@ class Watched:
     users: list[threading.Thread] = field(default_factory=list)
     asking: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
+    resolved_incidents: list[str] = field(default_factory=list)
+    """What had been told when the last outage ended."""
 
     @property
     def url(self) -> str:
@@ -148,53 +152,33 @@ def a_week_of_history(settings: topology.Settings) -> None:
     subprocess.run(command, cwd=settings.directory, check=True, capture_output=True, timeout=120)
 
 
-@dataclass
-class Three:
-    """The three stacks."""
+@dataclass(frozen=True)
+class Outage:
+    """What the pager was told of one outage: incidents before it, the page, and incidents at its end."""
 
-    failing: Watched
-    hanging: Watched
-    deserted: Watched
-
-
-def hang(stack: Watched) -> None:
-    """The model never answers and nothing has a deadline: nothing fails, nothing finishes."""
-    stack.upstream("timeout")
-    stack.asking.set()
+    before: list[str]
+    page: dict[str, Any]
+    after: list[str]
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> Iterator[Three]:
-    directory = tmp_path_factory.mktemp("pages")
-    no_deadlines = (
-        "query.deadline_seconds=3600",
-        "lightrag.timeout_seconds=3600",
-        "lightrag.model_timeout_seconds=3600",
-    )
-    options = tuple(word for change in no_deadlines for word in ("--set", change))
-    with (
-        watched(directory / "failing", index_directory) as failing,
-        watched(directory / "hanging", index_directory, service_options=options) as hanging,
-        watched(directory / "deserted", index_directory, before=a_week_of_history) as deserted,
-    ):
-        hang(hanging)
-        yield Three(failing, hanging, deserted)
+@dataclass(frozen=True)
+class Courses:
+    """What happens to the three stacks; each step begins when the one before it on its stack has ended."""
+
+    well: Future[list[str]]
+    failing: Future[Outage]
+    slow: Future[Outage]
+    deserted: Future[Outage]
+    gone: Future[Outage]
+    hanging: Future[Outage]
 
 
-def expect(stack: Watched, before: list[str], name: str, text: str) -> dict[str, Any]:
-    """Wait for a page of that name, the only new one, that says so."""
-    wait_until(f"a page {name}", lambda: len(stack.incidents()) > len(before), patience_seconds=180)
-    assert stack.incidents() == [*before, name]
+def outage(stack: Watched, mend: Callable[[], object]) -> Outage:
+    """Wait for a page, mend what is broken, and wait for the resolution of that very page."""
+    before = stack.resolved_incidents
+    wait_until("a page", lambda: len(stack.incidents()) > len(before), patience_seconds=180)
     page = stack.pages("firing")[-1]
-    assert page["labels"]["alertname"] == name
-    assert page["labels"]["role"] == "symptom"
-    assert re.search(text, page["annotations"]["description"]), page["annotations"]["description"]
-    assert page["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
-    return page
-
-
-def expect_resolution(stack: Watched, page: dict[str, Any], incidents: list[str]) -> None:
-    """Wait for the resolution of that very page, and see that no other has come meanwhile."""
+    mend()
     wait_until(
         f"the resolution of {page['labels']['alertname']}",
         lambda: any(
@@ -203,12 +187,12 @@ def expect_resolution(stack: Watched, page: dict[str, Any], incidents: list[str]
         ),
         patience_seconds=180,
     )
-    assert stack.incidents() == incidents
+    stack.resolved_incidents = stack.incidents()
+    return Outage(before, page, stack.resolved_incidents)
 
 
-def test_nothing_pages_while_all_is_well(three: Three, tmp_path: Path) -> None:
-    """Live traffic, a deploy's restart, a restart of Prometheus, and a load test that fails."""
-    well = three.failing
+def stay_well(well: Watched, directory: Path) -> list[str]:
+    """Live traffic, a deploy's restart, a restart of Prometheus, a failing load test; returns incidents."""
     prometheus = f"http://{health.LOOPBACK}:{well.stack.settings.ports.prometheus}"
     well.asking.set()
 
@@ -224,51 +208,111 @@ def test_nothing_pages_while_all_is_well(three: Three, tmp_path: Path) -> None:
     wait_until("scrapes after the restart", lambda: bool(query(prometheus, 'up{job="cmo"} == 1')))
     well.asking.clear()
     well.upstream("error")  # so that every query of the load test fails
-    drive(well.stack, tmp_path, ["clinical_rush"])
+    drive(well.stack, directory, ["clinical_rush"])
     well.upstream(None)
     running = 'ALERTS{alertname="CMOLoadTestRunning",alertstate="firing"}'
     wait_until("the load test to be known", lambda: bool(query(prometheus, running)))
-    assert well.incidents() == []
+    return well.incidents()
 
 
-def test_failing_queries_page(three: Three) -> None:
-    failing = three.failing
-    failing.asking.set()
-    failing.upstream("error")
-    page = expect(failing, [], "CMOLiveQueriesFailing", r"^\d+(\.\d+)?% of live queries fail")
-    failing.upstream(None)
-    expect_resolution(failing, page, ["CMOLiveQueriesFailing"])
+def fail(stack: Watched, how: str) -> Outage:
+    """The model fails in some way while users ask."""
+    stack.asking.set()
+    stack.upstream(how)
+    return outage(stack, lambda: stack.upstream(None))
 
 
-def test_slow_queries_page(three: Three) -> None:
-    failing = three.failing
-    before = failing.incidents()
-    failing.asking.set()
-    failing.upstream("slow")
-    page = expect(failing, before, "CMOLiveQueriesSlow", r"^\d.*% of live queries take longer than 2 s")
-    failing.upstream(None)
-    expect_resolution(failing, page, [*before, "CMOLiveQueriesSlow"])
+def hang(stack: Watched) -> Outage:
+    """The model never answers and nothing has a deadline: nothing fails, nothing finishes."""
+    stack.upstream("timeout")
+    stack.asking.set()
+
+    def mend() -> None:
+        stack.upstream(None)
+        stack.restart("service")
+
+    return outage(stack, mend)
 
 
-def test_nobody_comes_and_a_page_says_so(three: Three) -> None:
-    deserted = three.deserted
-    page = expect(deserted, [], "CMONoLiveTraffic", r"there were 400 in this hour last week")
-    deserted.asking.set()
-    expect_resolution(deserted, page, ["CMONoLiveTraffic"])
+def die(stack: Watched) -> Outage:
+    """The service is killed, and started again when that has been told."""
+    service = stack.stack.process("service")
+    service.kill()
+    return outage(stack, service.start)
 
 
-def test_a_service_that_is_gone_pages(three: Three) -> None:
-    deserted = three.deserted
-    before = deserted.incidents()
-    deserted.stack.process("service").kill()
-    page = expect(deserted, before, "CMOServiceDown", r"No instance of the service has been scraped for 1m")
-    deserted.stack.process("service").start()
-    expect_resolution(deserted, page, [*before, "CMOServiceDown"])
+@pytest.fixture(scope="module")
+def courses(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> Iterator[Courses]:
+    directory = tmp_path_factory.mktemp("pages")
+    no_deadlines = (
+        "query.deadline_seconds=3600",
+        "lightrag.timeout_seconds=3600",
+        "lightrag.model_timeout_seconds=3600",
+    )
+    options = tuple(word for change in no_deadlines for word in ("--set", change))
+    with (
+        watched(directory / "failing", index_directory) as failing,
+        watched(directory / "hanging", index_directory, service_options=options) as hanging,
+        watched(directory / "deserted", index_directory, before=a_week_of_history) as deserted,
+        one_after_another() as first,
+        one_after_another() as second,
+        one_after_another() as third,
+    ):
+        yield Courses(
+            well=first.submit(stay_well, failing, directory),
+            failing=first.submit(fail, failing, "error"),
+            slow=first.submit(fail, failing, "slow"),
+            hanging=second.submit(hang, hanging),
+            deserted=third.submit(outage, deserted, deserted.asking.set),
+            gone=third.submit(die, deserted),
+        )
 
 
-def test_the_hang_has_paged_and_is_over_when_answers_come(three: Three) -> None:
-    hanging = three.hanging
-    page = expect(hanging, [], "CMOLiveQueriesHanging", r"^\d+ live queries do not finish")
-    hanging.upstream(None)
-    hanging.restart("service")
-    expect_resolution(hanging, page, ["CMOLiveQueriesHanging"])
+@contextmanager
+def one_after_another() -> Iterator[ThreadPoolExecutor]:
+    """A thread for the steps of one stack; those that have not begun when the tests are over never do."""
+    executor = ThreadPoolExecutor(max_workers=1)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def assert_paged_once(found: Outage, name: str, text: str) -> None:
+    """That page and no other has come, it says so, and nothing but its resolution has followed."""
+    assert found.after == [*found.before, name]
+    page = found.page
+    assert page["labels"]["alertname"] == name
+    assert page["labels"]["role"] == "symptom"
+    assert re.search(text, page["annotations"]["description"]), page["annotations"]["description"]
+    assert page["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+
+
+def test_nothing_pages_while_all_is_well(courses: Courses) -> None:
+    assert courses.well.result() == []
+
+
+def test_failing_queries_page(courses: Courses) -> None:
+    assert_paged_once(
+        courses.failing.result(), "CMOLiveQueriesFailing", r"^\d+(\.\d+)?% of live queries fail"
+    )
+
+
+def test_slow_queries_page(courses: Courses) -> None:
+    text = r"^\d.*% of live queries take longer than 2 s"
+    assert_paged_once(courses.slow.result(), "CMOLiveQueriesSlow", text)
+
+
+def test_nobody_comes_and_a_page_says_so(courses: Courses) -> None:
+    text = r"there were 400 in this hour last week"
+    assert_paged_once(courses.deserted.result(), "CMONoLiveTraffic", text)
+
+
+def test_a_service_that_is_gone_pages(courses: Courses) -> None:
+    text = r"No instance of the service has been scraped for 1m"
+    assert_paged_once(courses.gone.result(), "CMOServiceDown", text)
+
+
+def test_a_hang_pages_and_is_over_when_answers_come(courses: Courses) -> None:
+    text = r"^\d+ live queries do not finish"
+    assert_paged_once(courses.hanging.result(), "CMOLiveQueriesHanging", text)

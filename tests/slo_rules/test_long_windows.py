@@ -22,6 +22,7 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.recorded import Window
 from cmo_slo.rulefile import shipped_rules_directory
+from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
@@ -314,12 +315,19 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture
-def monitor(prometheus_server: Server, service: Service, tmp_path: Path) -> Iterator[Monitor]:
+def monitors(service: Service, tmp_path: Path) -> Iterator[list[Monitor]]:
+    """Every version of Prometheus, side by side: hours take as long for two as for one."""
+    rules = with_look_back(faster_hours(RULES, FACTOR), LOOK_BACK_SECONDS)
     with ExitStack() as stack:
-        rules = with_look_back(faster_hours(RULES, FACTOR), LOOK_BACK_SECONDS)
-        started = Monitor(prometheus_server, tmp_path, service.address, rules)
-        stack.callback(started.stop)
-        started.begin()
+        started = []
+        for number, server in enumerate(servers.installed("prometheus")):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            monitor = Monitor(server, folder, service.address, rules)
+            stack.callback(monitor.stop)
+            monitor.begin()
+            started.append(monitor)
+        assert started
         yield started
 
 
@@ -449,8 +457,38 @@ def assert_all_is_finite(monitor: Monitor) -> set[str]:
     return {one["metric"]["__name__"] for one in found}
 
 
-def test_hours_and_windows_hold_every_query_once(monitor: Monitor, service: Service) -> None:
-    # Nobody asks, and most metrics are absent.
+def wait_for_hours_of(monitors: list[Monitor], number: int) -> None:
+    for monitor in monitors:
+        wait_for_hours(monitor, number)
+
+
+def test_hours_and_windows_hold_every_query_once(monitors: list[Monitor], service: Service) -> None:
+    """Nobody asks; people ask; Prometheus is away while all fails; people ask again."""
+    for monitor in monitors:
+        assert_idle_hours(monitor)
+
+    with Driver(service):
+        wait_for_hours_of(monitors, 2)
+        service.add_metrics()
+        service.add_scenario("academic_research")
+        wait_for_hours_of(monitors, 2)
+        service.add_component("perplexity")
+        wait_for_hours_of(monitors, 2)
+    for monitor in monitors:
+        wait_for_truth(monitor, service.truth)
+        assert_busy_hours(monitor, service.truth)
+
+    last = [monitor.samples(of(recorded.TOTAL_EVENTS_HOURLY, "success"))[-1][0] for monitor in monitors]
+    back = miss_two_hours(monitors, service)
+    with Driver(service):
+        wait_for_hours_of(monitors, 2)
+    for monitor, last_hour in zip(monitors, last, strict=True):
+        wait_for_truth(monitor, service.truth)
+        assert_hours_around_a_gap(monitor, service.truth, last_hour, back)
+
+
+def assert_idle_hours(monitor: Monitor) -> None:
+    """Nobody asks, and most metrics are absent."""
     wait_for_hours(monitor, 1)
     wait_for_burn_rate(monitor, Window.MONTH, "success", 0.0)
     assert {value for _, value in monitor.samples(of(recorded.BURN_RATE, "success", Window.HOUR))} == {0.0}
@@ -458,17 +496,11 @@ def test_hours_and_windows_hold_every_query_once(monitor: Monitor, service: Serv
     assert {value for _, value in left} == {1.0}
     assert_all_is_finite(monitor)
 
-    with Driver(service):
-        wait_for_hours(monitor, 2)
-        service.add_metrics()
-        service.add_scenario("academic_research")
-        wait_for_hours(monitor, 2)
-        service.add_component("perplexity")
-        wait_for_hours(monitor, 2)
-    wait_for_truth(monitor, service.truth)
 
+def assert_busy_hours(monitor: Monitor, truth: Truth) -> None:
+    """Some hours have been busy, in which metrics, a scenario and a component came late."""
     for objective in ("success", "within_2s"):
-        burn_rate = service.truth.burn(objective)
+        burn_rate = truth.burn(objective)
         assert burn_rate > 1
         wait_for_burn_rate(monitor, Window.MONTH, objective, burn_rate)
         wait_for_burn_rate(monitor, Window.HOUR, objective, 0.0)  # idle again
@@ -488,28 +520,26 @@ def test_hours_and_windows_hold_every_query_once(monitor: Monitor, service: Serv
     assert monitor.query(f'{recorded.TOTAL_EVENTS}{{scenario="academic_research"}}[1h]')
 
 
-def test_a_gap_lowers_coverage_and_no_ratio(monitor: Monitor, service: Service) -> None:
-    """Prometheus is away for hours in which everything fails: what nobody has seen counts for nothing."""
-    wait_for_hours(monitor, 1)
-    with Driver(service):
-        wait_for_hours(monitor, 2)
-    wait_for_truth(monitor, service.truth)
-    last = monitor.samples(of(recorded.TOTAL_EVENTS_HOURLY, "success"))[-1][0]
-    monitor.stop()
-
+def miss_two_hours(monitors: list[Monitor], service: Service) -> float:
+    """Every Prometheus is away while everything fails; returns when they came back."""
+    for monitor in monitors:
+        monitor.stop()
     for _ in range(50):
         service.ask("error", 0.2, seen=False)
     back = time.time() + 2 * HOUR
     wait_for("two hours to pass", lambda: time.time() > back)
-    monitor.start()
+    for monitor in monitors:
+        monitor.start()
     series = of(recorded.TOTAL_EVENTS, "success")
-    wait_for("events to be recorded again", lambda: monitor.samples(series)[-1][0] > back)
-    with Driver(service):
-        wait_for_hours(monitor, 2)
-    wait_for_truth(monitor, service.truth)
+    for monitor in monitors:
+        wait_for("events to be recorded again", lambda one=monitor: one.samples(series)[-1][0] > back)
+    return back
 
+
+def assert_hours_around_a_gap(monitor: Monitor, truth: Truth, last_hour: float, back: float) -> None:
+    """What nobody has seen counts for nothing: the gap lowers coverage and no ratio."""
     for objective in ("success", "within_2s"):
-        wait_for_burn_rate(monitor, Window.MONTH, objective, service.truth.burn(objective))
+        wait_for_burn_rate(monitor, Window.MONTH, objective, truth.burn(objective))
         assert_roll_ups_are_hours(monitor, objective)
         assert_windows_are_hours(monitor, objective, Window.SIX_HOURS)
         assert_burn_rates_follow(monitor, objective)
@@ -517,7 +547,7 @@ def test_a_gap_lowers_coverage_and_no_ratio(monitor: Monitor, service: Service) 
     gone = max(after - before for (before, _), (after, _) in pairwise(steps))
     assert gone > 2 * HOUR
     hour = monitor.samples(of(recorded.COVERAGE, "success", Window.HOUR))
-    assert max(value for at, value in hour if at < last + HOUR) == 1
+    assert max(value for at, value in hour if at < last_hour + HOUR) == 1
     assert min(value for at, value in hour if at > back) < 1
     # What is covered is what is left of the whole time.
     covered = monitor.samples(of(recorded.COVERED_SECONDS_HOURLY, "success"))
