@@ -96,8 +96,9 @@ def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
         # What is not a number is left out: in one instance it would make the sum of all of them no number.
         found.setdefault(series, {})[f"{selector(series, {**job, **labels}, *matchers)} >= 0"] = None
 
-    indicators = [one.indicator for one in (*objectives.objectives, *objectives.components)]
-    for indicator in indicators:
+    of_objectives = (objective.indicator for objective in objectives.objectives)
+    of_components = (component.indicator for component in objectives.components)
+    for indicator in (*of_objectives, *of_components):
         if isinstance(indicator, RatioIndicator):
             need(indicator.total.metric, _restricting(indicator.total.labels))
         elif isinstance(indicator, HeldLevelIndicator):

@@ -1,9 +1,8 @@
 """The reference service is broken in each way that has a page: the right one comes, once, and its resolution.
 
 And nothing pages while all is well: live traffic, a deploy's restart, a load test, a restart of Prometheus.
-Most of a page's time is waiting, so three stacks go through what happens to them side by side: one is well,
-then fails, then is slow; one hangs; to one nobody comes, then it dies. Each test says what one of them came
-to.
+Most of a page's time is waiting, so three stacks go side by side through what happens to them: one is well,
+then dies; one hangs, then is slow; to one nobody comes, then it fails. Each test is about one of these.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -236,6 +235,7 @@ def hang(stack: Watched) -> Outage:
 
 def die(stack: Watched) -> Outage:
     """The service is killed, and started again when that has been told."""
+    stack.asking.set()
     service = stack.stack.process("service")
     service.kill()
     return outage(stack, service.start)
@@ -250,21 +250,26 @@ def courses(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> 
         "lightrag.model_timeout_seconds=3600",
     )
     options = tuple(word for change in no_deadlines for word in ("--set", change))
+    stacks = (
+        watched(directory / "well", index_directory),
+        watched(directory / "hanging", index_directory, service_options=options),
+        watched(directory / "deserted", index_directory, before=a_week_of_history),
+    )
     with (
-        watched(directory / "failing", index_directory) as failing,
-        watched(directory / "hanging", index_directory, service_options=options) as hanging,
-        watched(directory / "deserted", index_directory, before=a_week_of_history) as deserted,
-        one_after_another() as first,
-        one_after_another() as second,
-        one_after_another() as third,
+        ExitStack() as running,
+        one_after_another() as of_well,
+        one_after_another() as of_hanging,
+        one_after_another() as of_deserted,
     ):
+        with ThreadPoolExecutor() as starting:
+            well, hanging, deserted = starting.map(running.enter_context, stacks)
         yield Courses(
-            well=first.submit(stay_well, failing, directory),
-            failing=first.submit(fail, failing, "error"),
-            slow=first.submit(fail, failing, "slow"),
-            hanging=second.submit(hang, hanging),
-            deserted=third.submit(outage, deserted, deserted.asking.set),
-            gone=third.submit(die, deserted),
+            well=of_well.submit(stay_well, well, directory),
+            gone=of_well.submit(die, well),
+            hanging=of_hanging.submit(hang, hanging),
+            slow=of_hanging.submit(fail, hanging, "slow"),
+            deserted=of_deserted.submit(outage, deserted, deserted.asking.set),
+            failing=of_deserted.submit(fail, deserted, "error"),
         )
 
 

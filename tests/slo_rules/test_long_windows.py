@@ -530,10 +530,14 @@ def miss_two_hours(monitors: list[Monitor], service: Service) -> float:
     wait_for("two hours to pass", lambda: time.time() > back)
     for monitor in monitors:
         monitor.start()
-    series = of(recorded.TOTAL_EVENTS, "success")
     for monitor in monitors:
-        wait_for("events to be recorded again", lambda one=monitor: one.samples(series)[-1][0] > back)
+        wait_until_recorded_after(monitor, back)
     return back
+
+
+def wait_until_recorded_after(monitor: Monitor, moment: float) -> None:
+    series = of(recorded.TOTAL_EVENTS, "success")
+    wait_for("events to be recorded again", lambda: monitor.samples(series)[-1][0] > moment)
 
 
 def assert_hours_around_a_gap(monitor: Monitor, truth: Truth, last_hour: float, back: float) -> None:
