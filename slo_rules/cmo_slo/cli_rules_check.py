@@ -26,10 +26,8 @@ from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DAY, DurationError, duration, parse_duration
 from cmo_slo.objectives import (
     ObjectivesError,
-    UnreadableFileError,
     find_objectives,
     load_objectives,
-    read_text_file,
 )
 from cmo_slo.rulefile import (
     LARGEST_RULE_FILE_BYTES,
@@ -39,6 +37,7 @@ from cmo_slo.rulefile import (
     shipped_files,
     shipped_rules_directory,
 )
+from cmo_slo.text_file import UnreadableFileError, read_text_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
