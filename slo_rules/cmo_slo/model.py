@@ -31,6 +31,7 @@ from cmo_slo.indicators import (
     RatioIndicator,
     no_boolean,
 )
+from cmo_slo.link_address import EXPECTED_ADDRESS, wrong_with_address
 from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 
 if TYPE_CHECKING:
@@ -194,8 +195,17 @@ class Links(Model):
     """What the links of an alert begin with; a slash at the end is not needed."""
 
     runbooks: Text = "docs/runbooks"
+    """A folder, or the address where it is published, without which a link on a phone leads nowhere."""
     dashboards: str = ""
     """Address of Grafana."""
+
+    @field_validator("dashboards")
+    @classmethod
+    def _is_an_address(cls, dashboards: str) -> str:
+        wrong = dashboards and wrong_with_address(dashboards)
+        if wrong:
+            raise MistakesError([Mistake((), wrong, EXPECTED_ADDRESS, "write the whole address")])
+        return dashboards
 
 
 def repeated(names: Sequence[object]) -> list[int]:
