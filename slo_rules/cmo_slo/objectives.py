@@ -187,7 +187,8 @@ def _problems(error: ValidationError, marked: _marked_yaml.Marked, source: str) 
         place = _in_file(detail["loc"], marked.data)
         found += [(place, mistake) for mistake in _mistakes(detail, place, marked.data)]
     # A mistake elsewhere keeps pydantic from looking at the file as a whole.
-    found += [((), mistake) for mistake in whole_file_mistakes(marked.data)]
+    wrong = [(*place, *mistake.field) for place, mistake in found]
+    found += [((), mistake) for mistake in whole_file_mistakes(marked.data, wrong)]
     problems = []
     for place, mistake in found:
         field = (*place, *mistake.field)
