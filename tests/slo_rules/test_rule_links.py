@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,9 +15,6 @@ from cmo_slo.cli_rules import rules
 from cmo_slo.link_address import wrong_with_address
 from cmo_slo.objectives import ObjectivesError, find_objectives, parse_objectives
 from cmo_slo.rulefile import shipped_files, shipped_rules_directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WIKI = "https://wiki.example.org/runbooks"
 GRAFANA = "https://grafana.example.org"
@@ -159,3 +160,23 @@ def test_an_address_of_grafana_in_a_file_is_checked_as_well() -> None:
         "one such as https://wiki.example.org/runbooks",
     )
     assert problem.wrong == "'grafana.example.org' begins neither with https:// nor with http://"
+
+
+def test_the_steps_of_the_page_on_alertmanager_give_what_it_shows(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/alertmanager.md").read_text(encoding="utf-8")
+    (block,) = (
+        one for one in re.findall(r"```console\n(.*?)```", page, re.DOTALL) if "--runbooks-url" in one
+    )
+    lines = [line.removeprefix("   ") for line in block.replace("\\\n", " ").splitlines()]
+    build, *greps = [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
+    rules_file = build[-1]
+    assert build[:2] == ["cmo", "rules"]
+    assert run(*build[2:-1], tmp_path / "rules.yml").exit_code == 0
+    shown = [f"wrote {rules_file}"]
+    for grep in greps:
+        assert grep[-1] == rules_file
+        done = subprocess.run(
+            [*grep[:-1], tmp_path / "rules.yml"], capture_output=True, text=True, check=False
+        )
+        shown += done.stdout.splitlines()
+    assert [line for line in lines if line.strip() and not line.startswith("$ ")] == shown
