@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from string import Template
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
@@ -170,7 +170,7 @@ CASES = [
         "{{ $value | humanizePercentage }} of live queries fail",
         "{{ $valeu }} of live queries fail",
         "objectives[1].page.description: {{ $valeu }} is no template that is known here; "
-        f"{TEMPLATES}; write one of these",
+        f"{TEMPLATES}; did you mean value?",
     ),
     Case(
         "(value {{ $value }})",

@@ -48,7 +48,8 @@ _FILLED: Final = re.compile(
     rf'\{{\{{ \$(?:value|labels\.\w+)(?: \| (?:{"|".join(_FUNCTIONS[:-1])}|printf "%[^"]*"))? \}}\}}'
 )
 _TEMPLATE: Final = re.compile(r"\{\{[^{}]*\}\}")
-_FUNCTION: Final = re.compile(r"\| *(\w+)")
+_NAME: Final = re.compile(r"[$|] *(\w+)")
+_NAMES: Final = ("value", "labels", *_FUNCTIONS)
 _VALUE: Final = re.compile(r"\{\{ \$value")
 
 
@@ -69,11 +70,10 @@ def _template_mistakes(text: str) -> list[Mistake]:
     mistakes = []
     for template in _TEMPLATE.findall(text):
         if not _FILLED.fullmatch(template):
-            function = _FUNCTION.search(template)
-            near = difflib.get_close_matches(function[1], _FUNCTIONS, n=1) if function else []
-            mend = f"did you mean {near[0]}?" if function and near not in ([], [function[1]]) else None
-            wrong = f"{template} is no template that is known here"
-            mistakes.append(Mistake((), wrong, expected, mend or "write one of these"))
+            unknown = [name for name in _NAME.findall(template) if name not in _NAMES]
+            near = [match for name in unknown for match in difflib.get_close_matches(name, _NAMES, n=1)]
+            mend = f"did you mean {near[0]}?" if near else "write one of these"
+            mistakes.append(Mistake((), f"{template} is no template that is known here", expected, mend))
     rest = _TEMPLATE.sub("", text)
     if "{{" in rest:
         mistakes.append(Mistake((), "a {{ is not closed", expected, "close it with }}"))
