@@ -61,7 +61,7 @@ def alert_text_mistakes(data: Mapping[str, Any], wrong: Collection[_Place] = ())
         data: the fields of an objectives file as they stand there.
         wrong: places of other mistakes. What labels an alert has is not said where they follow from one.
     """
-    mistakes = []
+    mistakes: list[Mistake] = []
     for alert in _alerts(data):
         mistakes += _word_mistakes(alert, "summary", ())
         mistakes += _word_mistakes(alert, "description", alert.words)

@@ -107,8 +107,8 @@ CASES = [
         "alerts[4].summary: nothing fills in $limit here; expected no such words; spell it out",
     ),
     Case(
-        "the limit is $limit. At this rate",
-        "it is $value. At this rate",
+        "limit is $limit. At this rate",
+        "limit is $value. At this rate",
         "alerts[9].description: $value stands outside of braces, where Prometheus does not fill it in; "
         "expected {{ $value }}; put it into braces",
     ),

@@ -8,7 +8,7 @@ happen over one six times as long.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -42,7 +42,7 @@ _LINGERS: Final = 15 * MINUTE
 
 
 class _Share(Alert):
-    WORDS = ("limit", "window")
+    WORDS: ClassVar[tuple[str, ...]] = ("limit", "window")
     LABELS = ("slo",)
 
     role: Role
