@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cmo_slo.cli_links import link_options, links_given_as_flags, links_given_as_variables, with_links
 from cmo_slo.cli_rules_check import WrongInputError, check
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
@@ -25,6 +26,9 @@ Examples:
   cmo rules build                               every shipped file, and the schema of objectives
   cmo rules build my.yml --output -             one's own objectives, to standard output
   cmo rules build cmo-015 --scrape-interval 5s  for another scrape interval
+  cmo rules build cmo-015 --runbooks-url https://wiki.example.org/runbooks \\
+      --dashboards-url https://grafana.example.org --output cmo-015.yml
+                                                with links that lead somewhere from a phone
   cmo rules build my.yml --format operator --output -   as a PrometheusRule for Kubernetes
   cmo rules check                               what is shipped: fresh, valid, and no finding of any check
   cmo rules check FILE.yml                      any rule file that you have
@@ -52,19 +56,36 @@ def rules() -> None:
     type=click.Path(path_type=Path, allow_dash=True),
     help="File to write, or - for standard output.  [default: NAME.yml or NAME-INTERVAL.yml among the rules]",
 )
-def build(objectives: str | None, scrape_interval: str | None, form: str | None, output: Path | None) -> None:
+@link_options
+@click.pass_context
+def build(
+    context: click.Context,
+    objectives: str | None,
+    scrape_interval: str | None,
+    form: str | None,
+    output: Path | None,
+    runbooks_url: str | None,
+    dashboards_url: str | None,
+) -> None:
     """Compile OBJECTIVES (a shipped name or a file); without it, everything that is shipped."""
     try:
         if objectives is None:
-            if (scrape_interval, form, output) != (None, None, None):
+            if (scrape_interval, form, output) != (None, None, None) or links_given_as_flags(context):
                 raise click.UsageError(
-                    "--scrape-interval, --format and --output need OBJECTIVES: name what to compile."
+                    "--scrape-interval, --format, --output, --runbooks-url and --dashboards-url need "
+                    "OBJECTIVES: name what to compile."
                 )
             for file in shipped_files():
                 _write(file)
+            if links_given_as_variables(context):
+                click.echo(
+                    "Their links are those of the objectives: CMO_RUNBOOKS_URL and CMO_DASHBOARDS_URL count "
+                    "where OBJECTIVES are named.",
+                    err=True,
+                )
             return
         interval = scrape_interval or DEFAULT_SCRAPE_INTERVAL
-        compiled = load_objectives(find_objectives(objectives))
+        compiled = with_links(load_objectives(find_objectives(objectives)), runbooks_url, dashboards_url)
         content = (render_for_operator if form == "operator" else render)(compiled, interval)
     except (ObjectivesError, CompileError) as error:
         raise WrongInputError(str(error)) from error

@@ -22,14 +22,13 @@ from cmo_slo.checks.context import (
     OWN_SEVERITIES,
     Alertmanager,
 )
+from cmo_slo.cli_links import link_options, links_given_as_flags, with_links
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DAY, DurationError, duration, parse_duration
 from cmo_slo.objectives import (
     ObjectivesError,
-    UnreadableFileError,
     find_objectives,
     load_objectives,
-    read_text_file,
 )
 from cmo_slo.rulefile import (
     LARGEST_RULE_FILE_BYTES,
@@ -39,6 +38,7 @@ from cmo_slo.rulefile import (
     shipped_files,
     shipped_rules_directory,
 )
+from cmo_slo.text_file import UnreadableFileError, read_text_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,7 +151,10 @@ Examples:
     show_default=True,
     help="One line a finding, or one JSON object.",
 )
+@link_options
+@click.pass_context
 def check(
+    command: click.Context,
     files: tuple[Path, ...],
     objectives: str | None,
     scrape_interval: int | None,
@@ -164,6 +167,8 @@ def check(
     disabled: tuple[str, ...],
     strict: bool,  # noqa: FBT001 - click passes options by name
     output_format: str,
+    runbooks_url: str | None,
+    dashboards_url: str | None,
 ) -> None:
     """Check rule FILEs that one Prometheus loads together; without any, every shipped file.
 
@@ -174,6 +179,8 @@ def check(
     """
     if objectives is not None and len(files) != 1:
         raise click.UsageError("--objectives needs the one FILE that was compiled from them.")
+    if objectives is None and (given := links_given_as_flags(command)):
+        raise click.UsageError(f"{' and '.join(given)}: name the --objectives that FILE was compiled from.")
     if scrape_interval is not None and not files:
         raise click.UsageError("--scrape-interval needs FILEs: what is shipped is for its own intervals.")
     around = _Surroundings(runbooks, alertmanager_config)
@@ -188,13 +195,18 @@ def check(
         alertmanager=around.alertmanager(),
     )
     run = _Run(context, None if _PROMTOOL in disabled else promtool or _promtool_on_path(), disabled)
-    checked = run.on_given(tuple(dict.fromkeys(files)), objectives) if files else run.on_shipped()
+    compiled = None
+    if objectives is not None:
+        compiled = _compiled(
+            objectives, context.scrape_interval, runbooks_url=runbooks_url, dashboards_url=dashboards_url
+        )
+    checked = run.on_given(tuple(dict.fromkeys(files)), compiled) if files else run.on_shipped()
     notes = [*around.notes()]
     if run.promtool is None and _PROMTOOL not in disabled:
         notes.append("promtool is not on PATH, so the rules were not checked by it (--promtool FILE).")
     _print(checked, notes, output_format)
     if checked.count(Severity.ERROR) or (strict and checked.findings):
-        click.get_current_context().exit(_EXIT_FOUND)
+        command.exit(_EXIT_FOUND)
 
 
 @dataclass(frozen=True)
@@ -250,11 +262,10 @@ class _Run:
     promtool: Path | None
     disabled: tuple[str, ...]
 
-    def on_given(self, files: Sequence[Path], objectives: str | None) -> _Checked:
-        """Files that one Prometheus loads together; of one, whether it is what objectives compile to."""
+    def on_given(self, files: Sequence[Path], compiled: str | None) -> _Checked:
+        """Files that one Prometheus loads together; of one, whether it holds what was ``compiled``."""
         findings: list[Finding] = []
-        if objectives is not None:
-            compiled = _compiled(objectives, self.context.scrape_interval)
+        if compiled is not None:
             findings += _freshness(GeneratedFile(files[0], compiled))
             if not files[0].exists():
                 return _Checked(1, tuple(findings))
@@ -296,9 +307,12 @@ def _shipped() -> list[GeneratedFile]:
         raise WrongInputError(str(error)) from error
 
 
-def _compiled(objectives: str, scrape_interval: int) -> str:
+def _compiled(
+    name: str, scrape_interval: int, *, runbooks_url: str | None, dashboards_url: str | None
+) -> str:
     try:
-        return render(load_objectives(find_objectives(objectives)), duration(scrape_interval))
+        objectives = with_links(load_objectives(find_objectives(name)), runbooks_url, dashboards_url)
+        return render(objectives, duration(scrape_interval))
     except (ObjectivesError, CompileError) as error:
         raise WrongInputError(str(error)) from error
 

@@ -162,7 +162,9 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
         yield hanging.rule(of_hang, surroundings, (*gone, *before))
         before += (hanging.condition(of_hang, surroundings),)
     for objective_page, objective, own in slow:
-        yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *before)), objective)
+        threshold = _threshold(objectives, objective)
+        slow_page = page.rule(objective_page, surroundings, own, (*gone, *before), threshold)
+        yield _for_objective(slow_page, objective)
     for of_silence in _of_kind(objectives, no_traffic.NoTrafficAlert):
         # The slow ones too: users who left after they had waited are slow, and nobody was answered.
         suffering = (*before, *(own for _, _, own in slow))
@@ -199,6 +201,12 @@ def _objective_pages(
     return failing, slow
 
 
+def _threshold(objectives: Objectives, name: str) -> float | None:
+    """Seconds that an answer may take by an objective, if it is one on latency."""
+    indicators = (one.indicator for one in objectives.objectives if one.name == name)
+    return next((one.threshold_seconds for one in indicators if isinstance(one, LatencyIndicator)), None)
+
+
 def _for_objective(rule: Rule, objective: str) -> Rule:
     return replace(rule, labels={"objective": objective, **rule.labels})
 
@@ -206,7 +214,10 @@ def _for_objective(rule: Rule, objective: str) -> Rule:
 def _tickets(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:
     for objective in objectives.objectives:
         if objective.ticket is not None:
-            ticket = below_target.rule(objective.ticket, surroundings, objective.name, objective.target)
+            threshold = _threshold(objectives, objective.name)
+            ticket = below_target.rule(
+                objective.ticket, surroundings, objective.name, objective.target, threshold
+            )
             yield _for_objective(ticket, objective.name)
     for alert in objectives.alerts:
         yield from _ticket(alert, surroundings)

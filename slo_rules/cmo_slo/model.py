@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
+from cmo_slo.alert_texts import alert_text_mistakes
 from cmo_slo.alerts.alert import JobName, Text
 from cmo_slo.alerts.below_target import BelowTarget
 from cmo_slo.alerts.kinds import AnyAlert
@@ -31,10 +32,11 @@ from cmo_slo.indicators import (
     RatioIndicator,
     no_boolean,
 )
+from cmo_slo.link_address import EXPECTED_ADDRESS, wrong_with_address
 from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 Number = Annotated[float, BeforeValidator(no_boolean)]
 Count = Annotated[int, Field(ge=0), BeforeValidator(no_boolean)]
@@ -192,11 +194,14 @@ class ComponentIndicator(Model):
     def _has_components(
         cls, indicator: RatioIndicator | LatencyIndicator
     ) -> RatioIndicator | LatencyIndicator:
-        metric = indicator.metric if isinstance(indicator, LatencyIndicator) else indicator.total.metric
+        if isinstance(indicator, LatencyIndicator):
+            place, metric = ("metric",), indicator.metric
+        else:
+            place, metric = ("total", "metric"), indicator.total.metric
         if "component" not in catalogue.BY_NAME[metric].labels:
             wrong = f"{metric} has no label component"
             expected = f"{catalogue.COMPONENT_CALLS.name} or {catalogue.COMPONENT_DURATION.name}"
-            raise MistakesError([Mistake((), wrong, expected, "count by one of these")])
+            raise MistakesError([Mistake(place, wrong, expected, "count by one of these")])
         return indicator
 
 
@@ -213,8 +218,17 @@ class Links(Model):
     """What the links of an alert begin with; a slash at the end is not needed."""
 
     runbooks: Text = "docs/runbooks"
+    """A folder, or the address where it is published, without which a link on a phone leads nowhere."""
     dashboards: str = ""
     """Address of Grafana."""
+
+    @field_validator("dashboards")
+    @classmethod
+    def _is_an_address(cls, dashboards: str) -> str:
+        wrong = dashboards and wrong_with_address(dashboards)
+        if wrong:
+            raise MistakesError([Mistake((), wrong, EXPECTED_ADDRESS, "write the whole address")])
+        return dashboards
 
 
 def repeated(names: Sequence[object]) -> list[int]:
@@ -252,11 +266,14 @@ class Objectives(Model):
         return self
 
 
-def whole_file_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
+def whole_file_mistakes(
+    data: Mapping[str, Any], wrong: Collection[tuple[str | int, ...]] = ()
+) -> list[Mistake]:
     """What is wrong with the parts of a file taken together, as far as ``data`` has them.
 
     Args:
         data: the fields of the file as they stand there. Whatever else may be wrong with them is passed over.
+        wrong: where something else is wrong, so that nothing is said of what follows from that.
     """
     objectives = _entries(data, "objectives")
     alerts = _entries(data, "alerts")
@@ -280,7 +297,7 @@ def whole_file_mistakes(data: Mapping[str, Any]) -> list[Mistake]:
             for number, name in enumerate(_entries(alert, "objectives")):
                 mistakes += _counted_mistakes((*place, "objectives", number), name, objectives)
             mistakes += _burn_mistakes((*place, "burn_rate_above"), alert, objectives)
-    return mistakes
+    return [*mistakes, *alert_text_mistakes(data, wrong)]
 
 
 def _value(entry: Any, field: str) -> Any:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
@@ -20,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from cmo_slo import _marked_yaml
 from cmo_slo.mistakes import Mistake, MistakesError
 from cmo_slo.model import Objectives, whole_file_mistakes
+from cmo_slo.text_file import UnreadableFileError, read_text_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -176,52 +175,6 @@ def _text(path: Path) -> str:
     raise ObjectivesError([Problem(str(path), 0, "", wrong, "an objectives file in YAML", mend)]) from cause
 
 
-class UnreadableFileError(Exception):
-    """A file is not read: what is wrong with it, and how to mend it."""
-
-    def __init__(self, wrong: str, mend: str) -> None:
-        self.wrong = wrong
-        self.mend = mend
-        super().__init__(f"{wrong}; {mend}")
-
-
-def read_text_file(path: Path, most_bytes: int) -> str:
-    """The text of a regular file that somebody names, in UTF-8, with or without a byte order mark.
-
-    A pipe may never end or never begin, and a device never ends, so neither is read.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UnreadableFileError: it is no regular file, larger than ``most_bytes``, no UTF-8, or cannot be read.
-    """
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UnreadableFileError("is no regular file", "save it as a file, and name that")
-            # The size that the system tells is no bound: a file may grow, and those of /proc tell none.
-            content = file.read(most_bytes + 1)
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError as error:
-        raise UnreadableFileError("is a directory", "name a file in it") from error
-    except OSError as error:
-        raise UnreadableFileError(
-            f"cannot be read: {error.strerror}", "check the path and its permissions"
-        ) from error
-    if len(content) > most_bytes:
-        wrong = f"is larger than {most_bytes // 1_000_000} MB"
-        raise UnreadableFileError(wrong, "check that it is the right file, or split it")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableFileError(f"byte {error.start} is not UTF-8", "save the file as UTF-8") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open, but do not wait for somebody to write into a pipe."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _no_mapping(data: object, source: str) -> Problem:
     wrong = "is empty" if data is None else f"holds {_shown(data)} and no fields"
     expected = f"the fields {', '.join(Objectives.model_fields)}"
@@ -234,7 +187,8 @@ def _problems(error: ValidationError, marked: _marked_yaml.Marked, source: str) 
         place = _in_file(detail["loc"], marked.data)
         found += [(place, mistake) for mistake in _mistakes(detail, place, marked.data)]
     # A mistake elsewhere keeps pydantic from looking at the file as a whole.
-    found += [((), mistake) for mistake in whole_file_mistakes(marked.data)]
+    wrong = [(*place, *mistake.field) for place, mistake in found]
+    found += [((), mistake) for mistake in whole_file_mistakes(marked.data, wrong)]
     problems = []
     for place, mistake in found:
         field = (*place, *mistake.field)

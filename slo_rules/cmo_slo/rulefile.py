@@ -20,17 +20,16 @@ import yaml
 
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, compile_rules
 from cmo_slo.objectives import (
-    UnreadableFileError,
     find_objectives,
     json_schema,
     load_objectives,
     objectives_hash,
-    read_text_file,
     shipped_directory,
     shipped_names,
 )
 from cmo_slo.rule import as_document, as_operator_manifest
 from cmo_slo.rule_tests import generate_rule_tests
+from cmo_slo.text_file import UnreadableFileError, read_text_file
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objectives

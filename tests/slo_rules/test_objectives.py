@@ -196,7 +196,7 @@ CASES = [
     Case(
         "metric: cmo_component_duration_seconds",
         "metric: cmo_query_duration_seconds",
-        "components[1].indicator",
+        "components[1].indicator.metric",
         "cmo_query_duration_seconds has no label component",
         "count by one of these",
     ),
@@ -637,6 +637,7 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
         "objectives[0].target",
         "objectives[2].name",
         "objectives[3].indicator.kind",
+        "components[1].name",
         "alerts[3].objectives[1]",
     ]
     lines = [int(line.split(":")[1]) for line in found]

@@ -6,13 +6,13 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 from string import Template
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cmo_slo.durations import DurationError, parse_duration
 from cmo_slo.indicators import Model
-from cmo_slo.mistakes import Mistake, MistakesError
+from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 from cmo_slo.promql import indented
 from cmo_slo.rule import Rule
 
@@ -36,7 +36,20 @@ JobName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]+$")]
 
 # The forms of Prometheus' templates that our texts need; anything else may be a mistake that only shows
 # when it pages.
-_FILLED: Final = re.compile(r'\{\{ \$(?:value|labels\.\w+)(?: \| (?:humanize\w*|printf "%[^"]*"))? \}\}')
+_FUNCTIONS: Final = (
+    "humanize",
+    "humanize1024",
+    "humanizeDuration",
+    "humanizePercentage",
+    "humanizeTimestamp",
+    "printf",
+)
+_FILLED: Final = re.compile(
+    rf'\{{\{{ \$(?:value|labels\.\w+)(?: \| (?:{"|".join(_FUNCTIONS[:-1])}|printf "%[^"]*"))? \}}\}}'
+)
+_TEMPLATE: Final = re.compile(r"\{\{[^{}]*\}\}")
+_NAME: Final = re.compile(r"[$|] *(\w+)")
+_NAMES: Final = ("value", "labels", *_FUNCTIONS)
 _VALUE: Final = re.compile(r"\{\{ \$value")
 
 
@@ -51,19 +64,26 @@ def _is_duration(text: object) -> object:
     return text
 
 
+def _template_mistakes(text: str) -> list[Mistake]:
+    """Templates that Prometheus may refuse, or fill with something else than is meant."""
+    expected = "{{ $value }} or {{ $labels.NAME }}, also with | humanize… or | printf"
+    mistakes = []
+    for template in _TEMPLATE.findall(text):
+        if not _FILLED.fullmatch(template):
+            unknown = [name for name in _NAME.findall(template) if name not in _NAMES]
+            near = [match for name in unknown for match in difflib.get_close_matches(name, _NAMES, n=1)]
+            mend = f"did you mean {near[0]}?" if near else "write one of these"
+            mistakes.append(Mistake((), f"{template} is no template that is known here", expected, mend))
+    rest = _TEMPLATE.sub("", text)
+    if "{{" in rest:
+        mistakes.append(Mistake((), "a {{ is not closed", expected, "close it with }}"))
+    if "}}" in rest:
+        mistakes.append(Mistake((), "a }} closes nothing", expected, "open it with {{, or delete it"))
+    return mistakes
+
+
 def _has_value(text: str) -> str:
-    rest = _FILLED.sub("", text)
-    if "{{" in rest or "}}" in rest:
-        raise MistakesError(
-            [
-                Mistake(
-                    (),
-                    "a template in the text is none that is known here",
-                    "{{ $value }} or {{ $labels.NAME }}, also with | humanize… or | printf",
-                    "write one of these",
-                )
-            ]
-        )
+    raise_if_any(_template_mistakes(text))
     if not _VALUE.search(text):
         raise MistakesError(
             [Mistake((), "the value is not in the text", "{{ $value }}, formatted", "say how bad it is")]
@@ -105,11 +125,29 @@ class Surroundings:
 class Alert(Model):
     """What every alert has. Texts are Prometheus templates; the description says value and consequence."""
 
+    WORDS: ClassVar[tuple[str, ...]] = ()
+    """What the compiler fills in in a description: ``$limit`` and the like."""
+
+    LABELS: ClassVar[tuple[str, ...]] = ()
+    """Labels that its series always have; ``$labels`` holds them, and none that the rule adds."""
+
+    LABELS_FOLLOW_FROM: ClassVar[tuple[str, ...]] = ("by",)
+    """Fields that say which labels its series have beside those."""
+
     alert: AlertName
     summary: PlainText
     """A few words, for a lock screen."""
     description: ValueText
     """The value, and what it means to users."""
+
+    @classmethod
+    def series_labels(cls, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """Labels of the series that fire: what ``{{ $labels.NAME }}`` can be.
+
+        Args:
+            fields: those of an alert, as they stand in a file; those that labels follow from are sound.
+        """
+        return (*cls.LABELS, *fields.get("by", ()))
 
 
 def alert_rule(
@@ -186,6 +224,20 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 def percentage(share: float) -> str:
     """A share as people write it: ``10%``."""
     return f"{100 * share:g}%"
+
+
+def seconds(number: float) -> str:
+    """A time in seconds as people write it: ``0.5 s``."""
+    return f"{number:g} s"
+
+
+LATENCY_WORDS: Final = ("threshold",)
+"""What is filled in beside `Alert.WORDS` where the objective of a page or a ticket is a latency."""
+
+
+def threshold_word(threshold: float | None) -> dict[str, str]:
+    """What stands for ``$threshold``, where there is one; it is in seconds."""
+    return {} if threshold is None else {"threshold": seconds(threshold)}
 
 
 def exceeds(bad: str, total: str, share_above: float, minimum_bad_events: int) -> str:

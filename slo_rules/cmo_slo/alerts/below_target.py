@@ -8,7 +8,16 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Role, Surroundings, Text, alert_rule, exceeds, percentage
+from cmo_slo.alerts.alert import (
+    Alert,
+    Role,
+    Surroundings,
+    Text,
+    alert_rule,
+    exceeds,
+    percentage,
+    threshold_word,
+)
 from cmo_slo.durations import MINUTE
 from cmo_slo.indicators import no_boolean
 from cmo_slo.promql import selector
@@ -25,13 +34,22 @@ _LINGERS: Final = 15 * MINUTE
 class BelowTarget(Alert):
     """A ticket when the share of good live events is below the target."""
 
+    WORDS = ("limit", "target")
+    LABELS = ("slo", "objective", "scenario")
+
     role: Role
     component: Text
     minimum_bad_events: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
 
 
-def rule(ticket: BelowTarget, surroundings: Surroundings, objective: str, target: float) -> Rule:
-    """The ticket; its value is the share of bad events."""
+def rule(
+    ticket: BelowTarget,
+    surroundings: Surroundings,
+    objective: str,
+    target: float,
+    threshold: float | None = None,
+) -> Rule:
+    """The ticket; its value is the share of bad events. ``threshold`` is the seconds of a latency."""
 
     def bad_and_total(window: Window) -> tuple[str, str]:
         labels = {
@@ -61,7 +79,7 @@ def rule(ticket: BelowTarget, surroundings: Surroundings, objective: str, target
         severity="ticket",
         role=ticket.role,
         component=ticket.component,
-        words={"limit": percentage(limit), "target": percentage(target)},
+        words={"limit": percentage(limit), "target": percentage(target), **threshold_word(threshold)},
         waits=_WAITS,
         lingers=_LINGERS,
     )

@@ -31,6 +31,9 @@ _LINGERS: Final = HOUR
 class BudgetAlert(Alert):
     """A ticket when the error budget of any of some objectives is being spent faster than it lasts."""
 
+    WORDS = ("limit",)
+    LABELS = ("slo", "objective", "scenario")
+
     kind: Literal["budget"]
     objectives: Annotated[tuple[str, ...], Field(min_length=1)]
     burn_rate_above: Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)] = 1.0

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 class DownAlert(Alert):
     """A page when no instance of the service has been scraped for longer than a restart takes."""
 
+    WORDS = ("restart", "window")
+    LABELS = ("job",)
+
     kind: Literal["down"]
 
 

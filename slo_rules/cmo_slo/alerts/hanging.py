@@ -35,6 +35,9 @@ _AVERAGED: Final = 5
 class HangingAlert(Alert):
     """A page when live queries have been under way for longer than any answer takes."""
 
+    WORDS = ("after", "minimum")
+    LABELS = ("scenario",)
+
     kind: Literal["hanging"]
     after: Duration
     """Longer than the service's own deadline."""

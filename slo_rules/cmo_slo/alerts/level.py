@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 class LevelAlert(Alert):
     """A ticket when the mean of a gauge over a window, added up over its labels, is above a limit."""
 
+    WORDS = ("limit", "window")
+
     kind: Literal["level"]
     gauge: Events
     by: Annotated[tuple[str, ...], Field(min_length=1)]

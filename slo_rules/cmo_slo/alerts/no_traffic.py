@@ -31,6 +31,9 @@ _COVERED: Final = 0.8
 class NoTrafficAlert(Alert):
     """A page when no live query begins though one should, or none is answered and the probe fails too."""
 
+    WORDS = ("window", "probe_window", "unanswered")
+    LABELS = ("scenario",)
+
     kind: Literal["no_traffic"]
     objective: str
     """The objective whose live events are this service's traffic."""

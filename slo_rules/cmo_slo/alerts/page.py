@@ -13,7 +13,7 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Surroundings, alert_rule, excluding, percentage
+from cmo_slo.alerts.alert import Alert, Surroundings, alert_rule, excluding, percentage, threshold_word
 from cmo_slo.durations import duration
 from cmo_slo.indicators import Model, no_boolean
 from cmo_slo.promql import selector
@@ -76,6 +76,9 @@ class LowTraffic(Model):
 
 class Page(Alert):
     """A page to on-call on live traffic: when the ratio of bad events is above a limit over two windows."""
+
+    WORDS = ("limit", "minimum", "short", "long")
+    LABELS = ("slo", "objective", "scenario")
 
     bad_ratio_above: Share
     minimum_bad_events: Events
@@ -178,8 +181,22 @@ def _events(slo: str, objective: str, window: Window, *, slow: bool) -> _Events:
     return _Events(f"({total} - {selector(recorded.GOOD_EVENTS_IN_WINDOW, labels)})", total)
 
 
-def rule(page: Page, surroundings: Surroundings, own_condition: str, others: tuple[str, ...]) -> Rule:
-    """The page; ``others`` are conditions of pages that go before it: one incident wakes people once."""
+def rule(
+    page: Page,
+    surroundings: Surroundings,
+    own_condition: str,
+    others: tuple[str, ...],
+    threshold: float | None = None,
+) -> Rule:
+    """The page.
+
+    Args:
+        page: the limits and the texts.
+        surroundings: whose it is.
+        own_condition: when users suffer.
+        others: conditions of pages that go before it: one incident wakes people once.
+        threshold: seconds that an answer may take, for a page on slow ones.
+    """
     expression = excluding(own_condition, others)
     windows = page.windows(surroundings.interval)
     return alert_rule(
@@ -194,6 +211,7 @@ def rule(page: Page, surroundings: Surroundings, own_condition: str, others: tup
             "minimum": str(page.minimum_bad_events),
             "short": duration(windows.short),
             "long": duration(windows.long),
+            **threshold_word(threshold),
         },
         lingers=LINGERS_SCRAPES * surroundings.interval,
     )

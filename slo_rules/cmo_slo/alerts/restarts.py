@@ -25,6 +25,9 @@ _LINGERS: Final = HOUR
 class RestartsAlert(Alert):
     """A ticket when a worker has restarted more often than a limit within a window."""
 
+    WORDS = ("limit", "window")
+    LABELS = ("job", "instance")
+
     kind: Literal["restarts"]
     restarts_above: Annotated[int, Field(ge=0), BeforeValidator(no_boolean)]
     window: Duration

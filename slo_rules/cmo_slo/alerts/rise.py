@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class RiseAlert(Alert):
     """A ticket when any of some counters gains more than a limit in a window."""
 
+    WORDS = ("limit", "window")
+
     kind: Literal["rise"]
     counters: Annotated[tuple[str, ...], Field(min_length=1)]
     by: Annotated[tuple[str, ...], Field(min_length=1)]

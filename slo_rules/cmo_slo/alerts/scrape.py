@@ -21,6 +21,9 @@ _LEAST_SHARE: Final = 0.7
 class ScrapeAlert(Alert):
     """A ticket when a target has had no good scrape in a window, or few for longer, or a job has none."""
 
+    WORDS = ("window", "longer")
+    LABELS = ("job", "instance")
+
     kind: Literal["scrape"]
     jobs: Annotated[tuple[JobName, ...], Field(min_length=1)]
     window: Duration = "5m"

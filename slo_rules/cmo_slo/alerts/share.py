@@ -8,7 +8,7 @@ happen over one six times as long.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -25,6 +25,7 @@ from cmo_slo.alerts.alert import (
     label_name_mistakes,
     of_this_field,
     percentage,
+    seconds,
 )
 from cmo_slo.durations import MINUTE, duration, parse_duration
 from cmo_slo.indicators import Events, LabelValues, Positive, no_boolean
@@ -41,6 +42,9 @@ _LINGERS: Final = 15 * MINUTE
 
 
 class _Share(Alert):
+    WORDS: ClassVar[tuple[str, ...]] = ("limit", "window")
+    LABELS = ("slo",)
+
     role: Role
     component: Text | None = None
     """Where the series have no label of that name."""
@@ -51,6 +55,8 @@ class _Share(Alert):
 
 class ShareAlert(_Share):
     """A ticket when the share of ``bad`` events of ``total`` events of one counter is above a limit."""
+
+    LABELS_FOLLOW_FROM = ("by", "total")
 
     kind: Literal["share"]
     bad: Events
@@ -82,9 +88,17 @@ class ShareAlert(_Share):
             raise_if_any(label_name_mistakes(by, events.metric, known))
         return by
 
+    @classmethod
+    def series_labels(cls, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See there; an alert on a metric that has scenarios tells them apart."""
+        return (*super().series_labels(fields), *_scenario_of(fields["total"]["metric"]))
+
 
 class SlowShareAlert(_Share):
     """A ticket when the share of a histogram's observations above one of its edges is above a limit."""
+
+    WORDS = (*_Share.WORDS, "above")
+    LABELS_FOLLOW_FROM = ("by", "metric")
 
     kind: Literal["slow_share"]
     metric: str
@@ -107,13 +121,13 @@ class SlowShareAlert(_Share):
 
     @field_validator("above_seconds")
     @classmethod
-    def _is_an_edge(cls, seconds: float, info: ValidationInfo) -> float:
+    def _is_an_edge(cls, above: float, info: ValidationInfo) -> float:
         metric = info.data.get("metric")
-        if metric is not None and seconds not in (buckets := catalogue.BY_NAME[metric].buckets):
-            wrong = f"{metric} has no bucket edge at {seconds:g} s"
+        if metric is not None and above not in (buckets := catalogue.BY_NAME[metric].buckets):
+            wrong = f"{metric} has no bucket edge at {seconds(above)}"
             expected = f"one of its edges: {', '.join(map(str, buckets))}"
             raise MistakesError([Mistake((), wrong, expected, "choose an edge")])
-        return seconds
+        return above
 
     @field_validator("by")
     @classmethod
@@ -122,6 +136,11 @@ class SlowShareAlert(_Share):
         if metric is not None:
             raise_if_any(label_name_mistakes(by, metric, tuple(catalogue.BY_NAME[metric].labels)))
         return by
+
+    @classmethod
+    def series_labels(cls, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """See there; an alert on a metric that has scenarios tells them apart."""
+        return (*super().series_labels(fields), *_scenario_of(fields["metric"]))
 
 
 AnyShare = ShareAlert | SlowShareAlert
@@ -162,8 +181,11 @@ def steps(alert: AnyShare, part: str, whole: str) -> tuple[Rule, Rule]:
 def grouping(alert: AnyShare) -> tuple[str, ...]:
     """Labels that are kept when series are added up."""
     metric = alert.total.metric if isinstance(alert, ShareAlert) else alert.metric
-    scenario = ("scenario",) if "scenario" in catalogue.BY_NAME[metric].labels else ()
-    return (*scenario, *alert.by)
+    return (*_scenario_of(metric), *alert.by)
+
+
+def _scenario_of(metric: str) -> tuple[str, ...]:
+    return ("scenario",) if "scenario" in catalogue.BY_NAME[metric].labels else ()
 
 
 def rule(alert: AnyShare, surroundings: Surroundings) -> Rule:
@@ -189,10 +211,15 @@ def rule(alert: AnyShare, surroundings: Surroundings) -> Rule:
         severity="ticket",
         role=alert.role,
         component=alert.component,
-        words={"limit": percentage(alert.share_above), "window": duration(window)},
+        words=_words(alert),
         waits=_WAITS,
         lingers=_LINGERS,
     )
+
+
+def _words(alert: AnyShare) -> dict[str, str]:
+    words = {"limit": percentage(alert.share_above), "window": duration(parse_duration(alert.window))}
+    return words if isinstance(alert, ShareAlert) else {**words, "above": seconds(alert.above_seconds)}
 
 
 def _part_mistakes(bad: Events, total: Events) -> list[Mistake]:

@@ -27,6 +27,9 @@ _LEAST_GROWTH: Final = 0.02
 class TrendAlert(Alert):
     """A ticket when the trend of memory over ``window`` gains more than the limit in ``horizon``."""
 
+    WORDS = ("limit", "window", "horizon")
+    LABELS = ("slo", "job", "instance")
+
     kind: Literal["trend"]
     gain_bytes_above: Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)]
     window: Duration
