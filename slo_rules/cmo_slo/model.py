@@ -194,8 +194,9 @@ class ComponentIndicator(Model):
     def _has_components(
         cls, indicator: RatioIndicator | LatencyIndicator
     ) -> RatioIndicator | LatencyIndicator:
+        place: tuple[str, ...] = ("metric",)
         if isinstance(indicator, LatencyIndicator):
-            place, metric = ("metric",), indicator.metric
+            metric = indicator.metric
         else:
             place, metric = ("total", "metric"), indicator.total.metric
         if "component" not in catalogue.BY_NAME[metric].labels:
