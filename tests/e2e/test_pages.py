@@ -30,6 +30,7 @@ from .conftest import drive, query, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 WEEK_SECONDS: Final = 7 * 86_400
@@ -250,27 +251,22 @@ def courses(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> 
         "lightrag.model_timeout_seconds=3600",
     )
     options = tuple(word for change in no_deadlines for word in ("--set", change))
-    stacks = (
-        watched(directory / "well", index_directory),
-        watched(directory / "hanging", index_directory, service_options=options),
-        watched(directory / "deserted", index_directory, before=a_week_of_history),
-    )
-    with (
-        ExitStack() as running,
-        one_after_another() as of_well,
-        one_after_another() as of_hanging,
-        one_after_another() as of_deserted,
-    ):
-        with ThreadPoolExecutor() as starting:
-            well, hanging, deserted = starting.map(running.enter_context, stacks)
-        yield Courses(
-            well=of_well.submit(stay_well, well, directory),
-            gone=of_well.submit(die, well),
-            hanging=of_hanging.submit(hang, hanging),
-            slow=of_hanging.submit(fail, hanging, "slow"),
-            deserted=of_deserted.submit(outage, deserted, deserted.asking.set),
-            failing=of_deserted.submit(fail, deserted, "error"),
-        )
+    # All courses end before any stack does. The longest begins first, while the next stack starts.
+    with ExitStack() as stacks, ExitStack() as threads:
+
+        def begin(stack: AbstractContextManager[Watched]) -> tuple[Watched, ThreadPoolExecutor]:
+            return stacks.enter_context(stack), threads.enter_context(one_after_another())
+
+        hung, steps = begin(watched(directory / "hung", index_directory, service_options=options))
+        hanging = steps.submit(hang, hung)
+        slow = steps.submit(fail, hung, "slow")
+        lonely, steps = begin(watched(directory / "lonely", index_directory, before=a_week_of_history))
+        deserted = steps.submit(outage, lonely, lonely.asking.set)
+        failing = steps.submit(fail, lonely, "error")
+        fit, steps = begin(watched(directory / "fit", index_directory))
+        well = steps.submit(stay_well, fit, directory)
+        gone = steps.submit(die, fit)
+        yield Courses(well, failing, slow, deserted, gone, hanging)
 
 
 @contextmanager
