@@ -2,6 +2,7 @@
 
 One run a version holds several promises at once, because each needs a Prometheus, an Alertmanager and some
 seconds: recorded events equal the truth, the page fires, the page resolves, the watchdog is heard all along.
+Versions run side by side, because most of these seconds are waiting.
 The configuration is the committed one on ports of this test's own: nothing is sent to a stack that runs here.
 """
 
@@ -13,6 +14,7 @@ import math
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,6 +157,7 @@ class Receiver:
 
 @dataclass
 class Stack:
+    version: str
     service: Service
     pager: Receiver
     dead_man: Receiver
@@ -267,21 +270,29 @@ def start_prometheus(stack: ExitStack, server: servers.Server, ports: Ports, fol
 
 
 @pytest.fixture
-def stack(prometheus_server: servers.Server, tmp_path: Path) -> Iterator[Stack]:
+def stacks(tmp_path: Path) -> Iterator[list[Stack]]:
     with ExitStack() as exit_stack:
-        pager, dead_man = Receiver(), Receiver()
-        service = Service()
-        exit_stack.callback(service.close)
-        ports = Ports(
-            pager=pager.start(exit_stack),
-            dead_man=dead_man.start(exit_stack),
-            metrics=service.port,
-            alertmanager=free_port(),
-            prometheus=free_port(),
-        )
-        start_alertmanager(exit_stack, ports, tmp_path)
-        url = start_prometheus(exit_stack, prometheus_server, ports, tmp_path)
-        yield Stack(service, pager, dead_man, url)
+        yield [
+            start_stack(exit_stack, server, tmp_path / str(number))
+            for number, server in enumerate(servers.installed("prometheus"))
+        ]
+
+
+def start_stack(exit_stack: ExitStack, server: servers.Server, folder: Path) -> Stack:
+    folder.mkdir()
+    pager, dead_man = Receiver(), Receiver()
+    service = Service()
+    exit_stack.callback(service.close)
+    ports = Ports(
+        pager=pager.start(exit_stack),
+        dead_man=dead_man.start(exit_stack),
+        metrics=service.port,
+        alertmanager=free_port(),
+        prometheus=free_port(),
+    )
+    start_alertmanager(exit_stack, ports, folder)
+    url = start_prometheus(exit_stack, server, ports, folder)
+    return Stack(server.label, service, pager, dead_man, url)
 
 
 def drive(service: Service, scenario: str, rounds: int) -> Counter[Sum]:
@@ -322,7 +333,14 @@ def assert_recorded(stack: Stack, scenario: str, truth: Counter[Sum]) -> None:
     assert ratio == pytest.approx(good, abs=1e-9)
 
 
-def test_recorded_events_equal_the_truth_and_the_page_comes_and_goes(stack: Stack) -> None:
+def test_recorded_events_equal_the_truth_and_the_page_comes_and_goes(stacks: list[Stack]) -> None:
+    assert stacks
+    with ThreadPoolExecutor(len(stacks)) as side_by_side:
+        for _ in side_by_side.map(assert_truth_is_recorded_and_paged, stacks):
+            pass
+
+
+def assert_truth_is_recorded_and_paged(stack: Stack) -> None:
     service = stack.service
     # Two runs of one scenario; the first begins whether Prometheus has scraped the service yet or not.
     truth = {"academic_research": drive(service, "academic_research", 41)}
