@@ -206,6 +206,16 @@ def expect_resolution(stack: Watched, page: dict[str, Any], incidents: list[str]
     assert stack.incidents() == incidents
 
 
+def test_the_prober_asks_beside_the_users(three: Three) -> None:
+    """Nobody else has asked yet: its canaries are well, and counted under its own scenario alone."""
+    stack = three.failing.stack
+    prometheus = f"http://{health.LOOPBACK}:{stack.settings.ports.prometheus}"
+    wait_until("a good canary", lambda: bool(query(prometheus, "min(cmo_probe_up) == 1")))
+    assert query(prometheus, 'up{job="probe"} == 1')
+    asked = query(prometheus, "cmo_queries_started_total > 0")
+    assert {one["metric"]["scenario"] for one in asked} == {"probe"}
+
+
 def test_nothing_pages_while_all_is_well(three: Three, tmp_path: Path) -> None:
     """Live traffic, a deploy's restart, a restart of Prometheus, and a load test that fails."""
     well = three.failing
