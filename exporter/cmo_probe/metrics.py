@@ -106,8 +106,8 @@ class ProbeMetrics:
 def renderer(metrics: ProbeMetrics, *, silent_seconds: float) -> Callable[[str], tuple[bytes, str]]:
     """Render them, unless no question has come to its end for so long: then the prober is stuck.
 
-    What it saw last would stand there for ever, and be believed. A scrape that fails takes it out of Prometheus
-    instead, and is told.
+    What it saw last would stand there for ever, and be believed. A scrape that fails takes it out of
+    Prometheus instead, and is told.
     """
     render = registry_renderer(metrics.registry)
 
@@ -115,8 +115,8 @@ def renderer(metrics: ProbeMetrics, *, silent_seconds: float) -> Callable[[str],
         silent = metrics.silent_seconds()
         if silent > silent_seconds:
             raise StuckError(
-                f"the prober is stuck: no question has come to its end for {silent:.0f} s. Restart it, and see "
-                "that what takes its standard error does so."
+                f"the prober is stuck: no question has come to its end for {silent:.0f} s. Restart it, and "
+                "see that what reads its standard error does so."
             )
         return render(accept)
 

@@ -203,7 +203,7 @@ def _prober(settings: Settings) -> Part:
         port=ports.prober,
         serves=checks(ports)["prober"],
     )
-    # They are meant for the user's own `cmo probe`: this one must neither end after `--once` nor send a token.
+    # They are meant for the user's own `cmo probe`: this one must not end after `--once`, nor send a token.
     others = dict.fromkeys((name for name in os.environ if name.startswith("CMO_PROBE_")), "")
     return replace(part, environment={**part.environment, **others})
 

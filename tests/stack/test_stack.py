@@ -115,10 +115,8 @@ def _status_shows_every_part_serving(folder: Path) -> None:
     done = _cmo(folder, "stack", "status", "--format", "json")
     status = json.loads(done.stdout)
     assert (done.returncode, status["phase"]) == (0, "running")
-    assert [(part["name"], part["serves"]) for part in status["parts"]] == [
-        (name, True)
-        for name in ("redis", "upstream", "pager", "dead-man", "alertmanager", "prometheus", "service", "prober")
-    ]
+    names = ["redis", "upstream", "pager", "dead-man", "alertmanager", "prometheus", "service", "prober"]
+    assert [(part["name"], part["serves"]) for part in status["parts"]] == [(name, True) for name in names]
 
 
 def _a_second_up_says_so_and_changes_nothing(folder: Path, before: detached.State) -> None:
@@ -153,9 +151,7 @@ def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> boo
     return bool(groups) and len(managers) == 1
 
 
-def _the_prober_is_scraped_until_it_is_killed(
-    folder: Path, state: detached.State, wait_until: Wait
-) -> None:
+def _the_prober_is_scraped_until_it_is_killed(folder: Path, state: detached.State, wait_until: Wait) -> None:
     port = state.ports.prometheus
 
     def is_found(expression: str) -> bool:
