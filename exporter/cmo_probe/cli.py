@@ -24,6 +24,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8000/query"
 DEFAULT_METRICS_PORT: Final = 9465
 
 _SUCCESS, _FAILURE, _UNREACHED = 0, 1, 4
+_SLACK_SECONDS: Final = 60.0
 _SECONDS: Final = click.FloatRange(min=0.0, max=86_400.0, min_open=True)
 
 
@@ -172,15 +173,15 @@ def _run(
     service: Service, canaries: Canaries, interval: float, address: tuple[str, int], *, quiet: bool
 ) -> None:
     from cmo_exporter.errors import MetricsAddressError  # noqa: PLC0415 - as above
-    from cmo_exporter.exposition import registry_renderer  # noqa: PLC0415 - as above
     from cmo_exporter.metrics_server import MetricsServer  # noqa: PLC0415 - as above
 
-    from cmo_probe.metrics import ProbeMetrics  # noqa: PLC0415 - as above
+    from cmo_probe.metrics import ProbeMetrics, renderer  # noqa: PLC0415 - as above
     from cmo_probe.prober import ask_for_ever  # noqa: PLC0415 - as above
 
     metrics = ProbeMetrics(canaries.names)
     try:
-        server = MetricsServer(registry_renderer(metrics.registry), *address)
+        render = renderer(metrics, silent_seconds=interval + service.timeout_seconds + _SLACK_SECONDS)
+        server = MetricsServer(render, *address)
     except MetricsAddressError as error:
         raise ProbeError(f"{error} Here that is --metrics-port and --metrics-host.") from error
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from cmo_exporter.errors import ExporterError
+
 _USAGE: Final = 3
 
 
@@ -15,3 +17,7 @@ class ProbeError(Exception):
 
 class CanariesError(ProbeError):
     """The file of canaries cannot be read, or does not say what is needed."""
+
+
+class StuckError(ExporterError):
+    """The prober no longer asks, so its metrics are no longer true; the scraper is told instead of a user."""

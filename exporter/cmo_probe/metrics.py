@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cmo_exporter import catalogue
 from cmo_exporter.catalogue import PROBE_OUTCOMES, PROBE_STEPS, ProbeResult
+from cmo_exporter.exposition import registry_renderer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from cmo_probe.errors import StuckError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric as Exposed
 
@@ -35,6 +38,7 @@ class ProbeMetrics:
     def __init__(self, canaries: Sequence[str]) -> None:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
+        self._last_news = time.monotonic()
         self._results = _made(catalogue.PROBE_RESULTS, Counter)
         self._up = _made(catalogue.PROBE_UP, Gauge)
         self._duration = _made(catalogue.PROBE_DURATION, Histogram)
@@ -65,8 +69,13 @@ class ProbeMetrics:
                 self._connection.labels(step).observe(seconds)
             self._up.labels(canary).set(succeeded)
             self._last_asked.labels(canary).set(now)
+            self._last_news = time.monotonic()
             if succeeded:
                 self._last_success.labels(canary).set(now)
+
+    def silent_seconds(self) -> float:
+        """How long no question has come to its end, from the start on."""
+        return time.monotonic() - self._last_news
 
     def describe(self) -> list[Exposed]:
         """Nothing: this collector is alone in its registry, so names cannot clash."""
@@ -92,6 +101,26 @@ class ProbeMetrics:
             canaries, (self._first_byte, self._first_token, self._last_success, self._last_asked)
         ):
             family.labels(canary)
+
+
+def renderer(metrics: ProbeMetrics, *, silent_seconds: float) -> Callable[[str], tuple[bytes, str]]:
+    """Render them, unless no question has come to its end for so long: then the prober is stuck.
+
+    What it saw last would stand there for ever, and be believed. A scrape that fails takes it out of
+    Prometheus instead, and is told.
+    """
+    render = registry_renderer(metrics.registry)
+
+    def render_unless_stuck(accept: str) -> tuple[bytes, str]:
+        silent = metrics.silent_seconds()
+        if silent > silent_seconds:
+            raise StuckError(
+                f"the prober is stuck: no question has come to its end for {silent:.0f} s. Restart it, and "
+                "see that what reads its standard error does so."
+            )
+        return render(accept)
+
+    return render_unless_stuck
 
 
 def _made(metric: catalogue.Metric, kind: type[_Kind]) -> _Kind:

@@ -46,10 +46,11 @@ class Population:
 
 
 CHOSEN: Final = 'scenario=~"$scenario"'
-TESTS: Final = Population(f'{CHOSEN}, scenario!="{catalogue.LIVE}"')
+_NO_TESTS: Final = f"{catalogue.LIVE}|{catalogue.PROBE_SCENARIO}"
+TESTS: Final = Population(f'{CHOSEN}, scenario!~"{_NO_TESTS}"')
 """Each chosen scenario of a load test by itself."""
 ALL_TESTS: Final = Population(TESTS.matcher, pooled=True)
-"""The chosen scenarios of a load test together: "overall", which live traffic is no part of."""
+"""The chosen scenarios of a load test together: "overall", of which live traffic and a prober are no part."""
 LIVE: Final = Population(f'{CHOSEN}, scenario="{catalogue.LIVE}"')
 """Live traffic, if it is chosen."""
 EACH: Final = Population(CHOSEN)

@@ -24,7 +24,8 @@ For the person on call: what each panel answers, and what to do when it is red.
   tile then says so in words. No data and no traffic are never green.
 - The dashed line in a time series is the target.
 - **Scenario** chooses what is shown: `live` is everything that no load test has named. "All test scenarios"
-  pools the chosen scenarios of load tests and never live traffic, as "overall" does in a verdict.
+  pools the chosen scenarios of load tests, as "overall" does in a verdict: never live traffic, nor `probe`,
+  the prober's canaries, which "All" shows over time.
 - Success, answers in time, cache hits and users are exact: they add up what the
   [rules record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
   each test began. For a decision use `cmo check`, which knows when a run began and ended.

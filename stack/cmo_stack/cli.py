@@ -76,7 +76,7 @@ class LazyCommand:
         )
 
 
-_EVERYTHING: Final = ("oracle", "slo", "loadtest")
+_EVERYTHING: Final = ("oracle", "slo", "loadtest", "probe")
 COMMANDS: Final = {
     command.name: command
     for command in (

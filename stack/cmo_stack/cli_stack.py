@@ -34,7 +34,7 @@ Examples:
 """
 )
 def stack() -> None:
-    """Prometheus, Alertmanager, Redis, upstream stub, reference service and pager, on this machine."""
+    """Prometheus, Alertmanager, Redis, upstream stub, reference service, prober, pager, on this machine."""
 
 
 @stack.command()

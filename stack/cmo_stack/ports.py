@@ -32,6 +32,7 @@ class Ports:
     upstream: int = 8090
     service: int = 8000
     metrics: int = 9464
+    prober: int = 9465
     pager: int = 8095
     dead_man: int = 8096
     alertmanager: int = 9093

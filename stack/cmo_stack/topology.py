@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter.catalogue import PROBE_SCENARIO
 from cmo_loadtest.scenarios import SCENARIOS
 from cmo_oracle.profile import load_profile
+from cmo_probe.canaries import default_file
 
 from cmo_stack import configuration, health, servers
 from cmo_stack.health import LOOPBACK
@@ -32,6 +33,12 @@ RETENTION: Final = "40d"
 
 JOB: Final = "cmo"
 """The scrape job of the service."""
+
+PROBE_INTERVAL_SECONDS: Final = 15
+"""Between two canary questions: each of the four once a minute, 20 in the five that a page looks at.
+
+Half of them cost a model call and some milliseconds of the processor that the load test needs, too.
+"""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,7 @@ def parts(settings: Settings) -> tuple[Part, ...]:
         # It takes Prometheus five seconds to begin with its first targets, and the service as long to load.
         _prometheus(settings),
         _service(settings),
+        _prober(settings),  # which begins to ask at once
     )
 
 
@@ -84,6 +92,7 @@ def checks(ports: Ports) -> dict[str, Callable[[], bool]]:
         "redis": partial(health.redis_answers, ports.redis),
         "upstream": partial(health.answers, ports.upstream, "/healthz"),
         "service": partial(health.answers, ports.service, "/readyz"),
+        "prober": partial(health.answers, ports.prober, "/metrics"),
         "pager": partial(health.answers, ports.pager, "/healthz"),
         "dead-man": partial(health.answers, ports.dead_man, "/healthz"),
         "alertmanager": partial(health.answers, ports.alertmanager, "/-/ready"),
@@ -174,6 +183,29 @@ def _service(settings: Settings) -> Part:
         port=ports.service,
         serves=checks(ports)["service"],
     )
+
+
+def _prober(settings: Settings) -> Part:
+    ports = settings.ports
+    options = {
+        "--url": f"http://{LOOPBACK}:{ports.service}/query",
+        "--canaries": default_file(),
+        "--interval": PROBE_INTERVAL_SECONDS,
+        "--scenario": PROBE_SCENARIO,
+        "--metrics-host": LOOPBACK,
+        "--metrics-port": ports.prober,
+    }
+    part = _python_part(
+        "prober",
+        ["cmo_stack.cli", "probe", *(str(word) for option in options.items() for word in option)],
+        version=f"asks a canary question every {PROBE_INTERVAL_SECONDS} s",
+        address=f"http://{LOOPBACK}:{ports.prober}/metrics",
+        port=ports.prober,
+        serves=checks(ports)["prober"],
+    )
+    # They are meant for the user's own `cmo probe`: this one must not end after `--once`, nor send a token.
+    others = dict.fromkeys((name for name in os.environ if name.startswith("CMO_PROBE_")), "")
+    return replace(part, environment={**part.environment, **others})
 
 
 def _pager(settings: Settings) -> Part:

@@ -25,6 +25,7 @@ PARTS = {
     "the demo": r"/cmo demo$",
     "the load": r"-m locust ",
     "the service": r"-m cmo_oracle ",
+    "the prober": r"-m cmo_stack\.cli probe ",
     "the upstream stub": r"-m cmo_oracle\.upstream ",
     "the pager": r"-m cmo_stack\.pager ",
     "redis": r"redis-server",

@@ -165,6 +165,7 @@ class Outage:
 class Courses:
     """What happens to the three stacks; each step begins when the one before it on its stack has ended."""
 
+    probed: Future[set[str]]
     well: Future[list[str]]
     failing: Future[Outage]
     slow: Future[Outage]
@@ -189,6 +190,15 @@ def outage(stack: Watched, mend: Callable[[], object]) -> Outage:
     )
     stack.resolved_incidents = stack.incidents()
     return Outage(before, page, stack.resolved_incidents)
+
+
+def be_probed(stack: Watched) -> set[str]:
+    """Wait until the prober finds all canaries well; returns the scenarios that anybody has asked under."""
+    prometheus = f"http://{health.LOOPBACK}:{stack.stack.settings.ports.prometheus}"
+    well = 'min(cmo_probe_up) == 1 and on () up{job="probe"} == 1'
+    wait_until("good canaries", lambda: bool(query(prometheus, well)))
+    asked = query(prometheus, "cmo_queries_started_total > 0")
+    return {one["metric"]["scenario"] for one in asked}
 
 
 def stay_well(well: Watched, directory: Path) -> list[str]:
@@ -264,9 +274,10 @@ def courses(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) -> 
         deserted = steps.submit(outage, lonely, lonely.asking.set)
         failing = steps.submit(fail, lonely, "error")
         fit, steps = begin(watched(directory / "fit", index_directory))
+        probed = steps.submit(be_probed, fit)
         well = steps.submit(stay_well, fit, directory)
         gone = steps.submit(die, fit)
-        yield Courses(well, failing, slow, deserted, gone, hanging)
+        yield Courses(probed, well, failing, slow, deserted, gone, hanging)
 
 
 @contextmanager
@@ -287,6 +298,11 @@ def assert_paged_once(found: Outage, name: str, text: str) -> None:
     assert page["labels"]["role"] == "symptom"
     assert re.search(text, page["annotations"]["description"]), page["annotations"]["description"]
     assert page["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md"
+
+
+def test_the_prober_asks_beside_the_users(courses: Courses) -> None:
+    """Nobody else has asked yet: its canaries are counted under its own scenario alone."""
+    assert courses.probed.result() == {"probe"}
 
 
 def test_nothing_pages_while_all_is_well(courses: Courses) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import socket
 import subprocess
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 from cmo_exporter.catalogue import ProbeResult
 from cmo_probe.asking import Service, ask, trusted
 from cmo_probe.canaries import APOLOGIES, Canary, load_canaries
 from cmo_probe.errors import CanariesError
 from cmo_probe.judging import judge
 from cmo_probe.metrics import ProbeMetrics
+from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -254,6 +257,38 @@ def test_a_busy_metrics_port_is_wrong_usage() -> None:
         done = subprocess.run([CMO, "probe", "--metrics-port", port], capture_output=True, text=True)
     assert done.returncode == 3
     assert "--metrics-port" in done.stderr
+
+
+def test_a_stuck_prober_fails_its_scrapes_instead_of_telling_old_news(
+    eventually: Callable[[Callable[[], object]], None],
+) -> None:
+    """Nobody reads its log, so it stands still in the middle of a line once the pipe is full."""
+    port = free_port()
+    options = f"--url http://127.0.0.1:1/query --interval 0.001 --timeout 1 --metrics-port {port}"
+    program = "import sys; from cmo_probe import cli; cli._SLACK_SECONDS = 0; cli.probe(sys.argv[1:])"
+    command = [sys.executable, "-c", program, *options.split()]
+
+    def status() -> int:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).status_code
+        return 0
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as prober:
+        try:
+            eventually(lambda: status() == 200)
+            eventually(lambda: status() == 500)
+            said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+            assert re.search(r"the prober is stuck: no question .* for \d+ s\. Restart it", said)
+            assert prober.stderr is not None
+            os.set_blocking(prober.stderr.fileno(), False)
+
+            def well_again() -> bool:
+                prober.stderr.read()  # type: ignore[union-attr] # it was asserted above
+                return status() == 200
+
+            eventually(well_again)
+        finally:
+            prober.kill()
 
 
 @pytest.mark.parametrize(

@@ -140,21 +140,23 @@ def test_each_ratio_reads_the_events_of_its_own_objective(promtool: servers.Serv
     _expect(promtool, tmp_path, series, expected)
 
 
-def test_live_traffic_and_idle_scenarios_are_no_part_of_all_tests(
+def test_live_traffic_a_prober_and_idle_scenarios_are_no_part_of_all_tests(
     promtool: servers.Server, tmp_path: Path
 ) -> None:
     series = {
         **_events("live", good="0x24", bad="0+7x24"),
+        **_events("probe", good="0+7x24", bad="0+7x24"),
         **_events("clinical_rush", good="0x24", bad="0x24"),
         **_events(TEST, good="0+30x24", bad="0+10x24"),
         **_events("academic_research", good="0+60x24", bad="0x24"),
     }
     each = [*_is(1.0, "academic_research"), *_is(0.75)]
+    besides = [*_is(0.0, "live"), *_is(0.5, "probe")]
     expected: dict[tuple[str, str], Samples] = {}
     for panel in RATIOS:
         expected |= {(panel, "A"): each, (panel, "B"): _is(0.0, "live"), (panel, "C"): _is(0.9, None)}
         over_time = f"{panel} over time"
-        expected |= {(over_time, "A"): [*each, *_is(0.0, "live")], (over_time, "B"): _is(0.9, None)}
+        expected |= {(over_time, "A"): [*each, *besides], (over_time, "B"): _is(0.9, None)}
     _expect(promtool, tmp_path, series, expected)
 
 

@@ -66,7 +66,8 @@ def test_the_configuration_loads_as_it_is(prometheus_server: servers.Server, tmp
         "tickets": 60.0,
         "objectives": 15.0,
     }
-    assert [job["job_name"] for job in running["scrape_configs"]] == ["cmo", "prometheus", "alertmanager"]
+    jobs = [job["job_name"] for job in running["scrape_configs"]]
+    assert jobs == ["cmo", "probe", "prometheus", "alertmanager"]
     assert running["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["127.0.0.1:9093"]
 
 
@@ -97,4 +98,4 @@ def test_no_rule_fails_without_a_service(
     # They wait as long as a restart takes: a monitor that has just started wakes nobody.
     assert {alert["state"] for alert in alerts["CMOServiceDown"]["alerts"]} == {"pending"}
     absent = {alert["labels"]["job"] for alert in alerts["CMOScrapeFailing"]["alerts"]}
-    assert absent == {"cmo", "prometheus", "alertmanager"}
+    assert absent == {"cmo", "probe", "prometheus", "alertmanager"}

@@ -283,11 +283,13 @@ def start_stack(exit_stack: ExitStack, server: servers.Server, folder: Path) -> 
     pager, dead_man = Receiver(), Receiver()
     service = Service()
     exit_stack.callback(service.close)
+    alertmanager = free_port()
     ports = Ports(
+        prober=alertmanager,  # no canary is asked: any page that can be scraped will do
         pager=pager.start(exit_stack),
         dead_man=dead_man.start(exit_stack),
         metrics=service.port,
-        alertmanager=free_port(),
+        alertmanager=alertmanager,
         prometheus=free_port(),
     )
     start_alertmanager(exit_stack, ports, folder)

@@ -11,7 +11,9 @@ import yaml
 from cmo_stack import configuration, servers
 from cmo_stack.ports import Ports
 
-PORTS = Ports(redis=1, upstream=2, service=3, metrics=4, pager=5, dead_man=8, alertmanager=6, prometheus=7)
+PORTS = Ports(
+    redis=1, upstream=2, service=3, metrics=4, prober=9, pager=5, dead_man=8, alertmanager=6, prometheus=7
+)
 
 
 def _prometheus(directory: Path, interval: int = 1) -> str:
@@ -48,6 +50,7 @@ def test_every_address_is_this_runs() -> None:
     content = yaml.safe_load(_prometheus(Path("unused")))
     targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in content["scrape_configs"]}
     assert targets["cmo"] == ["127.0.0.1:4"]
+    assert targets["probe"] == ["127.0.0.1:9"]
     assert targets["alertmanager"] == ["127.0.0.1:6"]
     assert content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] == ["127.0.0.1:6"]
     receivers = {each["name"]: each for each in yaml.safe_load(_alertmanager())["receivers"]}

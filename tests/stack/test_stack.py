@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from cmo_stack import detached, health, topology
@@ -95,6 +96,7 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
         _everything_listens_on_this_machine_alone(state)
         configured = partial(_prometheus_has_the_rules_and_the_alertmanager, state)
         wait_until(configured, "the rules and the Alertmanager in Prometheus")
+        _the_prober_is_scraped_until_it_is_killed(tmp_path, state, wait_until)
     finally:
         down = _cmo(tmp_path, "stack", "down")
     assert (down.returncode, down.stderr) == (0, "The stack is stopped.\n")
@@ -113,10 +115,8 @@ def _status_shows_every_part_serving(folder: Path) -> None:
     done = _cmo(folder, "stack", "status", "--format", "json")
     status = json.loads(done.stdout)
     assert (done.returncode, status["phase"]) == (0, "running")
-    assert [(part["name"], part["serves"]) for part in status["parts"]] == [
-        (name, True)
-        for name in ("redis", "upstream", "pager", "dead-man", "alertmanager", "prometheus", "service")
-    ]
+    names = ["redis", "upstream", "pager", "dead-man", "alertmanager", "prometheus", "service", "prober"]
+    assert [(part["name"], part["serves"]) for part in status["parts"]] == [(name, True) for name in names]
 
 
 def _a_second_up_says_so_and_changes_nothing(folder: Path, before: detached.State) -> None:
@@ -149,6 +149,28 @@ def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> boo
     groups = json.loads(health.get(port, "/api/v1/rules")[1])["data"]["groups"]
     managers = json.loads(health.get(port, "/api/v1/alertmanagers")[1])["data"]["activeAlertmanagers"]
     return bool(groups) and len(managers) == 1
+
+
+def _the_prober_is_scraped_until_it_is_killed(folder: Path, state: detached.State, wait_until: Wait) -> None:
+    port = state.ports.prometheus
+
+    def is_found(expression: str) -> bool:
+        _, body = health.get(port, f"/api/v1/query?{urlencode({'query': expression})}")
+        return bool(json.loads(body)["data"]["result"])
+
+    wait_until(lambda: is_found("max(cmo_probe_up) == 1"), "the first canary has had its answer")
+    assert is_found("min(cmo_probe_up) == 1")
+    assert is_found('up{job="probe"} == 1')
+    counted = 'cmo_queries_started_total{job="cmo",scenario%s"probe"} > 0'
+    wait_until(lambda: is_found(counted % "="), "the service has counted it")
+    assert not is_found(counted % "!=")
+    (pid,) = [part.pid for part in state.parts if part.name == "prober"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: is_found('up{job="probe"} == 0'), "its end in Prometheus")
+    assert not is_found("cmo_probe_up")
+    done = _cmo(folder, "stack", "status")
+    assert done.returncode == 4
+    assert re.search(r"prober +DOWN", done.stdout)
 
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path, wait_until: Wait, alive: Alive) -> None:

@@ -56,6 +56,7 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
     last_week = selector(recorded.TOTAL_EVENTS_IN_WINDOW, {**of_objective, "window": (Window.HOUR.value,)})
     window, probe_window = parse_duration(alert.window), parse_duration(alert.probe_window)
     enough = _COVERED * window / surroundings.interval
+    probe, probed = catalogue.PROBE_UP.name, duration(probe_window)
     return (
         f"sum by (scenario) ({last_week} offset {duration(_LAST_WEEK)}) >= {alert.expected_queries_an_hour}\n"
         f"and on (scenario)\n"
@@ -65,7 +66,12 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
         f"or\n"
         f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
         f"and on ()\n"
-        f"max(max_over_time({catalogue.PROBE_UP.name}[{duration(probe_window)}])) == 0\n"
+        f"max(max_over_time({probe}[{probed}])) == 0\n"
+        # A prober that has just begun has not failed for long, and what one said that is gone is no news.
+        f"and on ()\n"
+        f"max({probe} offset {probed}) >= 0\n"
+        f"and on ()\n"
+        f"max({probe}) == 0\n"
         f"or\n"
         f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
         f"and on (scenario)\n"

@@ -220,6 +220,18 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     yield Case("one less asks: silent", asked(alert.unanswered_queries - 1), silent=(window + waits, 100))
     yield Case("an idle night with a prober that is well: silent", series("5x200", "1x200"), silent=(100,))
     yield Case("an idle night without a prober: silent", series("5x200"), silent=(100, 200))
+    begun = 40
+    yield Case(
+        "a prober that has just begun: silent until it has failed for the whole window",
+        series("5x200", f"_x{begun} 0x150"),
+        firing=(begun + window + waits + 2,),
+        silent=tuple(range(begun + 1, begun + window + waits, 2)),
+    )
+    yield Case(
+        "a prober that fails for a while and then is gone, or no longer answers because it is stuck: silent",
+        series("5x200", f"1x{begun} 0x{window // 2} stale"),
+        silent=tuple(range(begun + 1, begun + 2 * window + waits, 2)),
+    )
     yield Case("no series at all: silent", (), silent=(100,))
     yield Case(
         "the service is gone, which is another page's",
