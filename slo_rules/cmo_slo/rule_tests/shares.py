@@ -24,8 +24,8 @@ class Share:
 
     ``fires_after`` is how long all must be bad for the alert to fire for certain, ``ends_after`` how long all
     must be well for it to have ended; ``waits`` is its ``for``, ``lingers`` its ``keep_firing_for``.
-    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value as written
-    out when all are bad, and ``labels`` those that it keeps of the series.
+    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value when all
+    are bad, and ``labels`` those that it keeps of the series.
     """
 
     stimulus: Stimulus
@@ -35,9 +35,10 @@ class Share:
     ends_after: int
     waits: int
     lingers: int
-    value_of_all: str
+    value_of_all: float
     labels: Mapping[str, str] = field(default_factory=dict)
     warm_up: int = 8
+    good_again: float = _A_STEP
 
     @property
     def busy_minimum(self) -> int:
@@ -64,7 +65,7 @@ def _limit_cases(share: Share) -> Iterator[Case]:
     )
     yield Case(
         "all become bad: it fires; all become good: it ends",
-        make([well, failing, Events(_A_STEP, 0, share.ends_after)]),
+        make([well, failing, Events(share.good_again, 0, share.ends_after)]),
         firing=(over,),
         silent=(share.warm_up, over + share.ends_after),
     )

@@ -1,0 +1,138 @@
+"""Runs of ``promtool test rules``, and alerts that are wrong beside the one that is right in the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from cmo_slo.durations import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from cmo_stack.servers import Server
+
+Document = dict[str, Any]
+
+SLO_RULES: Final = Path(__file__).resolve().parents[2] / "slo_rules"
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_EXCLUSIONS: Final = "\nunless on ()"
+
+
+def read(path: str) -> Document:
+    """What is committed in a YAML file below ``slo_rules``."""
+    document: Document = yaml.load((SLO_RULES / path).read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe one
+    return document
+
+
+def run(promtool: Server, rules: Document, test: Document, directory: Path) -> str:
+    """What promtool says against a test of some rules; nothing when all of it holds."""
+    # JSON is YAML, and written in a hundredth of the time.
+    (directory / "rules.yml").write_text(json.dumps(rules), encoding="utf-8")
+    (directory / "test.yml").write_text(json.dumps({**test, "rule_files": ["rules.yml"]}), encoding="utf-8")
+    done = subprocess.run(
+        [str(promtool.path), "test", "rules", "test.yml"],
+        cwd=directory,
+        env={**os.environ, **promtool.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def rule_of(rules: Document, alert: str) -> Document:
+    (found,) = (rule for group in rules["groups"] for rule in group["rules"] if rule.get("alert") == alert)
+    return dict(found)
+
+
+def own_expression(rules: Document, alert: str) -> str:
+    """When it fires, but for the conditions of other pages that it leaves out."""
+    return str(rule_of(rules, alert)["expr"]).partition(_EXCLUSIONS)[0]
+
+
+def instead_of(rules: Document, alert: str, others: Sequence[Document]) -> Document:
+    """The same rules with others in the place of an alert's."""
+    return {
+        "groups": [
+            {
+                **group,
+                "rules": [
+                    one
+                    for rule in group["rules"]
+                    for one in (others if rule.get("alert") == alert else [rule])
+                ],
+            }
+            for group in rules["groups"]
+        ]
+    }
+
+
+def unnoticed(
+    promtool: Server,
+    rules: Document,
+    test: Document,
+    wrong: Mapping[str, Sequence[Document]],
+    directory: Path,
+) -> set[str]:
+    """Which of some mistakes in the rule of an alert no case of its test notices.
+
+    All the wrong alerts are in the rules at once, and everything that the test expects of the right one is
+    expected of each of them: what they read is recorded once for all. Cases that take few steps come first,
+    and of the others only those run for which something is left to notice.
+
+    Args:
+        promtool: what runs the test.
+        rules: rules with one alert, the right one.
+        test: its test.
+        wrong: rules for each mistake; it is noticed when any of them is.
+        directory: where files may be written.
+    """
+    (alert,) = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    named = {
+        f"{alert}_{what}_{number}": {**rule, "alert": f"{alert}_{what}_{number}"}
+        for what, variants in enumerate(wrong.values())
+        for number, rule in enumerate(variants)
+    }
+    left = dict(enumerate(wrong))
+    for cases in _cheapest_first(test["tests"]):
+        names = [name for name in named if int(name.split("_")[1]) in left]
+        several = instead_of(rules, alert, [rule_of(rules, alert), *(named[name] for name in names)])
+        expanded = [_of_each(case, alert, [alert, *names]) for case in cases]
+        complaint = run(promtool, several, {**test, "tests": expanded}, directory)
+        failed = re.findall(rf"\b{alert}(?:_(\d+)_\d+)?\b", complaint)
+        assert "" not in failed, f"{alert} itself:\n{complaint}"
+        left = {what: name for what, name in left.items() if str(what) not in failed}
+        if not left:
+            break
+    return set(left.values())
+
+
+def _cheapest_first(cases: Sequence[Document]) -> Iterator[list[Document]]:
+    """A few cases, then twice as many, and so on: each run of promtool has a cost of its own."""
+    waiting, size = sorted(cases, key=_steps), 4
+    while waiting:
+        yield waiting[:size]
+        waiting, size = waiting[size:], 2 * size
+
+
+def _steps(case: Document) -> int:
+    expectations = [*case.get("alert_rule_test", ()), *case.get("promql_expr_test", ())]
+    return max(parse_duration(one["eval_time"]) for one in expectations)
+
+
+def _of_each(case: Document, alert: str, names: Sequence[str]) -> Document:
+    """A case that expects the same of several alerts."""
+    expanded = dict(case)
+    for kind, field in (("alert_rule_test", "alertname"), ("promql_expr_test", "expr")):
+        if kind in case:
+            expanded[kind] = [
+                {**one, field: one[field].replace(alert, name)} for one in case[kind] for name in names
+            ]
+    return expanded
