@@ -106,7 +106,8 @@ def unnoticed(
         several = instead_of(rules, alert, [rule_of(rules, alert), *(named[name] for name in names)])
         expanded = [_of_each(case, alert, [alert, *names]) for case in cases]
         complaint = run(promtool, several, {**test, "tests": expanded}, directory)
-        failed = re.findall(rf"\b{alert}(?:_(\d+)_\d+)?\b", complaint)
+        # As it names them of both kinds of expectations: `alertname: A,` and `{alertname=\\"A\\",`.
+        failed = re.findall(rf'alertname(?:: |=\\"){alert}(?:_(\d+)_\d+)?\b', complaint)
         assert "" not in failed, f"{alert} itself:\n{complaint}"
         left = {what: name for what, name in left.items() if str(what) not in failed}
         if not left:

@@ -25,7 +25,7 @@ from cmo_slo.durations import HOUR, MINUTE, duration, parse_duration
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.rule_tests import causes, monitoring, pages, roll_ups, stimulus
 from cmo_slo.rule_tests.case import Case, case_document
-from cmo_slo.rule_tests.shares import Share, page_rare_cases, rare_cases, share_cases
+from cmo_slo.rule_tests.shares import Share, page_rare_cases, rare_cases, rare_limit_cases, share_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,10 +177,11 @@ def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) 
             return _BUDGET_STEP, _budget_cases(alert, objectives)
         case ShareAlert() | SlowShareAlert():
             share = _share(alert)
-            window = 6 * parse_duration(alert.window) // _TICKET_STEP
+            window, minimum = parse_duration(alert.window) // _TICKET_STEP, alert.minimum_bad_events
             return _TICKET_STEP, [
                 *share_cases(share),
-                *rare_cases(share, window=window, minimum=alert.minimum_bad_events),
+                *rare_cases(share, window=6 * window, minimum=minimum),
+                *rare_limit_cases(share, window=window, minimum=minimum),
             ]
         case LevelAlert() | RiseAlert() | TrendAlert() | RestartsAlert():
             return _cause_cases(alert)

@@ -86,24 +86,23 @@ def day_cases(share: Share, slo: str, objective: str) -> Iterator[Case]:
             firing=(share.waits, share.waits + 2) if fires else (),
             silent=(share.waits - 1,) if fires else (share.waits, share.waits + 2),
         )
-    yield from _length_of_a_day_cases(share, hours)
+    yield from _longer_than_hours_cases(share, hours)
 
 
-def _length_of_a_day_cases(share: Share, hours: _Hours) -> Iterator[Case]:
-    """The day has neither less nor more hours."""
-    minimum, steps = share.busy_minimum, 24 * 60
-    morning = hours.rolled_up((0, minimum, minimum))
-    # Nothing is bad until the evening, so that it does not fire before.
+def _longer_than_hours_cases(share: Share, hours: _Hours) -> Iterator[Case]:
+    """It is the day that is looked at, and not the next shorter window that is recorded."""
+    minimum, seven_hours = share.busy_minimum, 7 * 60
     labels = {**hours.labels, "window": Window.HOUR.value}
-    evening = (
-        Series(recorded.GOOD_EVENTS_IN_WINDOW, labels, f"1x{steps - 31} 0x60"),
-        Series(recorded.TOTAL_EVENTS_IN_WINDOW, labels, "1x1500"),
+    # Nothing is bad in the hours between, so that it has not fired before.
+    between = (
+        Series(recorded.GOOD_EVENTS_IN_WINDOW, labels, f"1x{seven_hours - 1} 0x60"),
+        Series(recorded.TOTAL_EVENTS_IN_WINDOW, labels, f"1x{seven_hours + 60}"),
     )
     yield Case(
-        "bad events of a day ago count, until the day is over",
-        (*morning, *evening),
-        firing=(steps - 30 + share.waits, steps - 1),
-        silent=(steps - 31, steps + share.lingers + 2),
+        "bad events of seven hours ago count, once there is another: it fires",
+        (*hours.rolled_up((0, minimum, minimum)), *between),
+        firing=(seven_hours + share.waits,),
+        silent=(seven_hours,),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -186,6 +187,21 @@ def rare_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
         share.stimulus([*outage, Events(2 * share.busy_minimum, 1, 1), Events(0, 0, share.waits + 3)]),
         silent=(after, after + 2),
     )
+
+
+def rare_limit_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
+    """Where few ask, the longer window has the same limit; ``window`` is the shorter one, in steps."""
+    # Of so many events the minimum is just above the limit, and of one more it is not.
+    most = math.ceil(minimum / share.limit) - 1
+    after = 1 + window + 1 + share.waits + 1
+    for total, name in ((most, "just above the limit: it fires"), (most + 1, "not above it: silent")):
+        earlier = [Events(total - minimum, minimum - 1, 1), Events(0, 0, window)]
+        yield Case(
+            f"few ask now, and its minimum of all that was asked is {name}",
+            share.stimulus([*earlier, Events(0, 1, 1), Events(0, 0, share.waits + 3)]),
+            firing=(after,) if total == most else (),
+            silent=() if total == most else (after, after + 2),
+        )
 
 
 def page_rare_cases(share: Share, *, long: int, quarter: int, minimum: int) -> Iterator[Case]:
