@@ -22,6 +22,7 @@ Document = dict[str, Any]
 SLO_RULES: Final = Path(__file__).resolve().parents[2] / "slo_rules"
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_CASES_A_RUN: Final = 3
 _EXCLUSIONS: Final = "\nunless on ()"
 
 
@@ -116,11 +117,10 @@ def unnoticed(
 
 
 def _cheapest_first(cases: Sequence[Document]) -> Iterator[list[Document]]:
-    """A few cases, then twice as many, and so on: each run of promtool has a cost of its own."""
-    waiting, size = sorted(cases, key=_steps), 4
-    while waiting:
-        yield waiting[:size]
-        waiting, size = waiting[size:], 2 * size
+    """A few at a time: each run of promtool has a cost of its own, and so has each mistake in it."""
+    ordered = sorted(cases, key=_steps)
+    for at in range(0, len(ordered), _CASES_A_RUN):
+        yield ordered[at : at + _CASES_A_RUN]
 
 
 def _steps(case: Document) -> int:

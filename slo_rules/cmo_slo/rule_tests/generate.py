@@ -25,7 +25,14 @@ from cmo_slo.durations import HOUR, MINUTE, duration, parse_duration
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.rule_tests import causes, monitoring, pages, roll_ups, stimulus
 from cmo_slo.rule_tests.case import Case, case_document
-from cmo_slo.rule_tests.shares import Share, page_rare_cases, rare_cases, rare_limit_cases, share_cases
+from cmo_slo.rule_tests.shares import (
+    Share,
+    page_rare_cases,
+    page_window_cases,
+    rare_cases,
+    rare_limit_cases,
+    share_cases,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,9 +115,12 @@ def _objective_plans(objectives: Objectives, surroundings: Surroundings) -> Iter
             cases = list(share_cases(share))
             quarter = 15 * MINUTE // surroundings.interval
             if quarter <= _MOST_RARE_STEPS:
+                windows = objective.page.windows(surroundings.interval)
+                short, long = (length // surroundings.interval for length in (windows.short, windows.long))
+                cases += page_window_cases(share, short=short, long=long, quarter=quarter)
                 cases += page_rare_cases(
                     share,
-                    long=objective.page.windows(surroundings.interval).long // surroundings.interval,
+                    long=long,
                     quarter=quarter,
                     minimum=objective.page.low_traffic.minimum_bad_events,
                 )

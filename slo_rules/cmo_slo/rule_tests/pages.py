@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cmo_exporter import catalogue
@@ -205,6 +206,16 @@ def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterat
     yield Case("some hang among many that finish: it fires", series(few, limit + 1), firing=firing)
     yield Case("one less hangs: silent", series(few - 1, limit + 1), silent=(window + 10, length))
     yield Case("none is old: silent", series(few, limit), silent=(window + 10, length))
+    in_progress, oldest = catalogue.QUERIES_IN_PROGRESS.name, catalogue.OLDEST_QUERY_AGE.name
+    later = {
+        in_progress: f"{busy + 4 * few}x{window + 5} {few - 1}x50",
+        oldest: f"{limit}x{window + 5} {limit + 1}x50",
+    }
+    yield Case(
+        "many have been finished at last, and few are old: silent",
+        tuple(replace(one, values=later.get(one.name, one.values)) for one in series(few, limit)),
+        silent=(window + 7, window + 9),
+    )
     yield Case("one is old, and all the others finish: silent", series(1, 900), silent=(window + 10, length))
 
 

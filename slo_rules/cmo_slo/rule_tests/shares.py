@@ -204,6 +204,40 @@ def rare_limit_cases(share: Share, *, window: int, minimum: int) -> Iterator[Cas
         )
 
 
+def page_window_cases(share: Share, *, short: int, long: int, quarter: int) -> Iterator[Case]:
+    """Each window has the limit by itself: what the others hold is not enough. Windows are in steps."""
+    limit, well = round(share.limit * _A_STEP), Events(_A_STEP, 0, long)
+    # Nearer to the limit than to half of it, in a step and in a window.
+    less = Events(_A_STEP - 7 * limit // 10, 7 * limit // 10, quarter)
+    all_bad = Events(_A_STEP - 7 * limit // 10 * long, 7 * limit // 10 * long, 1)
+    yield Case(
+        "one bad scrape, of which the long window holds less than the limit: silent",
+        share.stimulus([well, all_bad, Events(_A_STEP, 0, 1)]),
+        silent=(long + 1, long + 2),
+    )
+    # What is asked before is so much that the burst is nothing in the windows that hold it.
+    before = Events(100 * _A_STEP, 0, long)
+    yield Case(
+        "a burst is over, and the short window holds less than the limit: silent",
+        share.stimulus([before, Events(0, _A_STEP, short), less]),
+        silent=tuple(range(2 * long, 2 * long + short - 1)),
+    )
+    failing = Events(_A_STEP // 2, _A_STEP // 2, quarter // 2)
+    ended = long + quarter // 2 + long + share.lingers + 2
+    yield Case(
+        "it has got better than the limit, though a quarter of an hour has not: it ends",
+        share.stimulus([well, failing, less]),
+        firing=(long + quarter // 2,),
+        silent=(ended,),
+    )
+    many = Events(round(share.busy_minimum / (0.7 * share.limit)), share.busy_minimum - 1, 1)
+    yield Case(
+        "few ask now, and a quarter of an hour holds less than the limit: silent",
+        share.stimulus([Events(0, 0, 1), many, Events(0, 0, long), Events(1, 1, 1), Events(0, 0, 3)]),
+        silent=(long + 3, long + 5),
+    )
+
+
 def page_rare_cases(share: Share, *, long: int, quarter: int, minimum: int) -> Iterator[Case]:
     """Where few ask: all of it is bad now, or most of a quarter of an hour. Windows are in steps."""
     yield from _all_bad_cases(share, minimum)
