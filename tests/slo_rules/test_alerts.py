@@ -46,6 +46,42 @@ def test_every_alert_has_a_test_and_every_test_an_alert() -> None:
     )
 
 
+SITUATIONS = {
+    "just above its limit": "just (above|more)|more than (the limit|half)|as (many|much) .* minimum|down: it fires",
+    "just below it": "at the limit|less|below|as many as the limit|now and then|for a short while|takes a while",
+    "it is over": r"\bends?\b|has ended|is over",
+    "nothing is known": "no series at all|no target at all|without any series",
+    "idle": "idle|nobody asks",
+    "counter reset": "counter reset",
+    "restart": "restart",
+}
+# What these look at are gauges, start times and scrapes, which have no resets.
+WITHOUT_COUNTERS = {
+    "CMOBreakerOpen",
+    "CMOMemoryGrowing",
+    "CMORestartingOften",
+    "CMOScrapeFailing",
+    "CMOServiceDown",
+}
+# It has no limit, is never over, and knows of nothing.
+ALWAYS = {"just above its limit", "just below it", "it is over", "idle", "counter reset"}
+# It is told of one query, so that just above and just below are one and none.
+OF_ONE = {"just above its limit", "just below it"}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_it_is_tested_in_every_situation(alert: str) -> None:
+    names = [case["name"] for case in committed(alert)["tests"]]
+    missing = {
+        situation
+        for situation, words in SITUATIONS.items()
+        if not any(re.search(words, name) for name in names)
+    }
+    without = {"counter reset"} if alert in WITHOUT_COUNTERS else set()
+    expected = {"CMOWatchdog": ALWAYS, "CMOLoadTestRunning": OF_ONE}.get(alert, without)
+    assert missing == expected
+
+
 @pytest.mark.parametrize("promtool", PROMTOOLS, ids=lambda server: server.label.replace(" ", "-"))
 @pytest.mark.parametrize("alert", ALERTS)
 def test_an_alert_does_what_its_tests_say(alert: str, promtool: servers.Server, tmp_path: Path) -> None:

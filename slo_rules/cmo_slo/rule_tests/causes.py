@@ -189,7 +189,7 @@ def trend_cases(alert: TrendAlert, step: int) -> Iterator[Case]:
     slope = alert.gain_bytes_above / horizon
     yield from _trend_timing_cases(alert, window, slope, step)
     yield Case(
-        "a trend below the limit: silent",
+        "a trend just below the limit: silent",
         _memory(f"{_BASE:.0f}+{slope * 0.95:.0f}x{window + 24}"),
         silent=(window, window + 12, window + 24),
     )
@@ -217,7 +217,7 @@ def _trend_timing_cases(alert: TrendAlert, window: int, slope: float, step: int)
     # A process is older than the window one step after it.
     fires, over = window + 1 + waits, window + 11
     yield Case(
-        "a trend above the limit: it fires, and ends an hour after the memory is given back",
+        "a trend just above the limit: it fires, and ends an hour after the memory is given back",
         _memory(f"{grows}{over - 1} {_BASE:.0f}x{lingers + 12}"),
         firing=(fires, over + lingers - 1),
         silent=(window - 1, fires - 1, over + lingers, over + lingers + 6),

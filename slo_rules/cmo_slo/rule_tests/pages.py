@@ -57,6 +57,13 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
 
 def _there_cases(restart: int, many: int) -> Iterator[Case]:
     """It is there, or there is no target of which to know."""
+    most = " ".join(["1 0 1 0 0"] * (many // 2))
+    yield Case(
+        "just more than half of the scrapes fail: it fires",
+        (up(f"1x{many} {most}"),),
+        firing=(3 * many,),
+        silent=(many,),
+    )
     yield Case(
         "half of the scrapes fail: no page",
         (up(" ".join(["1 0"] * many)),),
@@ -291,7 +298,7 @@ def _unanswered_cases(window: int, waits: int, enough: int) -> Iterator[Case]:
         return (*_traffic("5x900"), Series(started, full_labels(started, {}), values))
 
     yield Case(
-        "enough ask and nobody is answered: all of them have left: it fires",
+        "as many as its minimum ask and nobody is answered: all of them have left: it fires",
         asked(enough),
         firing=(window + waits,),
         silent=(window - 6 + waits,),
