@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from cmo_slo.durations import parse_duration
 
+from .rule_slice import rules_of_alert
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -49,6 +51,27 @@ def run(promtool: Server, rules: Document, test: Document, directory: Path) -> s
     )
     assert done.returncode in (0, 1), done.stderr
     return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def complaints(promtool: Server, rules: Document, alert: str, test: Document, directory: Path) -> str:
+    """What promtool says against the test of one alert of some rules; nothing when all of it holds.
+
+    Where it fires it has to with all that it leaves out. Where it is silent it has to be so by its own
+    condition, which says more, and needs none of the rules of other pages.
+    """
+    alone = {**rule_of(rules, alert), "expr": own_expression(rules, alert)}
+    if alone["expr"] == rule_of(rules, alert)["expr"]:
+        return run(promtool, rules_of_alert(rules, alert), test, directory)
+    firing = [case for case in test["tests"] if _fires(case)]
+    silent = [case for case in test["tests"] if not _fires(case)]
+    whole = run(promtool, rules_of_alert(rules, alert), {**test, "tests": firing}, directory)
+    fewer = rules_of_alert(instead_of(rules, alert, [alone]), alert)
+    return whole + run(promtool, fewer, {**test, "tests": silent}, directory)
+
+
+def _fires(case: Document) -> bool:
+    expected = [one.get("exp_alerts") for one in case.get("alert_rule_test", ())]
+    return "promql_expr_test" in case or any(expected)
 
 
 def rule_of(rules: Document, alert: str) -> Document:

@@ -239,14 +239,14 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     yield Case(
         "an idle night with a prober that is well: silent",
         _traffic("5x900", "1x900"),
-        silent=(long, long + 30),
+        silent=(long, long + 10),
     )
-    yield Case("an idle night without a prober: silent", _traffic("5x900"), silent=(long, long + 30))
+    yield Case("an idle night without a prober: silent", _traffic("5x900"), silent=(long, long + 10))
     yield Case("no series at all: silent", (), silent=(long,))
     yield Case(
         "the service is gone, which is another page's",
         _traffic("5x900", "0x900", scraped="1x10 0x900"),
-        silent=(40, long + 30),
+        silent=(40, long + 10),
     )
     after = (*range(58, 68), 60 + window, 62 + window + waits)
     yield Case(
@@ -282,10 +282,11 @@ def _probe_cases(window: int, waits: int) -> Iterator[Case]:
     )
     yield Case("one canary is well: silent", _traffic("5x900", "0x900", "1x900"), silent=(long, long + 10))
     yield Case("somebody is answered: silent", _traffic("0+1x900", "0x900"), silent=(long, long + 10))
+    half = window // 2
     yield Case(
         "a restart amid it does not hide it",
-        _traffic(f"5x{window} stale 0x900", f"0x{window} _x1 0x900", scraped=f"1x{window} 0x1 1x900"),
-        firing=(2 * window,),
+        _traffic(f"5x{half} stale 0x900", f"0x{half} _x1 0x900", scraped=f"1x{half} 0x1 1x900"),
+        firing=(long,),
     )
 
 
@@ -303,4 +304,4 @@ def _unanswered_cases(window: int, waits: int, enough: int) -> Iterator[Case]:
         firing=(window + waits,),
         silent=(window - 6 + waits,),
     )
-    yield Case("one less asks: silent", asked(enough - 1), silent=(window + waits, 2 * window))
+    yield Case("one less asks: silent", asked(enough - 1), silent=(window + waits, window + waits + 5))
