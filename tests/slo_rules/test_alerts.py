@@ -17,6 +17,7 @@ from .promtool_runs import SLO_RULES, complaints, instead_of, own_expression, re
 from .rule_slice import rules_of_alert
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cmo_slo.rule_tests import RuleTestFile
@@ -114,8 +115,10 @@ def test_what_is_recorded_is_what_happened(promtool: servers.Server, tmp_path: P
 
 LIMIT = re.compile(r"(?<=[<>=] )(\d+(?:\.\d+)?)(?=\n|$)")
 
-# Of last week and of a quarter of an hour: below, with a week of its own.
-BY_HAND = {"CMONoLiveTraffic": {"60", "48"}}
+CONDITION = re.compile(r"\n *and\b.*\n(.*)")
+
+# The lines on last week: below, with a week of its own.
+BY_HAND = {"CMONoLiveTraffic": range(3, 8)}
 
 
 def mistakes(rule: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -133,17 +136,34 @@ def mistakes(rule: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return wrong | {f"{field} is gone": {**rule, field: "0s"} for field in times}
 
 
+def places(pattern: re.Pattern[str], rule: dict[str, Any]) -> Iterator[tuple[re.Match[str], int]]:
+    """Where the expression of a rule has something, each with its line."""
+    for found in pattern.finditer(rule["expr"]):
+        line = rule["expr"].count("\n", 0, found.start(1)) + 1
+        if line not in BY_HAND.get(rule["alert"], ()):
+            yield found, line
+
+
+def with_instead(rule: dict[str, Any], found: re.Match[str], text: str) -> dict[str, Any]:
+    return {**rule, "expr": rule["expr"][: found.start()] + text + rule["expr"][found.end() :]}
+
+
+def missing_conditions(rule: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The same alert without one of the conditions of a line that it has beside others."""
+    return {
+        f"line {line} is gone": with_instead(rule, found, "")
+        for found, line in places(CONDITION, rule)
+        if found[1].count("(") == found[1].count(")")
+    }
+
+
 def wrong_limits(rule: dict[str, Any], factor: float) -> dict[str, dict[str, Any]]:
     """Half or twice each limit, one place at a time."""
-    expression = rule["expr"]
-    wrong = {}
-    for limit in LIMIT.finditer(expression):
-        before, after = expression[: limit.start()], expression[limit.end() :]
-        value, line = float(limit[0]), before.count("\n") + 1
-        if value > 0 and limit[0] not in BY_HAND.get(rule["alert"], set()):
-            changed = f"{before}{value * factor:g}{after}"
-            wrong[f"{limit[0]} in line {line}"] = {**rule, "expr": changed}
-    return wrong
+    return {
+        f"{found[0]} in line {line}": with_instead(rule, found, f"{float(found[0]) * factor:g}")
+        for found, line in places(LIMIT, rule)
+        if float(found[0]) > 0
+    }
 
 
 @pytest.mark.parametrize("alert", ALERTS)
@@ -157,7 +177,7 @@ def test_they_notice_every_mistake(alert: str, tmp_path: Path) -> None:
 
     # Of a limit that is another it is enough that one of two others is noticed.
     doubled = wrong_limits(right, 2.0)
-    once = left(mistakes(right) | wrong_limits(right, 0.5))
+    once = left(mistakes(right) | missing_conditions(right) | wrong_limits(right, 0.5))
     assert once - set(doubled) == set()
     assert left({what: doubled[what] for what in once}) == set()
 
