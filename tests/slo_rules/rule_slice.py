@@ -1,4 +1,4 @@
-"""The rules that one alert needs, verbatim from a compiled file: promtool evaluates all that it is given."""
+"""The rules that some alerts need, verbatim from a compiled file: promtool evaluates all that it is given."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _OBJECTIVE = re.compile(r'objective=~?"([^"]*)"')
 _MATCHER = re.compile(r'(\w+)(=~?)"([^"]*)"')
 
 
-def rules_of_alert(document: dict[str, Any], alert: str) -> dict[str, Any]:
-    """The same groups in the same order, with the rules that the alert reads, directly or not."""
+def rules_of_alert(document: dict[str, Any], *alerts: str) -> dict[str, Any]:
+    """The same groups in the same order, with the rules that the alerts read, directly or not."""
     everything = [rule for group in document["groups"] for rule in group["rules"]]
-    (own,) = (rule["expr"] for rule in everything if rule.get("alert") == alert)
-    objectives = {name for names in _OBJECTIVE.findall(own) for name in names.split("|")}
+    own = [rule["expr"] for rule in everything if rule.get("alert") in alerts]
+    objectives = {name for names in _OBJECTIVE.findall("\n".join(own)) for name in names.split("|")}
     # A window is recorded for all objectives at once: what others count is nothing to this alert.
     everything = [
         rule
@@ -22,7 +22,7 @@ def rules_of_alert(document: dict[str, Any], alert: str) -> dict[str, Any]:
         if not objectives or rule.get("labels", {}).get("objective") in (None, *objectives)
     ]
     wanted: list[dict[str, Any]] = []
-    waiting = [rule for rule in everything if rule.get("alert") == alert]
+    waiting = [rule for rule in everything if rule.get("alert") in alerts]
     while waiting:
         rule = waiting.pop()
         if rule not in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
     from cmo_slo.rule import Rule
 
-_TEMPLATE: Final = re.compile(r"\{\{[^}]*\}\}")
-_LABEL: Final = re.compile(r"\$labels\.(\w+)")
+_TEMPLATE: Final = re.compile(r"\{\{ \$(?P<what>value|labels\.\w+)(?: \| (?P<how>[^}]*))? \}\}")
+_PRINTED: Final = re.compile(r'printf "([^"]*)"')
+_PREFIXES: Final = ("", "k", "M", "G", "T")
 
 TARGET: Final[Mapping[str, str]] = {"job": "cmo", "instance": "a"}
 """The labels that a scrape gives to every series of the one instance that cases speak of."""
@@ -63,22 +65,23 @@ def counter(phases: Iterable[Phase], start: float = 0.0) -> str:
 
 @dataclass(frozen=True)
 class Text:
-    """What the alert says at a step: its labels beside those of the rule, and its value as written out."""
+    """What the alert says at a step: its labels beside those of the rule, and its value."""
 
     step: int
-    value: str
+    value: float
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Case:
-    """Series, the steps at which the alert fires (once), and those at which it does not."""
+    """Series, the steps at which the alert fires, for ``alerts`` things, and those at which it does not."""
 
     name: str
     series: tuple[Series, ...]
     firing: tuple[int, ...] = ()
     silent: tuple[int, ...] = ()
     text: Text | None = None
+    alerts: int = 1
 
     def __post_init__(self) -> None:
         """Refuse a case that cannot fail.
@@ -98,7 +101,7 @@ def case_document(case: Case, rule: Rule, step: int) -> dict[str, Any]:
         {
             "expr": f'count(ALERTS{{alertname="{rule.alert}",alertstate="firing"}})',
             "eval_time": duration(at * step),
-            "exp_samples": [{"labels": "{}", "value": 1}],
+            "exp_samples": [{"labels": "{}", "value": case.alerts}],
         }
         for at in case.firing
     ]
@@ -118,8 +121,8 @@ def _text(text: Text, rule: Rule, step: int) -> dict[str, Any]:
     labels = {**text.labels, **rule.labels}
 
     def filled(match: re.Match[str]) -> str:
-        named = _LABEL.search(match[0])
-        return labels.get(named[1], "") if named else text.value
+        _, _, label = match["what"].partition(".")
+        return labels.get(label, "") if label else _written(text.value, match["how"] or "")
 
     return {
         "eval_time": duration(text.step * step),
@@ -133,3 +136,17 @@ def _text(text: Text, rule: Rule, step: int) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _written(value: float, how: str) -> str:
+    """A value as a template of Prometheus writes it: by itself, or through one of its functions."""
+    if printed := _PRINTED.fullmatch(how):
+        return printed[1] % value
+    if how == "humanizePercentage":
+        return f"{100 * value:.4g}%"
+    if how == "humanize" and value >= 1:
+        thousands = min(int(math.log10(value)) // 3, len(_PREFIXES) - 1)
+        return f"{value / 1000**thousands:.4g}{_PREFIXES[thousands]}"
+    if not how:
+        return f"{value:g}"
+    raise ValueError(f"nothing here writes {value} as {how} does")

@@ -23,9 +23,16 @@ from cmo_slo.alerts.watchdog import WatchdogAlert
 from cmo_slo.compile import compile_rules, surroundings_of
 from cmo_slo.durations import HOUR, MINUTE, duration, parse_duration
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
-from cmo_slo.rule_tests import others, stimulus
+from cmo_slo.rule_tests import causes, monitoring, pages, roll_ups, stimulus
 from cmo_slo.rule_tests.case import Case, case_document
-from cmo_slo.rule_tests.shares import Share, page_rare_cases, rare_cases, share_cases
+from cmo_slo.rule_tests.shares import (
+    Share,
+    page_rare_cases,
+    page_window_cases,
+    rare_cases,
+    rare_limit_cases,
+    share_cases,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,9 +47,13 @@ _TICKET_STEP: Final = MINUTE
 # Less than five minutes, after which a series is forgotten.
 _BUDGET_STEP: Final = 3 * MINUTE
 _AN_HOUR: Final = HOUR // _BUDGET_STEP
+# So many good events at once that no window of six hours has too many bad ones any more.
+_DROWNED: Final = 1e7
 # At short scrape intervals a quarter of an hour has too many steps for a test of few queries.
 _MOST_RARE_STEPS: Final = 120
 _TREND_STEP: Final = 5 * MINUTE
+# A day in few steps.
+_RESTARTS_STEP: Final = 4 * MINUTE
 
 
 @dataclass(frozen=True)
@@ -104,15 +115,20 @@ def _objective_plans(objectives: Objectives, surroundings: Surroundings) -> Iter
             cases = list(share_cases(share))
             quarter = 15 * MINUTE // surroundings.interval
             if quarter <= _MOST_RARE_STEPS:
+                windows = objective.page.windows(surroundings.interval)
+                short, long = (length // surroundings.interval for length in (windows.short, windows.long))
+                cases += page_window_cases(share, short=short, long=long, quarter=quarter)
                 cases += page_rare_cases(
                     share,
-                    long=objective.page.windows(surroundings.interval).long // surroundings.interval,
+                    long=long,
                     quarter=quarter,
                     minimum=objective.page.low_traffic.minimum_bad_events,
                 )
             yield _Plan(objective.page.alert, surroundings.interval, cases)
         if objective.ticket is not None:
-            yield _Plan(objective.ticket.alert, _TICKET_STEP, share_cases(_ticket(objective)))
+            share = _ticket(objective)
+            cases = [*share_cases(share), *roll_ups.day_cases(share, objectives.name, objective.name)]
+            yield _Plan(objective.ticket.alert, _TICKET_STEP, cases)
 
 
 def _stimulus(objective: Objective) -> stimulus.Stimulus:
@@ -134,7 +150,7 @@ def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share
         ends_after=long + LINGERS_SCRAPES + 2,
         waits=0,
         lingers=LINGERS_SCRAPES,
-        value_of_all="100%",
+        value_of_all=1.0,
         labels={"scenario": catalogue.LIVE},
     )
 
@@ -149,7 +165,7 @@ def _ticket(objective: Objective) -> Share:
         ends_after=60 + 15 + 5,
         waits=5,
         lingers=15,
-        value_of_all="100%",
+        value_of_all=1.0,
         labels={"scenario": catalogue.LIVE},
     )
 
@@ -171,19 +187,20 @@ def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) 
             return _BUDGET_STEP, _budget_cases(alert, objectives)
         case ShareAlert() | SlowShareAlert():
             share = _share(alert)
-            window = 6 * parse_duration(alert.window) // _TICKET_STEP
+            window, minimum = parse_duration(alert.window) // _TICKET_STEP, alert.minimum_bad_events
             return _TICKET_STEP, [
                 *share_cases(share),
-                *rare_cases(share, window=window, minimum=alert.minimum_bad_events),
+                *rare_cases(share, window=6 * window, minimum=minimum),
+                *rare_limit_cases(share, window=window, minimum=minimum),
             ]
         case LevelAlert() | RiseAlert() | TrendAlert() | RestartsAlert():
             return _cause_cases(alert)
         case ScrapeAlert():
-            return _TICKET_STEP, others.scrape_cases(alert, surroundings, _TICKET_STEP)
+            return _TICKET_STEP, monitoring.scrape_cases(alert, surroundings, _TICKET_STEP)
         case LoadTestAlert():
-            return _TICKET_STEP, others.load_test_cases(objectives.scenarios)
+            return _TICKET_STEP, monitoring.load_test_cases(objectives.scenarios)
         case WatchdogAlert():
-            return _TICKET_STEP, others.watchdog_cases()
+            return _TICKET_STEP, monitoring.watchdog_cases()
 
 
 def _cause_cases(
@@ -191,13 +208,13 @@ def _cause_cases(
 ) -> tuple[int, Iterable[Case]]:
     match alert:
         case LevelAlert():
-            return _TICKET_STEP, others.level_cases(alert, _TICKET_STEP)
+            return _TICKET_STEP, causes.level_cases(alert, _TICKET_STEP)
         case RiseAlert():
-            return _TICKET_STEP, others.rise_cases(alert, _TICKET_STEP)
+            return _TICKET_STEP, causes.rise_cases(alert, _TICKET_STEP)
         case TrendAlert():
-            return _TREND_STEP, others.trend_cases(alert, _TREND_STEP)
+            return _TREND_STEP, causes.trend_cases(alert, _TREND_STEP)
         case RestartsAlert():
-            return _TICKET_STEP, others.restarts_cases(alert, _TICKET_STEP)
+            return _RESTARTS_STEP, causes.restarts_cases(alert, _RESTARTS_STEP)
 
 
 def _page_cases(
@@ -205,11 +222,11 @@ def _page_cases(
 ) -> Iterable[Case]:
     match alert:
         case DownAlert():
-            return others.down_cases(surroundings)
+            return pages.down_cases(surroundings)
         case HangingAlert():
-            return others.hanging_cases(alert, surroundings)
+            return pages.hanging_cases(alert, surroundings)
         case NoTrafficAlert():
-            return others.no_traffic_cases(alert, surroundings)
+            return pages.no_traffic_cases(alert, surroundings)
 
 
 def _budget_cases(alert: BudgetAlert, objectives: Objectives) -> Iterable[Case]:
@@ -221,14 +238,17 @@ def _budget_cases(alert: BudgetAlert, objectives: Objectives) -> Iterable[Case]:
                 limit=round(allowed * alert.burn_rate_above, 12),
                 # promtool rolls hours up at every step: events count many times over, ratios stay true.
                 minimum=None,
-                fires_after=2 * _AN_HOUR,
-                ends_after=9 * _AN_HOUR,
+                fires_after=10,
+                ends_after=_AN_HOUR + 3,
+                good_again=_DROWNED,
                 waits=4,
                 lingers=_AN_HOUR,
-                value_of_all=f"{1 / allowed:.1f}",
+                value_of_all=1 / allowed,
                 labels={"objective": objective.name, "scenario": catalogue.LIVE},
             )
-            for case in share_cases(share):
+            minimum, slo = alert.minimum_bad_events, objectives.name
+            by_hours = roll_ups.budget_cases(share, minimum, slo, objective.name, _BUDGET_STEP)
+            for case in (*share_cases(share), *by_hours):
                 yield replace(case, name=f"{objective.name}: {case.name}")
 
 
@@ -245,6 +265,6 @@ def _share(alert: ShareAlert | SlowShareAlert) -> Share:
         ends_after=window + 15 + 5,
         waits=1,
         lingers=15,
-        value_of_all="100%",
+        value_of_all=1.0,
         labels={name: value for name, value in series.labels.items() if name in kept},
     )

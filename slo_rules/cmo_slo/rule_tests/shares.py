@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -24,8 +25,8 @@ class Share:
 
     ``fires_after`` is how long all must be bad for the alert to fire for certain, ``ends_after`` how long all
     must be well for it to have ended; ``waits`` is its ``for``, ``lingers`` its ``keep_firing_for``.
-    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value as written
-    out when all are bad, and ``labels`` those that it keeps of the series.
+    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value when all
+    are bad, and ``labels`` those that it keeps of the series.
     """
 
     stimulus: Stimulus
@@ -35,9 +36,10 @@ class Share:
     ends_after: int
     waits: int
     lingers: int
-    value_of_all: str
+    value_of_all: float
     labels: Mapping[str, str] = field(default_factory=dict)
     warm_up: int = 8
+    good_again: float = _A_STEP
 
     @property
     def busy_minimum(self) -> int:
@@ -64,7 +66,7 @@ def _limit_cases(share: Share) -> Iterator[Case]:
     )
     yield Case(
         "all become bad: it fires; all become good: it ends",
-        make([well, failing, Events(_A_STEP, 0, share.ends_after)]),
+        make([well, failing, Events(share.good_again, 0, share.ends_after)]),
         firing=(over,),
         silent=(share.warm_up, over + share.ends_after),
     )
@@ -184,6 +186,55 @@ def rare_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
         "an outage is over and more ask again: one failure does not bring it back",
         share.stimulus([*outage, Events(2 * share.busy_minimum, 1, 1), Events(0, 0, share.waits + 3)]),
         silent=(after, after + 2),
+    )
+
+
+def rare_limit_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
+    """Where few ask, the longer window has the same limit; ``window`` is the shorter one, in steps."""
+    # Of so many events the minimum is just above the limit, and of one more it is not.
+    most = math.ceil(minimum / share.limit) - 1
+    after = 1 + window + 1 + share.waits + 1
+    for total, name in ((most, "just above the limit: it fires"), (most + 1, "not above it: silent")):
+        earlier = [Events(total - minimum, minimum - 1, 1), Events(0, 0, window)]
+        yield Case(
+            f"few ask now, and its minimum of all that was asked is {name}",
+            share.stimulus([*earlier, Events(0, 1, 1), Events(0, 0, share.waits + 3)]),
+            firing=(after,) if total == most else (),
+            silent=() if total == most else (after, after + 2),
+        )
+
+
+def page_window_cases(share: Share, *, short: int, long: int, quarter: int) -> Iterator[Case]:
+    """Each window has the limit by itself: what the others hold is not enough. Windows are in steps."""
+    limit, well = round(share.limit * _A_STEP), Events(_A_STEP, 0, long)
+    # Nearer to the limit than to half of it, in a step and in a window.
+    less = Events(_A_STEP - 7 * limit // 10, 7 * limit // 10, quarter)
+    all_bad = Events(_A_STEP - 7 * limit // 10 * long, 7 * limit // 10 * long, 1)
+    yield Case(
+        "one bad scrape, of which the long window holds less than the limit: silent",
+        share.stimulus([well, all_bad, Events(_A_STEP, 0, 1)]),
+        silent=(long + 1, long + 2),
+    )
+    # What is asked before is so much that the burst is nothing in the windows that hold it.
+    before = Events(100 * _A_STEP, 0, long)
+    yield Case(
+        "a burst is over, and the short window holds less than the limit: silent",
+        share.stimulus([before, Events(0, _A_STEP, short), less]),
+        silent=tuple(range(2 * long, 2 * long + short - 1)),
+    )
+    failing = Events(_A_STEP // 2, _A_STEP // 2, quarter // 2)
+    ended = long + quarter // 2 + long + share.lingers + 2
+    yield Case(
+        "it has got better than the limit, though a quarter of an hour has not: it ends",
+        share.stimulus([well, failing, less]),
+        firing=(long + quarter // 2,),
+        silent=(ended,),
+    )
+    many = Events(round(share.busy_minimum / (0.7 * share.limit)), share.busy_minimum - 1, 1)
+    yield Case(
+        "few ask now, and a quarter of an hour holds less than the limit: silent",
+        share.stimulus([Events(0, 0, 1), many, Events(0, 0, long), Events(1, 1, 1), Events(0, 0, 3)]),
+        silent=(long + 3, long + 5),
     )
 
 

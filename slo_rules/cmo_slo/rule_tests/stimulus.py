@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 
 from cmo_slo.alerts.share import ShareAlert, SlowShareAlert
+from cmo_slo.monitor_series import UP
 from cmo_slo.rule_tests.case import TARGET, Phase, Series, counter
 
 if TYPE_CHECKING:
@@ -117,3 +118,8 @@ def _histogram(metric: str, chosen: Mapping[str, str], threshold: float) -> Stim
         )
 
     return series
+
+
+def up(values: str, *, job: str = TARGET["job"], instance: str = TARGET["instance"]) -> Series:
+    """Whether scrapes of a target succeed."""
+    return Series(UP, {"job": job, "instance": instance}, values)

@@ -1,0 +1,174 @@
+"""Two pages whose conditions hold at once: one incident wakes people once, with the page that goes first.
+
+The order is: the service is gone, queries fail, they hang, they are slow, none come. That none come cannot be
+true of a service that is gone, because it asks for a good scrape; every other pair can be true at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from cmo_exporter import catalogue
+from cmo_slo import recorded
+from cmo_slo.durations import SECOND, duration
+from cmo_slo.rule_tests.case import Phase, Series, counter
+from cmo_slo.rule_tests.stimulus import full_labels, up
+from cmo_stack import servers
+
+from .promtool_runs import instead_of, own_expression, read, rule_of, run
+from .rule_slice import rules_of_alert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RULES: Final = read("rules/cmo-015.yml")
+PROMTOOLS: Final = servers.installed("promtool")
+GONE, FAILING, HANGING, SLOW, NO_TRAFFIC = ORDER = (
+    "CMOServiceDown",
+    "CMOLiveQueriesFailing",
+    "CMOLiveQueriesHanging",
+    "CMOLiveQueriesSlow",
+    "CMONoLiveTraffic",
+)
+STEP: Final = 15 * SECOND
+
+
+# --- a service in trouble --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scrapes:
+    """Some scrapes, and what becomes of the live queries that have begun between two of them."""
+
+    steps: int
+    answered: int = 0
+    slow: int = 0
+    failed: int = 0
+    left: int = 0
+    """Their users have waited for longer than 2 s."""
+    hang: int = 0
+
+    @property
+    def begun(self) -> int:
+        return self.answered + self.slow + self.failed + self.left + self.hang
+
+
+# Longer than any answer that counts for missing traffic has been ago.
+WELL: Final = Scrapes(24, answered=10)
+
+
+def service(*scrapes: Scrapes) -> tuple[Series, ...]:
+    """Its series, from a time on at which all has been well."""
+
+    def counted(name: str, labels: dict[str, str], events: Callable[[Scrapes], int]) -> Series:
+        phases = [Phase(events(one), one.steps) for one in (WELL, *scrapes)]
+        return Series(
+            name,
+            full_labels(name.removesuffix("_count").removesuffix("_bucket"), {}) | labels,
+            counter(phases),
+        )
+
+    count, bucket = (f"{catalogue.QUERY_DURATION.name}_{part}" for part in ("count", "bucket"))
+    queries, fast = catalogue.QUERIES.name, {"le": "2.0"}
+    return (
+        up("1x200"),
+        counted(catalogue.QUERIES_STARTED.name, {}, lambda one: one.begun),
+        counted(catalogue.QUERIES_IN_PROGRESS.name, {}, lambda one: one.hang),
+        counted(queries, {"outcome": "success"}, lambda one: one.answered + one.slow),
+        counted(queries, {"outcome": "error"}, lambda one: one.failed),
+        counted(queries, {"outcome": "cancelled"}, lambda one: one.left),
+        counted(count, {"outcome": "success"}, lambda one: one.answered + one.slow),
+        counted(bucket, {"outcome": "success"} | fast, lambda one: one.answered),
+        counted(count, {"outcome": "failure"}, lambda one: one.failed),
+        counted(bucket, {"outcome": "failure"} | fast, lambda one: one.failed),
+        counted(count, {"outcome": "cancelled"}, lambda one: one.left),
+        Series(bucket, full_labels(catalogue.QUERY_DURATION.name, {"outcome": "cancelled"}) | fast, "0x200"),
+    )
+
+
+def remembered(objective: str, **last: int) -> tuple[Series, ...]:
+    """The service is gone, and what the rules have counted at the last good scrape is still in their windows.
+
+    As it is after a restart of Prometheus, which knows no more which alerts have fired.
+    """
+    names = {"good": recorded.GOOD_EVENTS, "total": recorded.TOTAL_EVENTS, "slow": recorded.SLOW_EVENTS}
+    labels = {"slo": "cmo-015", "objective": objective, "scenario": catalogue.LIVE}
+    return (up("0x200"), *(Series(names[what], labels, str(count)) for what, count in last.items()))
+
+
+def left_behind() -> tuple[Series, ...]:
+    """The service is gone, and its last gauges are not marked as stale: not by a Prometheus that restarts."""
+    gauges = {catalogue.QUERIES_IN_PROGRESS.name: "10", catalogue.EVENT_LOOP_BLOCKED.name: "120"}
+    return (up("0x200"), *(Series(name, full_labels(name, {}), value) for name, value in gauges.items()))
+
+
+# --- two at once -----------------------------------------------------------------------------------
+
+_SOON: Final = 8
+"""Steps after which a service is gone for certain, and what happened before is still in every window."""
+_LATER: Final = 24 + 30
+"""Steps after which nobody has been answered for long enough."""
+
+PAIRS: Final[dict[tuple[str, str], tuple[tuple[Series, ...], int]]] = {
+    (GONE, FAILING): (remembered("success", good=0, total=40), _SOON),
+    (GONE, HANGING): (left_behind(), _SOON),
+    (GONE, SLOW): (remembered("within_2s", good=0, total=40, slow=40), _SOON),
+    (FAILING, HANGING): (service(Scrapes(60, answered=3, failed=5, hang=2)), _LATER),
+    (FAILING, SLOW): (service(Scrapes(60, answered=4, failed=3, slow=3)), _LATER),
+    (FAILING, NO_TRAFFIC): (service(Scrapes(60, failed=10)), _LATER),
+    # Had they been slow before they hang, both would have paged, one after the other.
+    (HANGING, SLOW): (
+        service(Scrapes(12, answered=6, hang=4), Scrapes(60, answered=3, slow=3, hang=4)),
+        _LATER,
+    ),
+    (HANGING, NO_TRAFFIC): (service(Scrapes(60, hang=10)), _LATER),
+    (SLOW, NO_TRAFFIC): (service(Scrapes(60, left=10)), _LATER),
+}
+
+
+def test_every_pair_that_can_be_is_here() -> None:
+    every = {(first, second) for at, first in enumerate(ORDER) for second in ORDER[at + 1 :]}
+    assert every - set(PAIRS) == {(GONE, NO_TRAFFIC)}
+
+
+def fired_by(series: tuple[Series, ...], steps: int, alerts: set[str]) -> dict[str, Any]:
+    """A test that these alerts are firing at a step, and that no other has ever fired until then."""
+    samples = [{"labels": f'{{alertname="{alert}"}}', "value": 1} for alert in sorted(alerts)]
+    expressions = (
+        'count by (alertname) (ALERTS{alertstate="firing"})',
+        'count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1d]))',
+    )
+    return {
+        "evaluation_interval": duration(STEP),
+        "group_eval_order": [group["name"] for group in RULES["groups"]],
+        "tests": [
+            {
+                "interval": duration(STEP),
+                "input_series": [one.document() for one in series],
+                "promql_expr_test": [
+                    {"expr": expression, "eval_time": duration(steps * STEP), "exp_samples": samples}
+                    for expression in expressions
+                ],
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("promtool", PROMTOOLS, ids=lambda server: server.label.replace(" ", "-"))
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids="-".join)
+def test_the_first_pages_and_the_second_does_not(
+    first: str, second: str, promtool: servers.Server, tmp_path: Path
+) -> None:
+    """The second beside it without what it leaves out does fire: its own condition holds as well."""
+    series, steps = PAIRS[first, second]
+    alone = {
+        **rule_of(RULES, second),
+        "alert": f"{second}Alone",
+        "expr": own_expression(RULES, second),
+    }
+    rules = instead_of(rules_of_alert(RULES, *ORDER), second, [rule_of(RULES, second), alone])
+    test = fired_by(series, steps, {first, f"{second}Alone"})
+    assert run(promtool, rules, test, tmp_path) == ""
