@@ -208,7 +208,7 @@ def last_week(events_an_hour: int, *, recorded: int, **changes: str) -> tuple[di
         **changes,
     }
     test = {
-        "evaluation_interval": "15m",
+        "evaluation_interval": "30m",
         "tests": [
             {
                 "interval": "15s",
@@ -226,21 +226,47 @@ def last_week(events_an_hour: int, *, recorded: int, **changes: str) -> tuple[di
     return {"groups": [group for group in alone["groups"] if group["rules"]]}, test
 
 
+@pytest.mark.parametrize("promtool", PROMTOOLS, ids=lambda server: server.label.replace(" ", "-"))
 @pytest.mark.parametrize(
     ("fires", "events_an_hour", "recorded", "changes"),
     [
-        pytest.param(True, 60, 140, {}, id="as many as expected"),
-        pytest.param(False, 59, 140, {}, id="one less"),
-        pytest.param(False, 60, 100, {}, id="too little is known of the last quarter of an hour"),
-        pytest.param(False, 60, 140, {STARTED: f"_x{STEPS - 140} 0x110 1 0x60"}, id="somebody has asked"),
-        pytest.param(False, 60, 140, {'up{job="cmo",instance="a"}': "0x50000"}, id="the service is gone"),
+        pytest.param(True, 60, 200, {}, id="as many as expected"),
+        pytest.param(False, 59, 200, {}, id="one less"),
+        pytest.param(False, 60, 160, {}, id="too little is known of the last quarter of an hour"),
+        pytest.param(False, 60, 200, {STARTED: f"_x{STEPS - 200} 0x170 1 0x60"}, id="somebody has asked"),
+        pytest.param(False, 60, 200, {'up{job="cmo",instance="a"}': "0x50000"}, id="the service is gone"),
     ],
 )
 def test_missing_traffic_is_known_from_last_week(
-    fires: bool, events_an_hour: int, recorded: int, changes: dict[str, str], tmp_path: Path
+    fires: bool,
+    events_an_hour: int,
+    recorded: int,
+    changes: dict[str, str],
+    promtool: servers.Server,
+    tmp_path: Path,
 ) -> None:
     rules, test = last_week(events_an_hour, recorded=recorded, **changes)
-    complaint = run(PROMTOOLS[-1], rules, test, tmp_path)
+    complaint = run(promtool, rules, test, tmp_path)
     assert ("FAILED" in complaint) is not fires, complaint
     if not fires:
         assert "got: nil" in complaint, complaint
+
+
+@pytest.mark.parametrize(
+    ("limit", "another", "events_an_hour", "recorded", "fires"),
+    [
+        pytest.param(">= 60", ">= 30", 59, 200, True, id="fewer are expected"),
+        pytest.param(">= 60", ">= 120", 60, 200, False, id="more are expected"),
+        pytest.param(">= 48", ">= 24", 60, 160, True, id="less is known"),
+        pytest.param(">= 48", ">= 96", 60, 200, False, id="more than there is must be known"),
+    ],
+)
+def test_last_week_notices_a_limit_that_is_another(
+    limit: str, another: str, events_an_hour: int, recorded: int, fires: bool, tmp_path: Path
+) -> None:
+    rules, test = last_week(events_an_hour, recorded=recorded)
+    right = rule_of(rules, "CMONoLiveTraffic")
+    wrong = {**right, "expr": right["expr"].replace(limit, another)}
+    assert wrong != right
+    complaint = run(PROMTOOLS[-1], instead_of(rules, "CMONoLiveTraffic", [wrong]), test, tmp_path)
+    assert ("FAILED" in complaint) is not fires, complaint

@@ -50,11 +50,12 @@ def level_cases(alert: LevelAlert, step: int) -> Iterator[Case]:
     )
     fires = window + waits + 1
     for label, values in alert.gauge.labels.items():
+        # Two steps each, so that none of them is what most of the window has.
         turns = tuple(
             Series(
                 name,
                 {**labels, label: value},
-                " ".join(["0x9" if at % len(values) != turn else "1x9" for at in range(3)]),
+                " ".join(["0x1" if at % len(values) != turn else "1x1" for at in range(fires)]),
             )
             for turn, value in enumerate(values)
         )
@@ -254,6 +255,15 @@ def _no_trend_cases(alert: TrendAlert, window: int, slope: float) -> Iterator[Ca
             f"{_BASE + 16 * slope * half:.0f}+{drift:.0f}x{half + 28}"
         ),
         silent=tuple(range(2 * window + 20, 2 * window + 24)),
+    )
+    # Of three hours it would be above the limit, and of six it is not.
+    slow = 0.04 * alert.gain_bytes_above / half
+    yield Case(
+        "a trend that is above the limit in half of its time: silent",
+        _memory(
+            f"{base}x{window} {base}+{slow:.0f}x{half} {_BASE + slow * half:.0f}+{1.5 * slope:.0f}x{half + 8}"
+        ),
+        silent=tuple(range(2 * window - 2, 2 * window + 5, 2)),
     )
     yield Case(
         "a rise that has just begun: silent",

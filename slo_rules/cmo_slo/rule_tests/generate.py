@@ -32,6 +32,7 @@ from cmo_slo.rule_tests.shares import (
     rare_cases,
     rare_limit_cases,
     share_cases,
+    soon,
 )
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share
         stimulus=_stimulus(objective),
         limit=page.bad_ratio_above,
         minimum=page.minimum_bad_events,
+        window=long,
         fires_after=long + 2,
         ends_after=long + LINGERS_SCRAPES + 2,
         waits=0,
@@ -157,11 +159,13 @@ def _page(objective: Objective, page: Page, surroundings: Surroundings) -> Share
 
 def _ticket(objective: Objective) -> Share:
     assert objective.ticket is not None  # noqa: S101 - asked by the caller
+    limit = round(1 - objective.target, 12)
     return Share(
         stimulus=_stimulus(objective),
-        limit=round(1 - objective.target, 12),
+        limit=limit,
         minimum=objective.ticket.minimum_bad_events,
-        fires_after=60 + 5 + 2,
+        window=60,
+        fires_after=soon(limit, 5),
         ends_after=60 + 15 + 5,
         waits=5,
         lingers=15,
@@ -238,6 +242,7 @@ def _budget_cases(alert: BudgetAlert, objectives: Objectives) -> Iterable[Case]:
                 limit=round(allowed * alert.burn_rate_above, 12),
                 # promtool rolls hours up at every step: events count many times over, ratios stay true.
                 minimum=None,
+                window=_AN_HOUR,
                 fires_after=10,
                 ends_after=_AN_HOUR + 3,
                 good_again=_DROWNED,
@@ -261,7 +266,8 @@ def _share(alert: ShareAlert | SlowShareAlert) -> Share:
         stimulus=make,
         limit=alert.share_above,
         minimum=alert.minimum_bad_events,
-        fires_after=window + 3,
+        window=window,
+        fires_after=soon(alert.share_above, 1),
         ends_after=window + 15 + 5,
         waits=1,
         lingers=15,

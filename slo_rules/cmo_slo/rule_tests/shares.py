@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from cmo_slo.rule_tests.stimulus import Stimulus
 
+WARM_UP: Final = 8
+"""Steps in which all is well, before something happens."""
+
 _A_STEP: Final = 1000
 """Events of a step: many, so that limits of tenths of a percent are whole numbers of events."""
 
@@ -23,28 +26,35 @@ _A_STEP: Final = 1000
 class Share:
     """What cases need to know of an alert on a share, all times in steps.
 
-    ``fires_after`` is how long all must be bad for the alert to fire for certain, ``ends_after`` how long all
-    must be well for it to have ended; ``waits`` is its ``for``, ``lingers`` its ``keep_firing_for``.
-    ``minimum`` is the fewest bad events, where promtool can count them; ``value_of_all`` its value when all
-    are bad, and ``labels`` those that it keeps of the series.
+    ``window`` is the window that decides; ``fires_after`` is how long all must be bad after the warm-up for
+    the alert to fire for certain, ``ends_after`` how long all must be well for it to have ended, with
+    ``good_again`` events a step; ``waits`` is its ``for``, ``lingers`` its ``keep_firing_for``. ``minimum``
+    is the fewest bad events, where promtool can count them; ``value_of_all`` its value when all are bad, and
+    ``labels`` those that it keeps of the series.
     """
 
     stimulus: Stimulus
     limit: float
     minimum: int | None
+    window: int
     fires_after: int
     ends_after: int
     waits: int
     lingers: int
     value_of_all: float
     labels: Mapping[str, str] = field(default_factory=dict)
-    warm_up: int = 8
+    warm_up: int = WARM_UP
     good_again: float = _A_STEP
 
     @property
     def busy_minimum(self) -> int:
         """The fewest bad events where many ask."""
         return self.minimum or 1
+
+
+def soon(limit: float, waits: int) -> int:
+    """Steps after which a share that was 0 in the warm-up is above a limit, and the alert has waited."""
+    return math.ceil(WARM_UP * limit / (1 - limit)) + waits + 3
 
 
 def share_cases(share: Share) -> Iterator[Case]:
@@ -115,8 +125,9 @@ def _timing_cases(share: Share) -> Iterator[Case]:
 
 
 def _minimum_cases(share: Share, minimum: int) -> Iterator[Case]:
-    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.fires_after)]
-    after = share.warm_up + share.fires_after + 1 + share.waits + 1
+    # So long that the window holds nothing of before.
+    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.window + 2)]
+    after = share.warm_up + share.window + 2 + 1 + share.waits + 1
     rest = Events(0, 0, share.waits + 3)
     yield Case(
         "as many bad events as its minimum: it fires",
@@ -284,8 +295,8 @@ def page_rare_cases(share: Share, *, long: int, quarter: int, minimum: int) -> I
 
 
 def _all_bad_cases(share: Share, minimum: int) -> Iterator[Case]:
-    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.fires_after)]
-    after = share.warm_up + share.fires_after + 2
+    quiet = [Events(_A_STEP, 0, share.warm_up), Events(0, 0, share.window + 2)]
+    after = share.warm_up + share.window + 2 + 2
     for bad, name in ((minimum, "few ask now, and all of it is bad"), (minimum - 1, "one bad event less")):
         yield Case(
             f"{name}: {'it fires' if bad == minimum else 'silent'}",
