@@ -239,7 +239,9 @@ def hang(stack: Watched) -> Outage:
 
     def mend() -> None:
         stack.upstream(None)
-        stack.restart("service")
+        service = stack.stack.process("service")
+        service.kill()  # it would wait for those that hang
+        service.start()
 
     return outage(stack, mend)
 

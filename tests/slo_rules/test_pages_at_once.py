@@ -89,6 +89,17 @@ def service(*scrapes: Scrapes) -> tuple[Series, ...]:
     )
 
 
+def crashing() -> tuple[Series, ...]:
+    """A service that is scraped once in four times, and answers nobody in between.
+
+    Its failures are recorded, as a Prometheus that has just restarted finds them: else they page before it is
+    known that the service hardly lives.
+    """
+    events = {recorded.GOOD_EVENTS: "0x60", recorded.TOTAL_EVENTS: "_x44 10x16"}
+    labels = {"slo": "cmo-015", "objective": "success", "scenario": catalogue.LIVE}
+    return (up(" ".join(["1 0 0 0"] * 20)), *(Series(name, labels, text) for name, text in events.items()))
+
+
 def remembered(objective: str, **last: int) -> tuple[Series, ...]:
     """The service is gone, and what the rules have counted at the last good scrape is still in their windows.
 
@@ -157,18 +168,36 @@ def fired_by(series: tuple[Series, ...], steps: int, alerts: set[str]) -> dict[s
     }
 
 
-@pytest.mark.parametrize("promtool", PROMTOOLS, ids=lambda server: server.label.replace(" ", "-"))
-@pytest.mark.parametrize(("first", "second"), PAIRS, ids="-".join)
+each_promtool = pytest.mark.parametrize(
+    "promtool", PROMTOOLS, ids=lambda server: server.label.replace(" ", "-")
+)
+
+
+@each_promtool
+@pytest.mark.parametrize(("first", "second"), PAIRS, ids=map("-".join, PAIRS))
 def test_the_first_pages_and_the_second_does_not(
     first: str, second: str, promtool: servers.Server, tmp_path: Path
 ) -> None:
-    """The second beside it without what it leaves out does fire: its own condition holds as well."""
     series, steps = PAIRS[first, second]
-    alone = {
-        **rule_of(RULES, second),
-        "alert": f"{second}Alone",
-        "expr": own_expression(RULES, second),
-    }
-    rules = instead_of(rules_of_alert(RULES, *ORDER), second, [rule_of(RULES, second), alone])
-    test = fired_by(series, steps, {first, f"{second}Alone"})
-    assert run(promtool, rules, test, tmp_path) == ""
+    assert complaint(second, fired_by(series, steps, {first, alone(second)}), promtool, tmp_path) == ""
+
+
+@each_promtool
+def test_a_crash_loop_is_a_service_that_is_gone(promtool: servers.Server, tmp_path: Path) -> None:
+    test = fired_by(crashing(), 56, {GONE, alone(FAILING)})
+    assert complaint(FAILING, test, promtool, tmp_path) == ""
+
+
+def alone(alert: str) -> str:
+    """What a page is called here that leaves nothing out."""
+    return f"{alert}Alone"
+
+
+def complaint(second: str, test: dict[str, Any], promtool: servers.Server, directory: Path) -> str:
+    """What promtool says against a test of the rules of two pages.
+
+    Beside them stands the second without what it leaves out: it shows that its own condition holds as well.
+    """
+    beside = {**rule_of(RULES, second), "alert": alone(second), "expr": own_expression(RULES, second)}
+    rules = instead_of(rules_of_alert(RULES, *ORDER), second, [rule_of(RULES, second), beside])
+    return run(promtool, rules, test, directory)

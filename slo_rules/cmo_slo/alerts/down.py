@@ -22,18 +22,35 @@ class DownAlert(Alert):
     kind: Literal["down"]
 
 
+# A service that is scraped now and then has a good scrape before any wait is over.
+_RESTARTS_LOOKED_AT: Final = 10
+_LEAST_SHARE_OF_SCRAPES: Final = 0.5
+
+
 def condition(surroundings: Surroundings) -> str:
-    """Whether nothing of the service has been scraped for a restart's time; false while nothing is known."""
-    return f"max(max_over_time({_up(surroundings)}[{duration(surroundings.restart)}])) == 0"
+    """Whether nothing has been scraped for a restart's time, or little for ten; false if nothing is known."""
+    restart = duration(surroundings.restart)
+    nothing = f"max(max_over_time({_up(surroundings)}[{restart}])) == 0"
+    return f"{nothing}\nor\n{_hardly_scraped(surroundings, 'max')}"
+
+
+def _hardly_scraped(surroundings: Surroundings, most: str) -> str:
+    """Whether fewer than half of the scrapes were good; ``most`` takes the instance that has most of them."""
+    up, window = _up(surroundings), _looked_at(surroundings)
+    return (
+        f"{most}(avg_over_time({up}[{window}])) < {_LEAST_SHARE_OF_SCRAPES}\n"
+        f"and\n"
+        # What was not known so long ago may just be starting.
+        f"{most}({up} offset {window}) >= 0"
+    )
+
+
+def _looked_at(surroundings: Surroundings) -> str:
+    return duration(_RESTARTS_LOOKED_AT * surroundings.restart)
 
 
 def _up(surroundings: Surroundings) -> str:
     return f'{UP}{{job="{surroundings.job}"}}'
-
-
-# A service that is scraped now and then has a good scrape before any wait is over.
-_RESTARTS_LOOKED_AT: Final = 10
-_LEAST_SHARE_OF_SCRAPES: Final = 0.5
 
 
 def rule(alert: DownAlert, surroundings: Surroundings) -> Rule:
@@ -43,22 +60,14 @@ def rule(alert: DownAlert, surroundings: Surroundings) -> Rule:
     started waits too.
     """
     up = _up(surroundings)
-    window = duration(_RESTARTS_LOOKED_AT * surroundings.restart)
     return alert_rule(
         alert,
         surroundings,
-        f"max by (job) ({up}) == 0\n"
-        f"or\n"
-        f"max by (job) (avg_over_time({up}[{window}])) < {_LEAST_SHARE_OF_SCRAPES}\n"
-        f"and\n"
-        # What was not known so long ago may just be starting.
-        f"max by (job) ({up} offset {window}) >= 0\n"
-        f"or\n"
-        f"absent({up})",
+        f"max by (job) ({up}) == 0\nor\n{_hardly_scraped(surroundings, 'max by (job) ')}\nor\nabsent({up})",
         severity="page",
         role="symptom",
         component="service",
-        words={"restart": duration(surroundings.restart), "window": window},
+        words={"restart": duration(surroundings.restart), "window": _looked_at(surroundings)},
         waits=surroundings.restart,
         lingers=LINGERS_SCRAPES * surroundings.interval,
     )
