@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import yaml
-from cmo_stack import dead_man
+from cmo_stack import dead_man, watchdog
 
 from .running import ROOM, route_of
 
@@ -43,5 +43,5 @@ def test_every_time_is_the_committed_one() -> None:
 
 def test_the_dead_mans_page_has_its_runbook() -> None:
     assert (
-        (DOCS.parent / dead_man.RUNBOOK).read_text(encoding="utf-8").startswith(f"# {dead_man.ALERT_NAME}\n")
+        (DOCS.parent / watchdog.RUNBOOK).read_text(encoding="utf-8").startswith(f"# {watchdog.ALERT_NAME}\n")
     )
