@@ -44,8 +44,6 @@ DEFAULT_SCRAPE_INTERVAL: Final = "15s"
 _SHORTEST_INTERVAL: Final = 100 * MILLISECOND
 _LONGEST_INTERVAL: Final = 2 * MINUTE
 
-_FEWEST_SCRAPES: Final = 4
-
 # Long windows are read from few samples, and tickets wait: neither need be evaluated at every scrape.
 _SLOW_INTERVAL: Final = MINUTE
 
@@ -67,11 +65,10 @@ def compile_rules(
             evaluated as often.
 
     Raises:
-        CompileError: the interval is unusable, or a window holds too few scrapes.
+        CompileError: the interval is unusable.
     """
     surroundings = surroundings_of(objectives, scrape_interval)
     name, interval = surroundings.slo, surroundings.interval
-    _refuse_short_windows(objectives, interval)
     groups = (
         (
             "events",
@@ -104,23 +101,11 @@ def surroundings_of(objectives: Objectives, scrape_interval: str) -> Surrounding
         slo=objectives.name,
         interval=_interval(scrape_interval),
         job=objectives.service.job,
+        probe_job=objectives.service.probe_job,
         restart=objectives.service.restart_seconds * SECOND,
         runbooks=objectives.links.runbooks.rstrip("/"),
         dashboards=objectives.links.dashboards.rstrip("/"),
     )
-
-
-def _refuse_short_windows(objectives: Objectives, interval: int) -> None:
-    """A window of fewer scrapes holds nothing to look at, so its alert could not fire."""
-    for alert in objectives.alerts:
-        for field in ("window", "probe_window", "after"):
-            window = getattr(alert, field, None)
-            if window is not None and parse_duration(window) < _FEWEST_SCRAPES * interval:
-                raise CompileError(
-                    f"{alert.alert} could never fire: its {field} of {window} holds fewer than "
-                    f"{_FEWEST_SCRAPES} scrapes, which come every {duration(interval)}; expected "
-                    f"{duration(_FEWEST_SCRAPES * interval)} or more."
-                )
 
 
 def recorded_names(objectives: Objectives) -> tuple[str, ...]:

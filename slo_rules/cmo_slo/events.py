@@ -90,9 +90,9 @@ def window_lengths(objective: Objective, interval: int) -> dict[Window, int]:
 def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
     """Every counter that is read, and the selections of it that all its readers together need."""
     found: dict[str, dict[str, None]] = {}
-    job = {"job": (objectives.service.job,)}
 
     def need(series: str, labels: Labels, *matchers: str) -> None:
+        job = _job_of(series, objectives)
         # What is not a number is left out: in one instance it would make the sum of all of them no number.
         found.setdefault(series, {})[f"{selector(series, {**job, **labels}, *matchers)} >= 0"] = None
 
@@ -114,11 +114,16 @@ def _counters(objectives: Objectives) -> dict[str, tuple[str, ...]]:
                 need(counted.series, total.labels, *_edge_of(counted))
         elif isinstance(alert, HangingAlert | NoTrafficAlert | LoadTestAlert):
             need(catalogue.QUERIES_STARTED.name, {})
-    everything = {series: f"{selector(series, job)} >= 0" for series in found}
+    everything = {series: f"{selector(series, _job_of(series, objectives))} >= 0" for series in found}
     return {
         series: (everything[series],) if everything[series] in selections else tuple(selections)
         for series, selections in found.items()
     }
+
+
+def _job_of(series: str, objectives: Objectives) -> dict[str, tuple[str, ...]]:
+    service = objectives.service
+    return {"job": (service.probe_job if series.startswith(tuple(catalogue.PROBE_METRICS)) else service.job,)}
 
 
 def _restricting(labels: Labels) -> Labels:

@@ -211,6 +211,8 @@ class Service(Model):
 
     job: JobName = "cmo"
     """Its scrape job."""
+    probe_job: JobName = "probe"
+    """The scrape job of the prober that asks it from outside."""
     restart_seconds: Annotated[int, Field(ge=1, le=3600), BeforeValidator(no_boolean)] = 60
     """How long a restart of a deploy may take: only what lasts longer is an outage."""
 

@@ -37,6 +37,7 @@ ALERTS: Final = (
     Routed("CMONoLiveTraffic", "page", "symptom", "service", "pager"),
     Routed("CMOErrorBudgetBurning", "ticket", "symptom", "service", "tickets"),
     Routed("CMOQueriesCancelled", "ticket", "symptom", "service", "tickets"),
+    Routed("CMOProbeFailing", "ticket", "symptom", "service", "tickets"),
     Routed("CMOCacheHitRateLow", "ticket", "cause", "cache", "tickets"),
     Routed("CMOMemoryGrowing", "ticket", "cause", "service", "tickets"),
     Routed("CMORestartingOften", "ticket", "cause", "service", "tickets"),

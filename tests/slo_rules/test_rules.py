@@ -52,7 +52,7 @@ def test_check_finds_nothing_in_what_is_committed(promtool: Path) -> None:
     result = run("check", "--promtool", promtool)
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert result.stderr == "27 files checked, nothing found.\n"
+    assert result.stderr == "28 files checked, nothing found.\n"
 
 
 def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_path: Path) -> None:

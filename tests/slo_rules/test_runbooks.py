@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import yaml
+from cmo_exporter import catalogue
 from cmo_slo.checks import Context, RuleDocument, names, read_rules
 from cmo_slo.checks.promql import (
     Aggregate,
@@ -64,7 +65,7 @@ RULES_FILE = ROOT / "slo_rules/rules/cmo-015.yml"
 RULES = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
 COMPILED = read_rules(RULES_FILE.read_text(encoding="utf-8"), RULES_FILE.name).documents
 RECORDED = RecordedSeries(COMPILED)
-SCENARIOS = tuple(load_objectives(find_objectives("cmo-015")).scenarios)
+SCENARIOS = (*load_objectives(find_objectives("cmo-015")).scenarios, catalogue.PROBE_SCENARIO)
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
 }
@@ -210,7 +211,8 @@ def start(stack: ExitStack, folder: Path, service: str, at: int) -> Running:
         )
     )
     alertmanager = f"127.0.0.1:{port}"
-    jobs = {"cmo": [service], "alertmanager": [alertmanager]}
+    # What the exporter serves and what the prober does are on one page here.
+    jobs = {"cmo": [service], "probe": [service], "alertmanager": [alertmanager]}
     found = prometheus(INSTALLED["prometheus"][at], folder, jobs, interval="1s")
     groups = [{**group, "interval": "1s"} for group in RULES["groups"]]
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))

@@ -44,8 +44,11 @@ _FUNCTIONS: Final = (
     "humanizeTimestamp",
     "printf",
 )
+# A number has one verb of its own: with another, or one too many, it is read as an error of the template.
+_NUMBER: Final = r'printf "%[-+ 0-9.]*[eEfgG](?:%%)?[^"%\\\n]*"'
 _FILLED: Final = re.compile(
-    rf'\{{\{{ \$(?:value|labels\.\w+)(?: \| (?:{"|".join(_FUNCTIONS[:-1])}|printf "%[^"]*"))? \}}\}}'
+    rf"\{{\{{ (?:\$value(?: \| (?:{'|'.join(_FUNCTIONS[:-1])}|{_NUMBER}))?"
+    rf'|\$labels\.\w+(?: \| printf "%[sq]")?) \}}\}}'
 )
 _TEMPLATE: Final = re.compile(r"\{\{[^{}]*\}\}")
 _NAME: Final = re.compile(r"[$|] *(\w+)")
@@ -107,6 +110,9 @@ ValueText = Annotated[Text, AfterValidator(_has_value)]
 """A text with Prometheus' template of the value in it; ``$limit``, ``$window`` and so on are filled in."""
 
 
+_FEWEST_SCRAPES: Final = 4
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What alerts need to know of the file they stand in, and of the scrapes they are compiled for.
@@ -117,9 +123,14 @@ class Surroundings:
     slo: str
     interval: int
     job: str
+    probe_job: str
     restart: int
     runbooks: str
     dashboards: str
+
+    def window(self, text: str) -> int:
+        """How long a window of the file is, in milliseconds: at least four scrapes, as fewer show nothing."""
+        return max(parse_duration(text), _FEWEST_SCRAPES * self.interval)
 
 
 class Alert(Model):

@@ -24,7 +24,7 @@ class DownAlert(Alert):
 
 # A service that is scraped now and then has a good scrape before any wait is over.
 _RESTARTS_LOOKED_AT: Final = 10
-_LEAST_SHARE_OF_SCRAPES: Final = 0.5
+_LEAST_SHARE_OF_SCRAPES: Final = 0.7  # two deploys in that time leave 80 %
 
 
 def condition(surroundings: Surroundings) -> str:
@@ -35,7 +35,7 @@ def condition(surroundings: Surroundings) -> str:
 
 
 def _hardly_scraped(surroundings: Surroundings, most: str) -> str:
-    """Whether fewer than half of the scrapes were good; ``most`` takes the instance that has most of them."""
+    """Whether fewer than 70 % of the scrapes were good; ``most`` takes the instance that has most of them."""
     up, window = _up(surroundings), _looked_at(surroundings)
     return (
         f"{most}(avg_over_time({up}[{window}])) < {_LEAST_SHARE_OF_SCRAPES}\n"

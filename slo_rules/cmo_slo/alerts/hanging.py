@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 from cmo_slo import recorded
 from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
 from cmo_slo.alerts.page import LINGERS_SCRAPES
-from cmo_slo.durations import SECOND, duration, parse_duration
+from cmo_slo.durations import SECOND, duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.promql import indented, selector, summed, within
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _COVERED: Final = 0.9
 _AVERAGED: Final = 5
+_FRESH_SCRAPES: Final = 4
 
 
 class HangingAlert(Alert):
@@ -49,23 +50,30 @@ def condition(alert: HangingAlert, surroundings: Surroundings) -> str:
     of = {"job": (surroundings.job,), "scenario": (catalogue.LIVE,)}
     live = selector(catalogue.QUERIES_IN_PROGRESS.name, of)
     in_progress = f"sum by (scenario, job, instance) ({live})"
-    after = parse_duration(alert.after)
+    after = surroundings.window(alert.after)
     blocked = selector(catalogue.EVENT_LOOP_BLOCKED.name, {"job": (surroundings.job,)})
+    fresh = _FRESH_SCRAPES * surroundings.interval
     return (
         f"sum by (scenario) (\n"
-        f"  {indented(_older(alert, surroundings, in_progress))}\n"
-        f"  or\n"
-        f"  {indented(_unfinished(alert, of, in_progress))}\n"
-        f"  or\n"
-        f"  {in_progress} > 0\n"
-        f"  and on (job, instance)\n"
-        f"  max by (job, instance) ({blocked}) > {after / SECOND:g}\n"
+        f"  (\n"
+        f"    {indented(_older(alert, surroundings, in_progress), '    ')}\n"
+        f"    or\n"
+        f"    {indented(_unfinished(alert, after, of, in_progress), '    ')}\n"
+        f"    or\n"
+        # Whoever comes now is not even counted: its queries in progress may be none.
+        f"    {in_progress}\n"
+        f"    and on (job, instance)\n"
+        f"    max by (job, instance) ({blocked}) > {after / SECOND:g}\n"
+        f"  )\n"
+        f"  and on (scenario, job, instance)\n"
+        # A target that went while Prometheus was down has no mark of its end: its last gauges are seen on.
+        f"  time() - timestamp({live}) < {fresh / SECOND:g}\n"
         f")"
     )
 
 
 def _older(alert: HangingAlert, surroundings: Surroundings, in_progress: str) -> str:
-    after = parse_duration(alert.after)
+    after = surroundings.window(alert.after)
     started = selector(recorded.STARTED_QUERIES, {"slo": (surroundings.slo,), "scenario": (catalogue.LIVE,)})
     begun = f"sum by (scenario, job, instance) ({summed(started, after)})"
     # Where it is not known what began, all that is in progress would seem old.
@@ -78,8 +86,7 @@ def _older(alert: HangingAlert, surroundings: Surroundings, in_progress: str) ->
     )
 
 
-def _unfinished(alert: HangingAlert, of: Mapping[str, tuple[str, ...]], in_progress: str) -> str:
-    after = parse_duration(alert.after)
+def _unfinished(alert: HangingAlert, after: int, of: Mapping[str, tuple[str, ...]], in_progress: str) -> str:
     window = duration(_AVERAGED * after)
     live = selector(catalogue.QUERIES_IN_PROGRESS.name, of)
     mean = f"sum by (scenario, job, instance) (avg_over_time({live}[{window}]))"
@@ -107,6 +114,6 @@ def rule(alert: HangingAlert, surroundings: Surroundings, others: tuple[str, ...
         severity="page",
         role="symptom",
         component="service",
-        words={"after": duration(parse_duration(alert.after)), "minimum": str(alert.minimum_queries)},
+        words={"after": duration(surroundings.window(alert.after)), "minimum": str(alert.minimum_queries)},
         lingers=LINGERS_SCRAPES * surroundings.interval,
     )

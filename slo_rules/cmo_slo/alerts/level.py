@@ -21,7 +21,7 @@ from cmo_slo.alerts.alert import (
     alert_rule,
     label_name_mistakes,
 )
-from cmo_slo.durations import duration, parse_duration
+from cmo_slo.durations import duration
 from cmo_slo.indicators import Events, no_boolean
 from cmo_slo.mistakes import metric_mistakes, raise_if_any
 from cmo_slo.promql import selector
@@ -38,7 +38,7 @@ class LevelAlert(Alert):
     kind: Literal["level"]
     gauge: Events
     by: Annotated[tuple[str, ...], Field(min_length=1)]
-    mean_above: Annotated[float, Field(ge=0.0), BeforeValidator(no_boolean)]
+    mean_above: Annotated[float, Field(ge=0.0, lt=1.0), BeforeValidator(no_boolean)]
     window: Duration
     role: Role
     component: Text | None = None
@@ -64,10 +64,12 @@ def rule(alert: LevelAlert, surroundings: Surroundings) -> Rule:
 
     It waits for half a window, so that the first samples after a start are not the whole of a mean.
     """
-    window = parse_duration(alert.window)
+    window = surroundings.window(alert.window)
     gauge = selector(alert.gauge.metric, {"job": (surroundings.job,), **alert.gauge.labels})
     by = ", ".join(alert.by)
-    mean = f"sum by ({by}, job, instance) (avg_over_time({gauge}[{duration(window)}]))"
+    # Several workers may be in two of the states at once. An instance that is gone is in none.
+    mean = f"clamp_max(sum by ({by}, job, instance) (avg_over_time({gauge}[{duration(window)}])), 1)"
+    mean = f"{mean} and on (job, instance) {gauge}"
     return alert_rule(
         alert,
         surroundings,

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 from cmo_slo import recorded
 from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
 from cmo_slo.alerts.page import LINGERS_SCRAPES
-from cmo_slo.durations import DAY, HOUR, MINUTE, duration, parse_duration
+from cmo_slo.durations import DAY, HOUR, MINUTE, duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.monitor_series import UP
 from cmo_slo.promql import selector, summed, within
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # The hour around this moment a week ago, as the series of hours that end at each minute has it.
 _LAST_WEEK: Final = 7 * DAY - HOUR // 2
 _COVERED: Final = 0.8
+_FEWEST_QUESTIONS: Final = 2
 
 
 class NoTrafficAlert(Alert):
@@ -54,9 +55,11 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
     started = selector(recorded.STARTED_QUERIES, live)
     answered = selector(recorded.GOOD_EVENTS, of_objective)
     last_week = selector(recorded.TOTAL_EVENTS_IN_WINDOW, {**of_objective, "window": (Window.HOUR.value,)})
-    window, probe_window = parse_duration(alert.window), parse_duration(alert.probe_window)
+    window, probe_window = surroundings.window(alert.window), surroundings.window(alert.probe_window)
     enough = _COVERED * window / surroundings.interval
-    probe, probed = catalogue.PROBE_UP.name, duration(probe_window)
+    nobody_answered = f"sum by (scenario) ({summed(answered, probe_window)})"
+    # Where nothing is counted any more nobody is known to be answered, either.
+    uncounted = f"absent_over_time({answered}[{duration(probe_window)}])"
     return (
         f"sum by (scenario) ({last_week} offset {duration(_LAST_WEEK)}) >= {alert.expected_queries_an_hour}\n"
         f"and on (scenario)\n"
@@ -64,18 +67,30 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
         f"and on (scenario)\n"
         f"max by (scenario) (count_over_time({within(started, window)})) >= {enough:g}\n"
         f"or\n"
-        f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
+        f"sum by (scenario) ({summed(answered, probe_window)} or 0 * {uncounted}) == 0\n"
         f"and on ()\n"
-        f"max(max_over_time({probe}[{probed}])) == 0\n"
-        # A prober that has just begun has not failed for long, and what one said that is gone is no news.
-        f"and on ()\n"
-        f"max({probe} offset {probed}) >= 0\n"
-        f"and on ()\n"
-        f"max({probe}) == 0\n"
+        f"{_probes_fail(surroundings, probe_window)}\n"
         f"or\n"
-        f"sum by (scenario) ({summed(answered, probe_window)}) == 0\n"
+        f"{nobody_answered} == 0\n"
         f"and on (scenario)\n"
         f"sum by (scenario) ({summed(started, probe_window)}) >= {alert.unanswered_queries}"
+    )
+
+
+def _probes_fail(surroundings: Surroundings, window: int) -> str:
+    """Whether the prober has asked for a whole window, still does, and every question has failed."""
+    job = {"job": (surroundings.probe_job,)}
+    results = selector(catalogue.PROBE_RESULTS.name, job)
+    good = selector(catalogue.PROBE_RESULTS.name, {**job, "result": (str(catalogue.ProbeResult.SUCCESS),)})
+    return (
+        f"(sum(increase({good}[{duration(window)}])) or vector(0)) == 0\n"
+        f"and on ()\n"
+        f"sum(increase({results}[{duration(window)}])) >= {_FEWEST_QUESTIONS}\n"
+        # One that has just begun has not failed for long, and what one said that is gone is no news.
+        f"and on ()\n"
+        f"count({results} offset {duration(window)}) > 0\n"
+        f"and on ()\n"
+        f"count({selector(catalogue.PROBE_UP.name, job)}) > 0"
     )
 
 
@@ -91,8 +106,8 @@ def rule(alert: NoTrafficAlert, surroundings: Surroundings, others: tuple[str, .
         role="symptom",
         component="service",
         words={
-            "window": duration(parse_duration(alert.window)),
-            "probe_window": duration(parse_duration(alert.probe_window)),
+            "window": duration(surroundings.window(alert.window)),
+            "probe_window": duration(surroundings.window(alert.probe_window)),
             "unanswered": str(alert.unanswered_queries),
         },
         waits=MINUTE,

@@ -12,7 +12,7 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule
-from cmo_slo.durations import HOUR, duration, parse_duration
+from cmo_slo.durations import HOUR, duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.promql import selector
 
@@ -35,7 +35,7 @@ class RestartsAlert(Alert):
 
 def rule(alert: RestartsAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is how often the worker that did most has restarted."""
-    window = duration(parse_duration(alert.window))
+    window = duration(surroundings.window(alert.window))
     started = selector(catalogue.WORKER_START_TIME.name, {"job": (surroundings.job,)})
     return alert_rule(
         alert,

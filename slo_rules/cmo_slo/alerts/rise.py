@@ -22,7 +22,7 @@ from cmo_slo.alerts.alert import (
     alert_rule,
     label_name_mistakes,
 )
-from cmo_slo.durations import duration, parse_duration
+from cmo_slo.durations import duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.mistakes import Mistake, raise_if_any
 from cmo_slo.monitor_series import MONITOR_COUNTERS
@@ -85,7 +85,7 @@ def _labels_of_counters() -> dict[str, tuple[str, ...]]:
 
 def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is what the counter gained."""
-    window = parse_duration(alert.window)
+    window = surroundings.window(alert.window)
     by = ", ".join(alert.by)
     series = (_series(counter, surroundings) for counter in alert.counters)
     gains = (f"sum by ({by}) (increase({one}[{duration(window)}])) > {alert.gain_above!r}" for one in series)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from pydantic import Field
 
 from cmo_slo.alerts.alert import Alert, Duration, JobName, Surroundings, alert_rule
-from cmo_slo.durations import duration, parse_duration
+from cmo_slo.durations import duration
 from cmo_slo.monitor_series import UP
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class ScrapeAlert(Alert):
 
 def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is the share of good scrapes of a target, 1 for a job that has none."""
-    window = duration(parse_duration(alert.window))
-    longer = duration(parse_duration(alert.window) * _LONGER)
+    window = duration(surroundings.window(alert.window))
+    longer = duration(surroundings.window(alert.window) * _LONGER)
     jobs = "|".join(alert.jobs)
     up = f'{UP}{{job=~"{jobs}"}}'
     # What was not known a window ago may just be starting.
@@ -46,6 +46,8 @@ def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:
         f"and\n"
         f"min by (job, instance) ({up} offset {longer}) >= 0"
     )
+    # Of a pod that a deploy has replaced only its last scrapes, which failed, are left in the window.
+    down, often = (f"{one}\nand on (job, instance)\n{up}" for one in (down, often))
     absent = (f'absent_over_time({UP}{{job="{job}"}}[{window}])' for job in alert.jobs)
     return alert_rule(
         alert,

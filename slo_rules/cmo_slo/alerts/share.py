@@ -27,7 +27,7 @@ from cmo_slo.alerts.alert import (
     percentage,
     seconds,
 )
-from cmo_slo.durations import MINUTE, duration, parse_duration
+from cmo_slo.durations import MINUTE, duration
 from cmo_slo.indicators import Events, LabelValues, Positive, no_boolean
 from cmo_slo.mistakes import Mistake, MistakesError, label_mistakes, metric_mistakes, raise_if_any
 from cmo_slo.promql import or_zero, selector, summed
@@ -191,7 +191,7 @@ def _scenario_of(metric: str) -> tuple[str, ...]:
 def rule(alert: AnyShare, surroundings: Surroundings) -> Rule:
     """The ticket; its value is the share."""
     labels = {"slo": (surroundings.slo,), "alert": (alert.alert,)}
-    window = parse_duration(alert.window)
+    window = surroundings.window(alert.window)
     bad = selector(recorded.ALERT_BAD_EVENTS, labels)
     total = selector(recorded.ALERT_TOTAL_EVENTS, labels)
     busy = exceeds(summed(bad, window), summed(total, window), alert.share_above, alert.minimum_bad_events)
@@ -211,14 +211,15 @@ def rule(alert: AnyShare, surroundings: Surroundings) -> Rule:
         severity="ticket",
         role=alert.role,
         component=alert.component,
-        words=_words(alert),
+        words=_words(alert, window),
         waits=_WAITS,
         lingers=_LINGERS,
     )
 
 
-def _words(alert: AnyShare) -> dict[str, str]:
-    words = {"limit": percentage(alert.share_above), "window": duration(parse_duration(alert.window))}
+def _words(alert: AnyShare, window: int) -> dict[str, str]:
+    looked_at = f"{duration(window)} ({duration(window * _LONGER)} where few ask)"
+    words = {"limit": percentage(alert.share_above), "window": looked_at}
     return words if isinstance(alert, ShareAlert) else {**words, "above": seconds(alert.above_seconds)}
 
 

@@ -45,7 +45,7 @@ def floor_rule(surroundings: Surroundings) -> Rule:
 
 def rule(alert: TrendAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is the growth that the trend comes to, in bytes."""
-    window, horizon = parse_duration(alert.window), parse_duration(alert.horizon)
+    window, horizon = surroundings.window(alert.window), parse_duration(alert.horizon)
     floor = selector(recorded.MEMORY_FLOOR, {"slo": (surroundings.slo,)})
     half = f"{floor} offset {duration(window // 2)}"
     least = f"{_LEAST_GROWTH * alert.gain_bytes_above:.0f}"

@@ -44,6 +44,12 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
         (up(f"1x40 0x{window - 2} 1x60", job=first), *others),
         silent=(40 + window - 1, 46, 70),
     )
+    longer = 6 * window
+    yield Case(
+        "a deploy has replaced a target, whose last scrapes failed: silent",
+        (up("1x40 0x2 stale", job=first), up("_x40 1x200", job=first, instance="b"), *others),
+        silent=(*range(42, 44 + window), *range(41 + longer, 45 + longer)),
+    )
     yield from _often_failing_cases(first, others)
     for absent in alert.jobs:
         yield Case(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from cmo_exporter import catalogue
 
 from cmo_slo.alerts.page import LINGERS_SCRAPES
-from cmo_slo.durations import MINUTE, SECOND, parse_duration
-from cmo_slo.rule_tests.case import TARGET, Case, Series, Text
+from cmo_slo.durations import MINUTE, SECOND
+from cmo_slo.rule_tests.case import TARGET, Case, Phase, Series, Text, counter
 from cmo_slo.rule_tests.stimulus import full_labels, up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cmo_slo.alerts.alert import Surroundings
     from cmo_slo.alerts.hanging import HangingAlert
@@ -57,16 +57,16 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
 
 def _there_cases(restart: int, many: int) -> Iterator[Case]:
     """It is there, or there is no target of which to know."""
-    most = " ".join(["1 0 1 0 0"] * (many // 2))
+    most = " ".join(["1 0 1"] * many)
     yield Case(
-        "just more than half of the scrapes fail: it fires",
+        "just more scrapes fail than may: it fires",
         (up(f"1x{many} {most}"),),
         firing=(3 * many,),
         silent=(many,),
     )
     yield Case(
-        "half of the scrapes fail: no page",
-        (up(" ".join(["1 0"] * many)),),
+        "every fourth scrape fails, which is less: no page",
+        (up(" ".join(["1 0 1 1"] * many)),),
         silent=(restart + 2, many, 2 * many - 1),
     )
     yield Case(
@@ -93,10 +93,10 @@ def _queries(values: str) -> tuple[Series, ...]:
 
 def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[Case]:
     """Queries hang; a step is a scrape."""
-    after = parse_duration(alert.after) // surroundings.interval
+    after = surroundings.window(alert.after) // surroundings.interval
     yield from _older_cases(after, alert.minimum_queries)
     yield from _unfinished_cases(alert, surroundings)
-    yield from _blocked_cases(parse_duration(alert.after) // SECOND)
+    yield from _blocked_cases(surroundings.window(alert.after) // SECOND)
     yield Case("no series at all: silent", (), silent=(30,))
     yield Case("nobody asks: silent", _in_progress("7x60", "0x60", "0x60"), silent=(5, 30, 60))
     yield from _hanging_restart_cases(after, alert.minimum_queries)
@@ -164,13 +164,19 @@ def _blocked_cases(limit: int) -> Iterator[Case]:
         silent=(10, 22 + LINGERS_SCRAPES + 1),
     )
     yield Case(
-        "nobody is inside a blocked event loop: silent",
-        _in_progress("0x30", "0x30", "900x30"),
-        silent=(10, 30),
+        "nobody is known to be inside a blocked event loop, because it counts nobody any more: it fires",
+        _in_progress("0x60", "0x60", f"0x5 {limit}x5 {limit + 1}x40"),
+        firing=(12,),
+        silent=(10,),
     )
 
 
 def _hanging_restart_cases(after: int, few: int) -> Iterator[Case]:
+    yield Case(
+        "a target that went while Prometheus was down is seen for five minutes more: silent",
+        _in_progress(f"0+{few}x{after} _x40", f"{few + 1}x{after} _x40"),
+        silent=tuple(range(after, 2 * after + 10, 2)),
+    )
     yield Case(
         "a counter reset is no hang",
         _in_progress("0+50x20 0+50x30", "100x20 0+30x3 100x30"),
@@ -191,8 +197,8 @@ def _hanging_restart_cases(after: int, few: int) -> Iterator[Case]:
 
 def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[Case]:
     """Some hang among many that finish: by what is in progress and what has been finished."""
-    window = 5 * parse_duration(alert.after) // surroundings.interval
-    limit = parse_duration(alert.after) // SECOND
+    window = 5 * surroundings.window(alert.after) // surroundings.interval
+    limit = surroundings.window(alert.after) // SECOND
     length = window + 60
     busy, seconds = 20, surroundings.interval / SECOND
     duration_sum = f"{catalogue.QUERY_DURATION.name}_sum"
@@ -231,7 +237,7 @@ def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterat
 
 def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Iterator[Case]:
     """Nobody is answered and the probe fails; a step is a scrape. Last week has a test of its own."""
-    window = parse_duration(alert.probe_window) // surroundings.interval
+    window = surroundings.window(alert.probe_window) // surroundings.interval
     waits = MINUTE // surroundings.interval
     yield from _probe_cases(window, waits)
     yield from _unanswered_cases(window, waits, alert.unanswered_queries)
@@ -262,12 +268,30 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
 
 
 def _traffic(queries: str, *probes: str, scraped: str = "1x900") -> tuple[Series, ...]:
-    """Answered queries, what canaries say, and whether the service is scraped."""
-    canaries = tuple(
-        Series(catalogue.PROBE_UP.name, {**TARGET, "job": "probe", "canary": str(number)}, values)
-        for number, values in enumerate(probes)
+    """Answered queries, how each canary fares (1 a step: well), and whether the service is scraped."""
+    canaries = (
+        series for number, values in enumerate(probes) for series in _canary(str(number), values.split())
     )
     return (*_queries(queries), *canaries, up(scraped))
+
+
+def _canary(name: str, phases: Sequence[str], job: str = "probe") -> tuple[Series, ...]:
+    """One that is asked at every step; ``1x5`` is five steps more at which it is well, as promtool counts."""
+    labels = {**TARGET, "job": job, "canary": name}
+    results: dict[str, list[Phase]] = {"success": [], "timeout": []}
+    for phase in phases:
+        value, _, more = phase.partition("x")
+        for result, counted in results.items():
+            gain = {"1": float(result == "success"), "0": float(result != "success")}.get(value, 0.0)
+            counted.append(Phase(gain, int(more or 0) + 1, absent=value in ("_", "stale")))
+    state = Series(catalogue.PROBE_UP.name, labels, " ".join(phases))
+    return (
+        state,
+        *(
+            Series(catalogue.PROBE_RESULTS.name, {**labels, "result": result}, counter(counted))
+            for result, counted in results.items()
+        ),
+    )
 
 
 def _probe_cases(window: int, waits: int) -> Iterator[Case]:
@@ -293,6 +317,16 @@ def _probe_cases(window: int, waits: int) -> Iterator[Case]:
         "a prober that fails for a while and then is gone, or no longer answers because it is stuck: silent",
         _traffic("5x900", f"1x{begun} 0x{window // 2} stale"),
         silent=(begun + waits + 2, begun + window, begun + window + waits + 2),
+    )
+    labels = {**TARGET, "job": "probe", "canary": "0"}
+    yield Case(
+        "a single question has failed in all that time: silent",
+        (
+            *_traffic("5x900"),
+            Series(catalogue.PROBE_UP.name, labels, "0x900"),
+            Series(catalogue.PROBE_RESULTS.name, {**labels, "result": "timeout"}, f"0x{window - 4} 1x900"),
+        ),
+        silent=(window + waits, long),
     )
     half = window // 2
     yield Case(

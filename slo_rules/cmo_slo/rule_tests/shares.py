@@ -191,7 +191,7 @@ def rare_cases(share: Share, *, window: int, minimum: int) -> Iterator[Case]:
         firing=(last + share.waits + 2,),
         silent=(last - 1,),
     )
-    outage = [Events(0, minimum, 1), Events(0, 0, share.ends_after)]
+    outage = [Events(0, 10 * minimum, 1), Events(0, 0, share.ends_after)]
     after = 1 + share.ends_after + 1 + share.waits + 1
     yield Case(
         "an outage is over and more ask again: one failure does not bring it back",

@@ -57,7 +57,8 @@ def full_labels(metric: str, chosen: Mapping[str, str]) -> dict[str, str]:
         name: chosen.get(name) or _OPEN_LABELS.get(name) or (values[0] if values else "x")
         for name, values in catalogue.BY_NAME[metric].labels.items()
     }
-    return {**TARGET, **labels}
+    job = {"job": "probe"} if metric in catalogue.PROBE_METRICS else {}
+    return {**TARGET, **job, **labels}
 
 
 def of_ratio(indicator: RatioIndicator) -> Stimulus:
