@@ -59,6 +59,12 @@ def test_every_time_is_the_committed_one() -> None:
     assert f"| {dead_man.DEFAULT_TIMEOUT_SECONDS:g} s; 120 s in a stack" in PAGE
 
 
+def test_a_runbook_names_the_step_that_sends_a_test() -> None:
+    runbook = (DOCS / "runbooks/CMONotificationsFailing.md").read_text(encoding="utf-8")
+    (step,) = re.findall(r'\(\.\./alertmanager\.md\), "Put it to work", step (\d+)', runbook)
+    assert f"\n{step}. **Send a page and a ticket.**" in PAGE
+
+
 def test_the_dead_mans_page_has_its_runbook() -> None:
     assert (
         (DOCS.parent / watchdog.RUNBOOK).read_text(encoding="utf-8").startswith(f"# {watchdog.ALERT_NAME}\n")
