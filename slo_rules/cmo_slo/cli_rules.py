@@ -26,7 +26,7 @@ Examples:
   cmo rules build                               every shipped file, and the schema of objectives
   cmo rules build my.yml --output -             one's own objectives, to standard output
   cmo rules build cmo-015 --scrape-interval 5s  for another scrape interval
-  cmo rules build cmo-015 --runbooks-url https://wiki.example.org/runbooks \\
+  cmo rules build cmo-015 --runbooks-url https://git.example.org/docs/runbooks \\
       --dashboards-url https://grafana.example.org --output cmo-015.yml
                                                 with links that lead somewhere from a phone
   cmo rules build my.yml --format operator --output -   as a PrometheusRule for Kubernetes

@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-ADDRESS_EXAMPLE: Final = "https://wiki.example.org/runbooks"
+ADDRESS_EXAMPLE: Final = "https://git.example.org/docs/runbooks"
 EXPECTED_ADDRESS: Final = f"one such as {ADDRESS_EXAMPLE}"
 
 # Annotations are templates, so braces would be read as one; the rest ends a link in some receiver or other.

@@ -66,7 +66,8 @@ _Request = socket.socket | tuple[bytes, socket.socket]  # as the base class has 
 class Settings:
     """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened.
 
-    ``slo`` is the label of the watchdogs that it waits for; ``None`` where any will do.
+    ``slo`` is the label of the watchdogs that it waits for; ``None`` where any will do. ``notify_token_file``
+    holds the bearer token for ``notify_url``; ``None`` where it asks for none.
     """
 
     port: int
@@ -74,6 +75,7 @@ class Settings:
     notify_url: str
     log: Path
     slo: str | None = None
+    notify_token_file: Path | None = None
 
     @property
     def address(self) -> str:
@@ -100,6 +102,27 @@ class EventLog:
             sys.stdout.flush()
 
 
+class TokenError(Exception):
+    """There is no usable token; the message says why, and never shows what the file holds."""
+
+
+def read_token(path: Path) -> str:
+    """The bearer token in a file, without the end of its line.
+
+    Raises:
+        TokenError: It cannot be read, or what it holds cannot be sent in a header.
+    """
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        token = ""
+    except OSError as error:
+        raise TokenError(f"the token cannot be read: {error}") from None
+    if not all("!" <= character <= "~" for character in token) or not token:
+        raise TokenError(f"{path} holds no token: expected one line of printable ASCII without spaces")
+    return token
+
+
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirected POST would become a GET, which is answered with 200 and tells nobody."""
 
@@ -110,8 +133,9 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 class Outbox:
     """Delivers notifications in their order, each until it has arrived."""
 
-    def __init__(self, url: str, log: EventLog) -> None:
+    def __init__(self, url: str, log: EventLog, token_file: Path | None = None) -> None:
         self._url = url
+        self._token_file = token_file
         self._log = log
         self._changed = threading.Condition()
         # Outages are a time-out apart, so this many are hours without a pager: the oldest are wanted least.
@@ -155,8 +179,14 @@ class Outbox:
 
     def _post(self, content: dict[str, Any]) -> str | None:
         """Send once; what went wrong, or None."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            if self._token_file is not None:  # read each time: a new token needs no restart
+                headers["Authorization"] = f"Bearer {read_token(self._token_file)}"
+        except TokenError as error:
+            return str(error)
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked when the command line is read
-            self._url, json.dumps(content).encode(), {"Content-Type": "application/json"}
+            self._url, json.dumps(content).encode(), headers
         )
         try:
             with self._opener.open(request, timeout=_DELIVERY_TIMEOUT_SECONDS):
@@ -191,7 +221,7 @@ class DeadMan(ThreadingHTTPServer):
         self._last_heard = time.monotonic()
         self._outage_since = _now()
         self.log = EventLog(settings.log)
-        self._outbox = Outbox(settings.notify_url, self.log)
+        self._outbox = Outbox(settings.notify_url, self.log, settings.notify_token_file)
 
     def process_request(self, request: _Request, client_address: Any) -> None:
         """Serve a connection in a thread of its own; close it at once when there are too many."""
@@ -393,6 +423,15 @@ def _url(text: str) -> str:
     return text
 
 
+def _token_file(text: str) -> Path:
+    path = Path(text).absolute()
+    try:
+        read_token(path)
+    except TokenError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
 def main() -> None:
     """Watch until told to stop."""
     parser = argparse.ArgumentParser(
@@ -414,6 +453,12 @@ def main() -> None:
         help="whom to tell: a receiver of Alertmanager's webhooks",
     )
     parser.add_argument(
+        "--notify-token-file",
+        type=_token_file,
+        metavar="FILE",
+        help="holds the bearer token that --notify asks for; read whenever something is sent",
+    )
+    parser.add_argument(
         "--slo",
         metavar="NAME",
         help="wait for the watchdog with this label slo, such as cmo-015; without it, any watchdog will do",
@@ -422,7 +467,14 @@ def main() -> None:
         "--log", type=Path, default=Path(".cmo/dead-man.jsonl"), help="one JSON line an event"
     )
     arguments = parser.parse_args()
-    settings = Settings(arguments.port, arguments.timeout, arguments.notify, arguments.log, arguments.slo)
+    settings = Settings(
+        arguments.port,
+        arguments.timeout,
+        arguments.notify,
+        arguments.log,
+        arguments.slo,
+        arguments.notify_token_file,
+    )
     try:
         with DeadMan(settings) as dead_man:
             dead_man.watch()

@@ -56,7 +56,9 @@ class Alertmanager:
 
 
 @contextlib.contextmanager
-def running(server: servers.Server, configured: Path, directory: Path) -> Iterator[Alertmanager]:
+def running(
+    server: servers.Server, configured: Path, directory: Path, *more_options: str
+) -> Iterator[Alertmanager]:
     """An Alertmanager with this configuration, which says all that it can in its log."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [
@@ -66,6 +68,7 @@ def running(server: servers.Server, configured: Path, directory: Path) -> Iterat
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
         "--log.level=debug",
+        *more_options,
     ]
     process = ManagedProcess(
         server.label,

@@ -35,6 +35,7 @@ SECRETS: Final = {
     "dead-man-token": "dead-man-secret-4715",
 }
 SLACK_SECRET: Final = "slack-secret-4716"
+EXTERNAL_URL: Final = "https://alertmanager.example.org"  # as docs/alertmanager.md has it
 HTML: Final = "<b>30 %</b> of 'live' queries & more: 100 < 200 </p><script>alert(1)</script>"
 
 
@@ -84,7 +85,8 @@ def production(
         _write_secrets(directory / "secrets", {**SECRETS, **slack, **secrets})
         configured = directory / "alertmanager.yml"
         configured.write_text(yaml.safe_dump(_rendered(http, mail, directory)))
-        manager = stack.enter_context(running(server, configured, directory))
+        external = f"--web.external-url={EXTERNAL_URL}"
+        manager = stack.enter_context(running(server, configured, directory, external))
         yield Production(manager, http, mail)
 
 
@@ -174,6 +176,7 @@ def _the_page_has_arrived(at: Production) -> None:
     assert event["routing_key"] == SECRETS["pagerduty-routing-key"]
     assert event["event_action"] == "trigger"
     assert event["payload"]["summary"] == "PAGE: Live queries are failing"
+    assert event["client_url"] == EXTERNAL_URL
     assert event["payload"]["severity"] == "critical"
     assert event["payload"]["class"] == "CMOLiveQueriesFailing"
     assert (event["payload"]["component"], event["payload"]["group"]) == ("service", "cmo-015")

@@ -16,7 +16,7 @@ from cmo_slo.link_address import wrong_with_address
 from cmo_slo.objectives import ObjectivesError, find_objectives, parse_objectives
 from cmo_slo.rulefile import shipped_files, shipped_rules_directory
 
-WIKI = "https://wiki.example.org/runbooks"
+WIKI = "https://git.example.org/docs/runbooks"
 GRAFANA = "https://grafana.example.org"
 FLAGS = ("--runbooks-url", WIKI, "--dashboards-url", GRAFANA)
 VARIABLES = {"CMO_RUNBOOKS_URL": WIKI, "CMO_DASHBOARDS_URL": GRAFANA}
@@ -122,7 +122,7 @@ def test_an_address_that_leads_nowhere_is_refused(address: str, wrong: str, opti
     said = " ".join(result.stderr.split())
     assert f"Invalid value for '{option}'" in said
     assert wrong in said
-    assert said.endswith("expected one such as https://wiki.example.org/runbooks.")
+    assert said.endswith("expected one such as https://git.example.org/docs/runbooks.")
     assert "secret" not in said
     assert result.stdout == ""
 
@@ -158,7 +158,7 @@ def test_an_address_of_grafana_in_a_file_is_checked_as_well() -> None:
     (problem,) = caught.value.problems
     assert (problem.field, problem.expected) == (
         "links.dashboards",
-        "one such as https://wiki.example.org/runbooks",
+        "one such as https://git.example.org/docs/runbooks",
     )
     assert problem.wrong == "'grafana.example.org' begins neither with https:// nor with http://"
 

@@ -344,6 +344,47 @@ def test_an_answer_that_leads_elsewhere_is_no_delivery(tmp_path: Path, wait_unti
     assert "answered 302" in watched.dead_man.log_path.read_text()
 
 
+def test_a_token_is_sent_with_each_page_as_it_is_then_and_never_shown(
+    tmp_path: Path, wait_until: Wait
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("token-4711\n")
+    watched = Watched(tmp_path, 0.5, {}, {"--notify-token-file": str(token)})
+    with socket.create_server((health.LOOPBACK, watched.ports.pager)) as pager, watched.dead_man:
+        assert "\r\nAuthorization: Bearer token-4711\r\n" in _answered(pager, "401 Unauthorized")
+        token.write_text("token 4712\n\nof another line")
+        wait_until(lambda: "holds no token" in watched.dead_man.log_path.read_text(), "word of a bad token")
+        token.unlink()
+        wait_until(lambda: "No such file" in watched.dead_man.log_path.read_text(), "word of its absence")
+        token.write_text("token-4713")
+        assert "\r\nAuthorization: Bearer token-4713\r\n" in _answered(pager, "200 OK")
+        wait_until(lambda: "delivered" in watched.events(), "the delivery")
+    said = watched.dead_man.log_path.read_text() + (tmp_path / "dead-man.jsonl").read_text()
+    assert "answered 401" in said
+    assert not [
+        held for held in ("token-4711", "token 4712", "of another line", "token-4713") if held in said
+    ]
+
+
+def test_without_a_token_none_is_sent(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, 0.5, {})
+    with socket.create_server((health.LOOPBACK, watched.ports.pager)) as pager, watched.dead_man:
+        assert "Authorization" not in _answered(pager, "200 OK")
+
+
+def _answered(pager: socket.socket, status: str) -> str:
+    """The request that comes next, which is answered with this."""
+    pager.settimeout(60)
+    connection, _ = pager.accept()
+    with connection:
+        connection.settimeout(60)
+        text = b""
+        while b"}]}" not in text:
+            text += connection.recv(1_000_000)
+        connection.sendall(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    return text.decode()
+
+
 @pytest.mark.parametrize("watched", [4.0], indirect=True)
 def test_a_stopped_dead_man_hears_what_was_sent_meanwhile(watched: Watched, wait_until: Wait) -> None:
     with LivingWatchdog(watched):
@@ -410,6 +451,8 @@ def test_a_clock_that_jumps_does_not_matter(tmp_path: Path, wait_until: Wait) ->
         ("--notify", "pager:8095", "expected http://HOST/PATH or https://HOST/PATH, found 'pager:8095'"),
         ("--notify", "file:///etc/passwd", "expected http://HOST/PATH"),
         ("--port", "99999", "expected a port from 1 to 65535, found '99999'"),
+        ("--notify-token-file", "/nowhere/token", "the token cannot be read: "),
+        ("--notify-token-file", os.devnull, "/dev/null holds no token: expected one line of printable ASCII"),
     ],
 )
 def test_wrong_usage_is_said(option: str, value: str, said: str) -> None:

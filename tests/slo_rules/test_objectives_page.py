@@ -1,0 +1,101 @@
+"""docs/objectives.md, "Put Prometheus to work": the configuration loads, and commands do what is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from cmo_slo.objectives import find_objectives, load_objectives
+from cmo_stack import servers
+from cmo_stack.topology import RETENTION
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = (ROOT / "docs/objectives.md").read_text(encoding="utf-8")
+SECTION: Final = PAGE.split("\n## Put Prometheus to work\n")[1].split("\n## ")[0]
+LINKS: Final = re.findall(r"--(?:runbooks|dashboards)-url https://\S+", SECTION)
+
+
+def block(language: str) -> str:
+    (found,) = re.findall(rf"^   ```{language}\n(.*?)^   ```$", SECTION, re.DOTALL | re.MULTILINE)
+    return textwrap.dedent(found)
+
+
+def run(command: str, etc: Path, promtool: servers.Server) -> subprocess.CompletedProcess[str]:
+    """A command of the page, with another /etc/prometheus, and with this promtool on PATH."""
+    cmo = f'cmo() {{ {sys.executable} -m cmo_stack.cli "$@"; }}\n'
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("CMO_")},
+        **promtool.environment,
+        "PATH": f"{promtool.path.parent}:{os.environ['PATH']}",
+    }
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", cmo + command.replace("/etc/prometheus", str(etc))],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """/etc/prometheus, with the rules built and the configuration written as the page says."""
+    built = run(
+        f"cmo rules build cmo-015 {' '.join(LINKS)} --output /etc/prometheus/rules/cmo-015.yml",
+        tmp_path,
+        servers.newest("promtool"),
+    )
+    assert built.returncode == 0, built.stderr
+    (tmp_path / "prometheus.yml").write_text(block("yaml").replace("/etc/prometheus", str(tmp_path)))
+    return tmp_path
+
+
+def test_the_configuration_has_the_jobs_and_the_alertmanager_of_the_committed_one() -> None:
+    shown, committed = (
+        yaml.safe_load(text)
+        for text in (block("yaml"), (ROOT / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    )
+    for key in ("global", "alerting", "scrape_configs"):
+        assert shown[key] == committed[key]
+    scraped = [
+        alert for alert in load_objectives(find_objectives("cmo-015")).alerts if alert.kind == "scrape"
+    ]
+    assert [list(alert.jobs) for alert in scraped] == [_jobs(shown)]
+
+
+@pytest.mark.parametrize("promtool", servers.installed("promtool"), ids=lambda server: server.label)
+def test_the_checks_find_nothing(etc: Path, promtool: servers.Server) -> None:
+    (loads,) = re.findall("`(promtool check config [^`]+)`", SECTION)
+    command, printed = _command()
+    for each in (loads, command):
+        done = run(each, etc, promtool)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert (done.stdout + done.stderr).strip() == printed
+
+
+def test_the_retention_is_needed_and_the_check_says_so(etc: Path) -> None:
+    assert f"--storage.tsdb.retention.time={RETENTION}" in block("sh")
+    command, _ = _command()
+    assert f"--retention {RETENTION}" in command
+    short = run(command.replace(RETENTION, "15d"), etc, servers.newest("promtool"))
+    assert short.returncode == 1
+    found = [line for line in short.stdout.splitlines() if line.endswith("[error windows]")]
+    assert any("slo_coverage:ratio" in line for line in found)
+    assert all("samples are kept for 15d" in line for line in found)
+
+
+def _command() -> tuple[str, str]:
+    """The command of the section, and what it prints."""
+    command, printed = block("console").replace("\\\n", "").splitlines()
+    return command.removeprefix("$ "), printed
+
+
+def _jobs(configuration: dict[str, Any]) -> list[str]:
+    return [each["job_name"] for each in configuration["scrape_configs"]]
