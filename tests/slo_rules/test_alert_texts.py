@@ -168,6 +168,24 @@ CASES = [
     ),
     Case(
         "{{ $value | humanizePercentage }} of live queries fail",
+        '{{ $value | printf "%d" }} of live queries fail',
+        'objectives[1].page.description: {{ $value | printf "%d" }} is no template that is known here; '
+        f"{TEMPLATES}; write one of these",
+    ),
+    Case(
+        "{{ $value | humanizePercentage }} of live queries fail",
+        '{{ $value | printf "%.0f %s" }} of live queries fail',
+        'objectives[1].page.description: {{ $value | printf "%.0f %s" }} is no template that is known here; '
+        f"{TEMPLATES}; write one of these",
+    ),
+    Case(
+        "{{ $value | humanizePercentage }} of live queries fail",
+        "{{ $labels.slo | humanize }} of live queries fail",
+        "objectives[1].page.description: {{ $labels.slo | humanize }} is no template that is known here; "
+        f"{TEMPLATES}; write one of these",
+    ),
+    Case(
+        "{{ $value | humanizePercentage }} of live queries fail",
         "{{ $valeu }} of live queries fail",
         "objectives[1].page.description: {{ $valeu }} is no template that is known here; "
         f"{TEMPLATES}; did you mean value?",
