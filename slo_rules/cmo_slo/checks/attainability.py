@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.bounds import BoundsFinder, Evidence
 from cmo_slo.checks.finding import Reporter, rules_in
-from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, shown
+from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, selectors, shown
 from cmo_slo.checks.series import RecordedSeries
 
 if TYPE_CHECKING:
@@ -93,7 +93,16 @@ def _comparison(
         mend = "expected a limit within reach, if the name says what it is; lower it"
         yield _REPORT.warning(place, wrong, mend)
     else:
-        yield _REPORT.error(place, wrong, _mend(operator, bounds))
+        burns = bounds.evidence is Evidence.GENERATOR or _looks_like_a_burn_rate(place, value, limit)
+        yield _REPORT.error(place, wrong, _mend(operator, bounds, burns=burns))
+
+
+def _looks_like_a_burn_rate(place: Place, value: Expression, limit: Expression) -> bool:
+    """Whether a limit is a factor times a budget, or a name says that a budget burns."""
+    names = [place.rule.name if place.rule else "", *(selector.name for selector in selectors(value))]
+    return any("burn" in name.lower() for name in names) or (
+        isinstance(limit, Binary) and limit.operator == "*"
+    )
 
 
 def _can_pass(operator: str, value: Bounds, limit: Bounds) -> bool:
@@ -129,10 +138,12 @@ def _limit(limit: Expression, limits: Bounds) -> str:
     return f"{shown(limit)} = {number:g}" if isinstance(limit, Binary) else f"{number:g}"
 
 
-def _mend(operator: str, bounds: Bounds) -> str:
+def _mend(operator: str, bounds: Bounds, *, burns: bool) -> str:
     if operator in (">", ">=") and bounds.high == 1:
-        return (
-            "expected a limit below 1; a burn-rate factor needs factor * (1 - target) < 1, so page on the "
-            "error ratio itself where the target is low"
-        )
+        if burns:
+            return (
+                "expected a limit below 1; a burn-rate factor needs factor * (1 - target) < 1, so page on "
+                "the error ratio itself where the target is low"
+            )
+        return "expected a limit below 1; correct it"
     return "expected a limit that values can pass; correct it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -118,6 +118,26 @@ def test_the_finding_says_which_series_and_why() -> None:
         in found.wrong
     )
     assert "factor * (1 - target) < 1" in found.mend
+
+
+@pytest.mark.parametrize(
+    ("page", "burns"),
+    [
+        (alert(f"{FAILED} / {ALL} > 14.4 * 0.3"), True),
+        (alert(f"{FAILED} / {ALL} > 4.32", "ShopBurnsItsBudget"), True),
+        (alert("http_requests:burnrate5m > 2"), True),
+        (alert("slo:sli_error:ratio_rate1h > 4.32"), True),
+        (alert("avg_over_time(up[5m]) > 1"), False),
+        (
+            alert('sum(rate(cpu_total{mode="user"}[5m])) / sum(rate(cpu_total[5m])) > 2'),
+            False,
+        ),
+    ],
+)
+def test_burn_rates_are_explained_where_there_is_one(page: dict[str, Any], burns: bool) -> None:
+    (found,) = in_rules("attainability", page)
+    assert ("burn-rate" in found.mend) is burns
+    assert "expected a limit below 1" in found.mend
 
 
 def test_a_branch_out_of_reach_is_told_apart_from_an_alert_that_never_fires() -> None:
