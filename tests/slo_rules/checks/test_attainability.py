@@ -187,6 +187,36 @@ def test_rules_that_record_each_other_in_a_circle_end() -> None:
     assert in_rules("attainability", *circle) == []
 
 
+@pytest.mark.parametrize(
+    ("expression", "wrong", "mend"),
+    [
+        ("histogram_quantile(99, sum by (le) (rate(a_bucket[5m]))) > 5", "is +Inf", "write 0.99"),
+        ("histogram_quantile(99.9, sum(rate(native_seconds[5m]))) > 5", "is +Inf", "write 0.999"),
+        ("histogram_quantile(-0.5, sum by (le) (rate(a_bucket[5m]))) > 5", "is -Inf", "correct it"),
+        ("histogram_quantile(1000, sum by (le) (rate(a_bucket[5m]))) > 5", "is +Inf", "correct it"),
+        ("quantile_over_time(95, queue_length[5m]) > 5", "is +Inf", "write 0.95"),
+        ("quantile by (job) (50 + 40, queue_length) > 5", "is +Inf", "write 0.9"),
+    ],
+)
+def test_a_quantile_beyond_0_and_1_is_an_error(expression: str, wrong: str, mend: str) -> None:
+    for rule in (alert(expression), record("job:a:p99", expression.removesuffix(" > 5"))):
+        (found,) = in_rules("attainability", rule)
+        assert found.severity is ERROR
+        assert wrong in found.wrong
+        assert mend in found.mend
+
+
+@pytest.mark.parametrize("level", ["0", "1", "0.99", "NaN", "scalar(level)"])
+def test_a_quantile_from_0_to_1_is_let_be(level: str) -> None:
+    quantiles = [
+        f"histogram_quantile({level}, sum by (le) (rate(a_bucket[5m])))",
+        f"quantile_over_time({level}, queue_length[5m])",
+        f"quantile({level}, queue_length)",
+    ]
+    for quantile in quantiles:
+        assert in_rules("attainability", alert(f"{quantile} > 5")) == []
+
+
 # --- what generators emit -------------------------------------------------------------------------
 
 
