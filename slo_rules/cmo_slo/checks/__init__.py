@@ -20,6 +20,7 @@ from cmo_slo.checks import (
     names,
     policy,
     runbook,
+    templates,
     time_to_reach,
     windows,
 )
@@ -52,6 +53,7 @@ CHECKS: Final[Mapping[str, Check]] = MappingProxyType(
         "names": names.check,
         "matching": matching.check,
         "policy": policy.check,
+        "templates": templates.check,
         "runbook": runbook.check,
         "duplicates": duplicates.check,
         "inhibition": inhibition.check,
