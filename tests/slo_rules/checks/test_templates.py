@@ -104,7 +104,7 @@ def test_promtool_agrees_that_they_stay_empty(tmp_path: Path) -> None:
     ]
     (tmp_path / "rules.yml").write_text(rule_file(group(*alerts)))
     series = {'a_total{job="x",instance="1",pod="p"}': "0+6000x20", 'up{job="x",instance="1"}': "1x20"}
-    labels = ["job"], ["job"], ["job"], [], [], ["job"], ["job", "instance"], ["job"]
+    labels: tuple[list[str], ...] = ["job"], ["job"], ["job"], [], [], ["job"], ["job", "instance"], ["job"]
     values = {"job": "x", "instance": "1"}
     test = {
         "rule_files": ["rules.yml"],
@@ -143,7 +143,7 @@ def test_promtool_agrees_that_they_stay_empty(tmp_path: Path) -> None:
         ("{{ $labels.anything }}", "sum without (pod) (a) > 1"),
         ("{{ $labels.job }}", 'absent(b{job="x"})'),
         ("{{ $labels.version }}", 'count_values("version", build) > 1'),
-        ("{{ $labels.version }}", 'count_values without (pod) ("version", build) > 1'),
+        ("{{ $labels.version }}", 'count_values without (version) ("version", build) > 1'),
         ("{{ $labels.zone }}", "sum by (job) (a) * on (job) group_left (zone) b > 1"),
         ("{{ $labels.job }}", "1 < sum by (job) (a)"),
         ("{{ $labels.job }}", "0 > -sum by (job) (a)"),
