@@ -7,7 +7,6 @@ are looked for in a file as it stands, so that no other mistake in it hides one 
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from string import Template
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -18,6 +17,7 @@ from cmo_slo.alerts.kinds import AnyAlert
 from cmo_slo.alerts.page import Page
 from cmo_slo.indicators import Indicator, LatencyIndicator
 from cmo_slo.mistakes import Mistake
+from cmo_slo.templates import ACTION, actions, labels_read
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -38,9 +38,6 @@ _WITHOUT_THRESHOLD: Final = {
     kind for kind, model in _by_kind(Indicator).items() if model is not LatencyIndicator
 }
 
-# One that is not closed as well: it is a mistake by itself, and what stands in it is no word.
-_TEMPLATE: Final = re.compile(r"\{\{[^{}]*\}{0,2}")
-_LABEL: Final = re.compile(r"\$labels\.(\w+)")
 _OF_PROMETHEUS: Final = {"value": "{{ $value }}", "labels": "{{ $labels.NAME }}"}
 
 
@@ -99,7 +96,7 @@ def _word_mistakes(alert: _Texts, field: str, words: Sequence[str]) -> Iterator[
     if not isinstance(text, str):
         return
     place = (*alert.place, field)
-    for found in Template.pattern.finditer(_TEMPLATE.sub("", text)):
+    for found in Template.pattern.finditer(ACTION.sub("", text)):
         word = found["named"] or found["braced"]
         if word is None or word in words:
             continue
@@ -118,8 +115,8 @@ def _label_mistakes(alert: _Texts) -> Iterator[Mistake]:
     if not isinstance(text, str):
         return
     labels = alert.kind.series_labels(alert.fields)
-    for template in _TEMPLATE.findall(text):
-        for name in _LABEL.findall(template):
+    for action in actions(text):
+        for name in labels_read(action):
             if name not in labels:
                 near = difflib.get_close_matches(name, labels, n=1)
                 mend = f"did you mean {near[0]}?" if near else "take it out"

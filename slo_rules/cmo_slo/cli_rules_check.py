@@ -133,7 +133,7 @@ Examples:
 @click.option(
     "--promtool",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="promtool to check the files with.  [default: the one on PATH, if any]",
+    help="promtool to check the files with.  [default: the one on PATH, else one unpacked by `make setup`]",
 )
 @click.option(
     "--disable",
@@ -203,7 +203,7 @@ def check(
     checked = run.on_given(tuple(dict.fromkeys(files)), compiled) if files else run.on_shipped()
     notes = [*around.notes()]
     if run.promtool is None and _PROMTOOL not in disabled:
-        notes.append("promtool is not on PATH, so the rules were not checked by it (--promtool FILE).")
+        notes.append("no promtool was found, so the rules were not checked by it (--promtool FILE).")
     _print(checked, notes, output_format)
     if checked.count(Severity.ERROR) or (strict and checked.findings):
         command.exit(_EXIT_FOUND)

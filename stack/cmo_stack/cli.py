@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 import click
 from click.shell_completion import CompletionItem
 
+from cmo_stack import servers
 from cmo_stack.exit_status import ExitStatus, explained
 from cmo_stack.signals import EndedBySignal, unwinding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 DISTRIBUTION: Final = "cmo-observability"
 DEBUG_VARIABLE: Final = "CMO_DEBUG"
@@ -206,9 +207,22 @@ def main() -> NoReturn:
     sys.exit(status)
 
 
+def _unpacked_promtool() -> str | None:
+    """The newest promtool that the set-up unpacked; None where PATH has one, which is found without us."""
+    if servers.on_path("promtool") is not None:
+        return None
+    with contextlib.suppress(servers.ServerMissingError):
+        return str(servers.newest("promtool").path)
+    return None
+
+
+# Rooms know nothing of where servers are unpacked. Looked up only when the option is not given.
+_DEFAULTS: Final[Mapping[str, Any]] = {"rules": {"check": {"promtool": _unpacked_promtool}}}
+
+
 def _invoke(arguments: Sequence[str]) -> int:
     try:
-        with cli.make_context("cmo", list(arguments)) as context:
+        with cli.make_context("cmo", list(arguments), default_map=_DEFAULTS) as context:
             result: Any = cli.invoke(context)
     except click.exceptions.Exit as request:
         result = request.exit_code

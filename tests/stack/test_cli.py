@@ -233,3 +233,42 @@ def test_the_shell_completes_commands() -> None:
 def test_the_shell_completes_options_of_a_command() -> None:
     done = _cmo(COMP_WORDS="cmo check --prom", COMP_CWORD="2", _CMO_COMPLETE="bash_complete")
     assert "plain,--prometheus-url" in done.stdout
+
+
+@pytest.fixture
+def without_promtool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PATH that has Python's own commands alone."""
+    monkeypatch.setenv("PATH", str(CMO.parent))
+
+
+@pytest.mark.usefixtures("without_promtool")
+def test_rules_are_checked_by_the_unpacked_promtool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMO_SERVERS_DIR", str(tmp_path / "servers"))
+    for release, version in (("old", "2.9.0"), ("new", "2.10.0")):
+        promtool = tmp_path / "servers" / release / "usr/bin/promtool"
+        promtool.parent.mkdir(parents=True)
+        promtool.write_text(
+            f'#!/bin/sh\n[ "$1" = --version ] && echo "promtool, version {version}" && exit\n'
+            f'echo "refused by {release}"\nexit 1\n'
+        )
+        promtool.chmod(0o755)
+    rules = tmp_path / "rules.yml"
+    rules.write_text("groups: []\n")
+    assert cli.run(["rules", "check", str(rules)]) == 1
+    assert "refused by new" in capfd.readouterr().out
+    given = tmp_path / "servers/old/usr/bin/promtool"
+    assert cli.run(["rules", "check", str(rules), "--promtool", str(given)]) == 1
+    assert "refused by old" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("without_promtool")
+def test_rules_are_checked_without_a_promtool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CMO_SERVERS_DIR", str(tmp_path))
+    rules = tmp_path / "rules.yml"
+    rules.write_text("groups: []\n")
+    assert cli.run(["rules", "check", str(rules)]) == 0
+    assert "no promtool was found" in capfd.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, Negation, Selector, Subquery
+from cmo_slo.checks.promql import Aggregate, Binary, Call, Expression, Negation, Selector, Subquery, Text
 from cmo_slo.checks.series import CATALOGUE_SERIES, Followed
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _OF_EVERY_TARGET: Final = frozenset({"job", "instance"})
 _NO_LABELS: Final = frozenset({"scalar", "vector", "time", "absent", "absent_over_time"})
-_KEEPS_ALL: Final = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
+KEEPS_ALL: Final = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
+"""Aggregations that choose some of their series, as they are."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,15 @@ def fixed_labels(rule: Rule) -> Mapping[str, str]:
 
 
 class LabelFinder:
-    """Finds which labels there are, knowing what the given files record."""
+    """Finds which labels there are, knowing what the given files record.
 
-    def __init__(self, series: RecordedSeries) -> None:
+    What is scraped has the labels of our catalogue and of its target; but a scrape configuration may add
+    others, so that where a label must be ``proved`` not to be there only the rules themselves count.
+    """
+
+    def __init__(self, series: RecordedSeries, *, proved: bool = False) -> None:
         self._series = series
+        self._proved = proved
         self._followed = Followed(LabelSet(open=True))
 
     def of_alert(self, rule: Rule) -> LabelSet:
@@ -85,6 +91,8 @@ class LabelFinder:
 
     def _selected(self, selector: Selector) -> LabelSet:
         asked = frozenset(selector.fixed())
+        if self._proved and (selector.alternatives or not self._series.sources(selector)):
+            return LabelSet(asked, open=True)
         if selector.name in CATALOGUE_SERIES:
             return LabelSet(frozenset(CATALOGUE_SERIES[selector.name]) | _OF_EVERY_TARGET | asked)
         if selector.name == "up":
@@ -105,12 +113,15 @@ class LabelFinder:
 
     def _aggregated(self, aggregate: Aggregate) -> LabelSet:
         inside = self.of(aggregate.expression)
-        if aggregate.operator in _KEEPS_ALL:
+        if aggregate.operator in KEEPS_ALL:
             return inside
+        counted: frozenset[str] = frozenset()
+        if aggregate.operator == "count_values" and isinstance(aggregate.parameter, Text):
+            counted = frozenset({aggregate.parameter.value})
         if aggregate.without is not None:
-            return inside.without(aggregate.without)
+            return inside.without(aggregate.without).with_names(counted)
         by = aggregate.by or frozenset()
-        return LabelSet(frozenset(label for label in by if inside.may_have(label)))
+        return LabelSet(frozenset(label for label in by if inside.may_have(label)) | counted)
 
     def _combined(self, binary: Binary) -> LabelSet:
         left, right = self.of(binary.left), self.of(binary.right)
@@ -119,7 +130,7 @@ class LabelFinder:
         if binary.operator in ("and", "unless"):
             return left
         if (
-            isinstance(binary.right, Selector | Aggregate | Call | Binary)
+            isinstance(binary.right, Selector | Aggregate | Call | Binary | Negation)
             and not left.names
             and not left.open
         ):
@@ -138,7 +149,7 @@ class LabelFinder:
             return LabelSet(frozenset(chosen.fixed())) if isinstance(chosen, Selector) else LabelSet()
         if call.function in _NO_LABELS or not call.arguments:
             return LabelSet()
-        if call.function in ("label_replace", "label_join", "info"):
+        if call.function in ("label_replace", "label_join", "info", "histogram_quantiles"):
             return LabelSet(self.of(call.arguments[0]).names, open=True)
         if call.function == "histogram_quantile":
             inside = self.of(call.arguments[1])

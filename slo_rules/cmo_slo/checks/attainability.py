@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_slo.checks.bounds import BoundsFinder, Evidence
 from cmo_slo.checks.finding import Reporter, rules_in
-from cmo_slo.checks.promql import Aggregate, Binary, Expression, children, constant, shown
+from cmo_slo.checks.promql import (
+    Aggregate,
+    Binary,
+    Call,
+    Expression,
+    children,
+    constant,
+    selectors,
+    shown,
+    walk,
+)
 from cmo_slo.checks.series import RecordedSeries
 
 if TYPE_CHECKING:
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
     from cmo_slo.checks.rules import RuleDocument
 
 _REPORT: Final = Reporter("attainability")
+# A quantile from here on is percent; nobody means 1.5 as such.
+_LEAST_PERCENT: Final = 10
 _MIRRORED: Final = {">": "<", ">=": "<=", "<": ">", "<=": ">=", "==": "==", "!=": "!="}
 
 
@@ -33,8 +45,30 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
         if rule.expression is not None:
             dead = rule.alert is not None and not _can_give(rule.expression, finder)
             consequence = ", so the alert never fires" if dead else ""
+            yield from _quantiles(place, rule.expression)
             for comparison, excluded in _comparisons(rule.expression, excluded=False):
                 yield from _comparison(place, comparison, finder, consequence, excluded=excluded)
+
+
+def _quantiles(place: Place, expression: Expression) -> Iterator[Finding]:
+    """Every quantile beyond 0 and 1, mostly meant as percent: it is infinite, whatever is measured."""
+    for node in dict.fromkeys(walk(expression)):
+        match node:
+            case Call(function="histogram_quantile" | "quantile_over_time"):
+                level = constant(node.arguments[0])
+            case Aggregate(operator="quantile", parameter=parameter) if parameter is not None:
+                level = constant(parameter)
+            case _:
+                continue
+        if level is None or math.isnan(level) or 0 <= level <= 1:
+            continue
+        end = "+Inf" if level > 1 else "-Inf"
+        mend = f"write {level / 100:g}" if _LEAST_PERCENT <= level <= 100 else "correct it"
+        yield _REPORT.error(
+            place,
+            f"`{shown(node)}` is {end} whatever is measured: it asks for the quantile {level:g}",
+            f"expected a quantile from 0 to 1; {mend}",
+        )
 
 
 def _comparisons(expression: Expression, *, excluded: bool) -> Iterator[tuple[Binary, bool]]:
@@ -93,7 +127,16 @@ def _comparison(
         mend = "expected a limit within reach, if the name says what it is; lower it"
         yield _REPORT.warning(place, wrong, mend)
     else:
-        yield _REPORT.error(place, wrong, _mend(operator, bounds))
+        burns = bounds.evidence is Evidence.GENERATOR or _looks_like_a_burn_rate(place, value, limit)
+        yield _REPORT.error(place, wrong, _mend(operator, bounds, burns=burns))
+
+
+def _looks_like_a_burn_rate(place: Place, value: Expression, limit: Expression) -> bool:
+    """Whether a limit is a factor times a budget, or a name says that a budget burns."""
+    names = [place.rule.name if place.rule else "", *(selector.name for selector in selectors(value))]
+    return any("burn" in name.lower() for name in names) or (
+        isinstance(limit, Binary) and limit.operator == "*"
+    )
 
 
 def _can_pass(operator: str, value: Bounds, limit: Bounds) -> bool:
@@ -129,10 +172,12 @@ def _limit(limit: Expression, limits: Bounds) -> str:
     return f"{shown(limit)} = {number:g}" if isinstance(limit, Binary) else f"{number:g}"
 
 
-def _mend(operator: str, bounds: Bounds) -> str:
+def _mend(operator: str, bounds: Bounds, *, burns: bool) -> str:
     if operator in (">", ">=") and bounds.high == 1:
-        return (
-            "expected a limit below 1; a burn-rate factor needs factor * (1 - target) < 1, so page on the "
-            "error ratio itself where the target is low"
-        )
+        if burns:
+            return (
+                "expected a limit below 1; a burn-rate factor needs factor * (1 - target) < 1, so page on "
+                "the error ratio itself where the target is low"
+            )
+        return "expected a limit below 1; correct it"
     return "expected a limit that values can pass; correct it"

@@ -129,11 +129,14 @@ def _values(place: Place, metric: str, matcher: Matcher, labels: Labels) -> Iter
     if allowed is None or literals is None or literals == ("",):
         return
     strange = [value for value in literals if value not in allowed and value != "_other"]
+    # An edge is one value however it is spelt, and is listed once.
+    spelt = {float(value): value for value in reversed(allowed)} if matcher.name == "le" else None
+    told = ", ".join(allowed if spelt is None else reversed(spelt.values()))
     for value in strange:
         yield _REPORT.error(
             place,
             f"{value!r} is no value of {metric}'s label {matcher.name!r}",
-            f"expected one of {', '.join(allowed)}; {_did_you_mean(value, allowed)}",
+            f"expected one of {told}; {_did_you_mean(value, allowed)}",
         )
 
 

@@ -133,10 +133,8 @@ def catalogue_series() -> dict[str, Labels]:
         for name in metric.series_names:
             known[name] = dict(metric.labels)
             if name.endswith("_bucket"):
-                known[name]["le"] = (
-                    *(text for edge in metric.buckets for text in (str(edge), f"{edge:g}")),
-                    "+Inf",
-                )
+                spellings = (text for edge in metric.buckets for text in (str(edge), f"{edge:g}"))
+                known[name]["le"] = (*dict.fromkeys(spellings), "+Inf")
     return known
 
 

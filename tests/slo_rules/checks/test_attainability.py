@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -120,6 +120,26 @@ def test_the_finding_says_which_series_and_why() -> None:
     assert "factor * (1 - target) < 1" in found.mend
 
 
+@pytest.mark.parametrize(
+    ("page", "burns"),
+    [
+        (alert(f"{FAILED} / {ALL} > 14.4 * 0.3"), True),
+        (alert(f"{FAILED} / {ALL} > 4.32", "ShopBurnsItsBudget"), True),
+        (alert("http_requests:burnrate5m > 2"), True),
+        (alert("slo:sli_error:ratio_rate1h > 4.32"), True),
+        (alert("avg_over_time(up[5m]) > 1"), False),
+        (
+            alert('sum(rate(cpu_total{mode="user"}[5m])) / sum(rate(cpu_total[5m])) > 2'),
+            False,
+        ),
+    ],
+)
+def test_burn_rates_are_explained_where_there_is_one(page: dict[str, Any], burns: bool) -> None:
+    (found,) = in_rules("attainability", page)
+    assert ("burn-rate" in found.mend) is burns
+    assert "expected a limit below 1" in found.mend
+
+
 def test_a_branch_out_of_reach_is_told_apart_from_an_alert_that_never_fires() -> None:
     ratio = f"{FAILED} / {ALL}"
     (branch,) = in_rules("attainability", alert(f"({ratio} > 1.44) or ({ratio} > 0.6)"))
@@ -165,6 +185,36 @@ def test_of_several_rules_only_those_count_whose_labels_are_asked_for() -> None:
 def test_rules_that_record_each_other_in_a_circle_end() -> None:
     circle = [record("a:b:c", "d:e:f / 2"), record("d:e:f", "a:b:c * 2"), alert("a:b:c > 1")]
     assert in_rules("attainability", *circle) == []
+
+
+@pytest.mark.parametrize(
+    ("expression", "wrong", "mend"),
+    [
+        ("histogram_quantile(99, sum by (le) (rate(a_bucket[5m]))) > 5", "is +Inf", "write 0.99"),
+        ("histogram_quantile(99.9, sum(rate(native_seconds[5m]))) > 5", "is +Inf", "write 0.999"),
+        ("histogram_quantile(-0.5, sum by (le) (rate(a_bucket[5m]))) > 5", "is -Inf", "correct it"),
+        ("histogram_quantile(1000, sum by (le) (rate(a_bucket[5m]))) > 5", "is +Inf", "correct it"),
+        ("quantile_over_time(95, queue_length[5m]) > 5", "is +Inf", "write 0.95"),
+        ("quantile by (job) (50 + 40, queue_length) > 5", "is +Inf", "write 0.9"),
+    ],
+)
+def test_a_quantile_beyond_0_and_1_is_an_error(expression: str, wrong: str, mend: str) -> None:
+    for rule in (alert(expression), record("job:a:p99", expression.removesuffix(" > 5"))):
+        (found,) = in_rules("attainability", rule)
+        assert found.severity is ERROR
+        assert wrong in found.wrong
+        assert mend in found.mend
+
+
+@pytest.mark.parametrize("level", ["0", "1", "0.99", "NaN", "scalar(level)"])
+def test_a_quantile_from_0_to_1_is_let_be(level: str) -> None:
+    quantiles = [
+        f"histogram_quantile({level}, sum by (le) (rate(a_bucket[5m])))",
+        f"quantile_over_time({level}, queue_length[5m])",
+        f"quantile({level}, queue_length)",
+    ]
+    for quantile in quantiles:
+        assert in_rules("attainability", alert(f"{quantile} > 5")) == []
 
 
 # --- what generators emit -------------------------------------------------------------------------

@@ -46,6 +46,13 @@ def test_what_does_not_exist_is_an_error(expression: str, wrong: str, mend: str)
     assert mend in found[0].mend
 
 
+def test_each_edge_of_a_histogram_is_listed_once() -> None:
+    (found,) = in_rules("names", alert('cmo_query_duration_seconds_bucket{le="2.1"}'))
+    edges = found.mend.removeprefix("expected one of ").partition(";")[0].split(", ")
+    assert edges[-1] == "+Inf"
+    assert [float(edge) for edge in edges] == sorted({float(edge) for edge in edges})
+
+
 @pytest.mark.parametrize(
     "expression",
     [
