@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import os
 import time
 from typing import Any
 
@@ -152,7 +152,7 @@ def _settings_of(state: detached.State) -> str:
 
 def _on_one_terminal() -> bool:
     """Whether who reads standard output has read the progress, and the addresses in it, already."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    return os.isatty(1) and os.isatty(2)
 
 
 def _show_addresses(home: detached.Home) -> None:
