@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,8 +44,8 @@ Examples:
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".cmo/runs"),
-    show_default=True,
+    default=lambda: Path(os.environ.get("CMO_STATE_DIR") or ".cmo") / "runs",
+    show_default="runs in CMO_STATE_DIR, else .cmo/runs",
     envvar="CMO_LOADTEST_OUTPUT",
     metavar="DIR",
     help="Where runs are kept; each gets a directory of its own.",

@@ -49,6 +49,10 @@ SHIPPED_RETENTION: Final = 40 * DAY
 
 _EXIT_FOUND: Final = 1
 _FRESH: Final = "fresh"
+_BUILD: Final = "run `cmo rules build`"
+_BUILD_OR_SAY_LINKS: Final = (
+    f"{_BUILD}, or give the --runbooks-url and --dashboards-url that it was built with"
+)
 _PROMTOOL: Final = "promtool"
 
 
@@ -266,7 +270,7 @@ class _Run:
         """Files that one Prometheus loads together; of one, whether it holds what was ``compiled``."""
         findings: list[Finding] = []
         if compiled is not None:
-            findings += _freshness(GeneratedFile(files[0], compiled))
+            findings += _freshness(GeneratedFile(files[0], compiled), _BUILD_OR_SAY_LINKS)
             if not files[0].exists():
                 return _Checked(1, tuple(findings))
         documents: list[RuleDocument] = []
@@ -317,11 +321,11 @@ def _compiled(
         raise WrongInputError(str(error)) from error
 
 
-def _freshness(file: GeneratedFile) -> Iterator[Finding]:
+def _freshness(file: GeneratedFile, mend: str = _BUILD) -> Iterator[Finding]:
     if not file.path.exists():
-        yield _of_file(file.path, _FRESH, "is missing", "run `cmo rules build`")
+        yield _of_file(file.path, _FRESH, "is missing", _BUILD)
     elif not file.fresh:
-        yield _of_file(file.path, _FRESH, "is not what the objectives compile to", "run `cmo rules build`")
+        yield _of_file(file.path, _FRESH, "is not what the objectives compile to", mend)
 
 
 def _promtool(promtool: Path | None, file: Path, documents: Sequence[RuleDocument]) -> Iterator[Finding]:

@@ -174,7 +174,8 @@ def _head(objectives: Objectives, scrape_interval: str) -> str:
     return (
         f"# Compiled by `cmo rules build` from the objectives {objectives.name} "
         f"({objectives_hash(objectives)}), for a scrape interval of {scrape_interval}.\n"
-        "# Change the objectives and build again; docs/objectives.md says what each series means.\n"
+        "# Change the objectives and build again, with the same --runbooks-url and --dashboards-url.\n"
+        "# docs/objectives.md says what each series means.\n"
     )
 
 

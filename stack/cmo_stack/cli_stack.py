@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -77,7 +78,8 @@ def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool
     )
     began = time.time()
     detached.start(settings, home, tell=lambda line: tell(f"started {line}"))
-    _show_addresses(home)
+    if quiet or not _on_one_terminal():
+        _show_addresses(home)
     tell("Stop it with `cmo stack down`.")
     if wait:
         tell(f"Waiting until Prometheus has scraped the service twice, every {scrape_interval} s ...")
@@ -146,6 +148,11 @@ def _show_running(home: detached.Home) -> None:
 
 def _settings_of(state: detached.State) -> str:
     return f"profile {state.profile}, scraped every {state.scrape_interval_seconds} s"
+
+
+def _on_one_terminal() -> bool:
+    """Whether who reads standard output has read the progress, and the addresses in it, already."""
+    return os.isatty(1) and os.isatty(2)
 
 
 def _show_addresses(home: detached.Home) -> None:

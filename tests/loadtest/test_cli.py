@@ -169,3 +169,13 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("state", "folder"), [({}, ".cmo"), ({"CMO_STATE_DIR": "kept"}, "kept")])
+def test_runs_are_kept_in_the_state_directory(
+    state: dict[str, str], folder: str, start_service: StartService, tmp_path: Path
+) -> None:
+    command = [*COMMAND, "--quiet", "--target", start_service().url, "--time-scale", "0.05"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CMO_")} | state
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert (tmp_path / done.stdout.strip()).parents[1] == tmp_path / folder / "runs"

@@ -97,8 +97,8 @@ CASES = [
         "write one of these",
     ),
     Case(
-        "queries in the last minute.",
-        "queries in the last $window.",
+        "in the last minute that",
+        "in the last $window that",
         "alerts[17].description: nothing fills in $window here; expected no such words; spell it out",
     ),
     Case(

@@ -66,7 +66,10 @@ def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_pat
 
     stale = run(*own)
     assert stale.exit_code == 1
-    assert "is not what the objectives compile to; run `cmo rules build`" in stale.stdout
+    assert (
+        "is not what the objectives compile to; run `cmo rules build`, or give the --runbooks-url and "
+        "--dashboards-url that it was built with" in stale.stdout
+    )
     compiled.unlink()
     missing = run(*own)
     assert missing.exit_code == 1

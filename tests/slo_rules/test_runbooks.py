@@ -54,7 +54,7 @@ from cmo_stack.process import ManagedProcess
 
 from .catalogue_exposition import exposition
 from .exposition import Answers, Running, prometheus, until
-from .runbook_page import HEADINGS, Page, Query, figures, mistakes_of_form
+from .runbook_page import HEADINGS, LAST_IF_ANY, Page, Query, figures, mistakes_of_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,6 +126,14 @@ def mistakes_of_content(page: Page, alert: dict[str, Any]) -> list[str]:
 @every_runbook
 def test_links_of_a_runbook_lead_somewhere(name: str) -> None:
     assert [link for link in PAGES[name].links if not (RUNBOOKS / link).exists()] == []
+
+
+def test_every_page_can_be_practised() -> None:
+    pages = {
+        FROM_THE_DEAD_MAN,
+        *(name for name, rule in ALERTS.items() if rule["labels"]["severity"] == "page"),
+    }
+    assert {name for name in pages if "```sh" not in PAGES[name].section(LAST_IF_ANY)} == set()
 
 
 # --- names -----------------------------------------------------------------------------------------

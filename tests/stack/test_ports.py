@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cmo_stack import free_ports
 from cmo_stack.free_ports import free_port
-from cmo_stack.ports import DEFAULT_PORTS, PortError, Ports
+from cmo_stack.ports import DEFAULT_PORTS, PortError, Ports, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,3 +97,8 @@ def test_a_port_that_somebody_listens_on_is_not_free(monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(free_ports, "_first_outgoing", lambda: port + 1)
         with pytest.raises(OSError, match="is free"):
             free_port()
+
+
+def test_the_page_on_the_set_up_has_every_variable() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/set-up.md").read_text(encoding="utf-8")
+    assert [name for name in map(variable, Ports.names()) if f"`{name}`" not in page] == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -16,13 +18,14 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from cmo_stack import detached, health, topology
+from cmo_stack import detached, health, servers, topology
 from cmo_stack.free_ports import free_port
 from cmo_stack.ports import Ports
 from cmo_stack.process import ProcessFailedError
 from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
 
 CMO = Path(sys.executable).with_name("cmo")
+PAGE = (Path(__file__).resolve().parents[2] / "docs/stack.md").read_text(encoding="utf-8")
 Wait = Callable[[Callable[[], bool], str], None]
 Alive = Callable[[int], bool]
 
@@ -96,6 +99,7 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
         _everything_listens_on_this_machine_alone(state)
         configured = partial(_prometheus_has_the_rules_and_the_alertmanager, state)
         wait_until(configured, "the rules and the Alertmanager in Prometheus")
+        _prometheus_answers_as_the_page_says(state)
         _the_prober_is_scraped_until_it_is_killed(tmp_path, state, wait_until)
     finally:
         down = _cmo(tmp_path, "stack", "down")
@@ -104,6 +108,42 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
     assert not alive(state.pid)
     assert _cmo(tmp_path, "stack", "status").returncode == 4
     assert "No stack is running" in _cmo(tmp_path, "stack", "down").stderr
+
+
+@pytest.mark.parametrize(("options", "piped"), [("", False), ("", True), ("--quiet", False)])
+def test_an_address_is_read_once_on_a_terminal_and_always_in_a_pipe(
+    tmp_path: Path, options: str, piped: bool
+) -> None:
+    program = (
+        "from cmo_stack import cli, detached\n"
+        "def start(settings, home, tell):\n"
+        "    part = detached.RunningPart('redis', '7', 'redis://here', 1)\n"
+        "    tell('redis redis://here')\n"
+        "    home.write(detached.State('running', 1, 1, settings.ports, 'report', 15, (part,)))\n"
+        "detached.start = start\n"
+        f"raise SystemExit(cli.run('stack up --no-wait {options}'.split()))\n"
+    )
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=_environment(tmp_path),
+        stdout=subprocess.PIPE if piped else theirs,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    shown = _read_all(ours)
+    assert done.returncode == 0, shown
+    assert shown.count("redis://here") == 1
+    assert (done.stdout or "").count("redis://here") == int(piped)
+
+
+def _read_all(terminal: int) -> str:
+    shown = b""
+    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as file:  # EIO is its end
+        while piece := file.read(4096):
+            shown += piece
+    return shown.decode()
 
 
 def test_nobody_waits_for_the_scrapes_of_a_stack_that_has_ended(tmp_path: Path) -> None:
@@ -149,6 +189,30 @@ def _prometheus_has_the_rules_and_the_alertmanager(state: detached.State) -> boo
     groups = json.loads(health.get(port, "/api/v1/rules")[1])["data"]["groups"]
     managers = json.loads(health.get(port, "/api/v1/alertmanagers")[1])["data"]["activeAlertmanagers"]
     return bool(groups) and len(managers) == 1
+
+
+def _prometheus_answers_as_the_page_says(state: detached.State) -> None:
+    section = PAGE.partition("\n## Ask Prometheus\n")[2].partition("\n## ")[0]
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```$", section, re.M | re.S)
+        for line in block.splitlines()
+    ]
+    promtool = servers.newest("promtool")
+    answers = []
+    for line in lines:
+        here = (
+            line.replace(".servers/forky/usr/bin/promtool", str(promtool.path))
+            .replace("127.0.0.1:9090", f"127.0.0.1:{state.ports.prometheus}")
+            .replace("QUERY", 'up{job="cmo"}')
+        )
+        environment = {**os.environ, **promtool.environment}
+        done = subprocess.run(["sh", "-c", here], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), line
+        answers.append(done.stdout)
+    *documents, up = answers
+    assert [sorted(json.loads(one)["data"])[0] for one in documents] == ["alerts", "activeTargets", "groups"]
+    assert re.match(r'up\{.*job="cmo".*\} => 1 @', up)
 
 
 def _the_prober_is_scraped_until_it_is_killed(folder: Path, state: detached.State, wait_until: Wait) -> None:
