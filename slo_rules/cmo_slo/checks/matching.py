@@ -172,11 +172,18 @@ class _Sides:
                 for side, missing in ((binary.left, not_left), (binary.right, not_right))
                 if missing
             ]
-            yield self._never(place, binary, " and ".join(lacking), left, right)
-            return
-        if binary.matching.on and (side := self._tied_by_nothing(binary, left, right)) is not None:
-            asked = ", ".join(map(repr, sorted(binary.matching.labels)))
-            yield self._never(place, binary, f"{asked} cannot be on `{shown(side, _SHOWN)}`", left, right)
+            gives = "excludes nothing" if binary.operator == "unless" else "gives nothing"
+            wrong = (
+                f"`{shown(binary)}` {gives}, for its sides never match: {_compared(binary)}, "
+                f"and {' and '.join(lacking)}"
+            )
+            yield _REPORT.error(place, wrong, _mend(left, right))
+        elif binary.matching.on and (side := self._tied_by_nothing(binary, left, right)) is not None:
+            wrong = (
+                f"`{shown(binary)}` ties nothing together: {_compared(binary)}, "
+                f"which cannot be on `{shown(side, _SHOWN)}`"
+            )
+            yield _REPORT.error(place, wrong, _mend(left, right))
 
     def _only_on(self, one: Expression, other: LabelSet, binary: Binary) -> frozenset[str]:
         """What all series of one side have, no series of the other, and must be the same on both."""
@@ -199,19 +206,18 @@ class _Sides:
                 return side
         return None
 
-    @staticmethod
-    def _never(place: Place, binary: Binary, why: str, left: LabelSet, right: LabelSet) -> Finding:
-        how = f"on ({', '.join(sorted(binary.matching.labels))})" if binary.matching.on else ""
-        asks = f"`{how}` compares" if how else f"without `on`, `{binary.operator}` compares"
-        gives = "excludes nothing" if binary.operator == "unless" else "gives nothing"
-        shared = sorted(left.names & right.names)
-        mend = f"match `on ({', '.join(shared)})`" if shared else "name what they share in `on (…)`"
-        return _REPORT.error(
-            place,
-            f"`{shown(binary)}` {gives}, for its sides never match: {asks} "
-            f"{'these labels' if how else 'all labels'}, and {why}",
-            f"expected labels that both sides have; {mend}, or group both by the same labels",
-        )
+
+def _compared(binary: Binary) -> str:
+    listed = ", ".join(sorted(binary.matching.labels))
+    if binary.matching.on:
+        return f"`on ({listed})` compares these labels"
+    return f"`ignoring ({listed})` compares all others" if listed else "without `on` all labels are compared"
+
+
+def _mend(left: LabelSet, right: LabelSet) -> str:
+    shared = ", ".join(sorted(left.names & right.names))
+    mend = f"match `on ({shared})`" if shared else "name what they share in `on (…)`"
+    return f"expected labels that both sides have; {mend}, or group both by the same labels"
 
 
 class _Buckets:

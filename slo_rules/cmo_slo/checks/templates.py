@@ -65,7 +65,11 @@ def _labels(place: Place, where: str, text: str, given: LabelSet) -> Iterator[Fi
         if label in asked or given.may_have(label):
             continue
         # Which others an open set has is not known.
-        known = "a label that is not dropped" if given.open else ", ".join(sorted(given.names)) or "no label"
+        known = (
+            "a label that is not dropped"
+            if given.open
+            else ", ".join(sorted(given.names)) or "no labels at all"
+        )
         near = difflib.get_close_matches(label, sorted(given.names), n=1)
         mend = f"did you mean {near[0]}?" if near else "keep it in the expression, or take it out here"
         yield _REPORT.error(
