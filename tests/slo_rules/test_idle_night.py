@@ -205,7 +205,7 @@ def test_an_idle_night_wakes_nobody(prometheus_server: Server, tmp_path: Path) -
     gone = held.pop("CMOServiceDown")
     assert gone is not None
     assert gone < parse_duration(waits) // SECOND
-    assert len(held) == 20
+    assert len(held) == 21
     assert {name for name, seconds in held.items() if seconds is not None} == set()
     # They had something to look at.
     assert seen >= {
