@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import requests
 from cmo_stack import detached, health, servers, topology
 from cmo_stack.free_ports import free_port
 from cmo_stack.ports import Ports
@@ -206,6 +207,9 @@ def _prometheus_answers_as_the_page_says(state: detached.State) -> None:
             .replace("127.0.0.1:9090", f"127.0.0.1:{state.ports.prometheus}")
             .replace("QUERY", 'up{job="cmo"}')
         )
+        if asked := re.match(r"curl -s (http://\S+)", here):  # which not every machine has
+            answers.append(requests.get(asked[1], timeout=10).text)
+            continue
         environment = {**os.environ, **promtool.environment}
         done = subprocess.run(["sh", "-c", here], env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, ""), line
