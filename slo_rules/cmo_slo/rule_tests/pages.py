@@ -318,6 +318,17 @@ def _probe_cases(window: int, waits: int) -> Iterator[Case]:
         _traffic("5x900", f"1x{begun} 0x{window // 2} stale"),
         silent=(begun + waits + 2, begun + window, begun + window + waits + 2),
     )
+    yield Case(
+        "nothing is counted any more, though it is scraped, and all probes fail: it fires",
+        _traffic("0+5x10 stale", "1x10 0x900"),
+        firing=(10 + 2 * window + waits + 2,),
+        silent=(10,),
+    )
+    yield Case(
+        "the prober of another service is well: it fires all the same",
+        (*_traffic("5x900", "0x900"), *_canary("staging", ["1x900"], job="staging-probe")),
+        firing=(long,),
+    )
     labels = {**TARGET, "job": "probe", "canary": "0"}
     yield Case(
         "a single question has failed in all that time: silent",
