@@ -18,7 +18,7 @@ demo: setup ## Run the whole path on this machine and print a verdict, in three 
 
 test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
-	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest tests/e2e; fi
+	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest -n 2 tests/e2e; fi
 
 bench: bench-exporter bench-rules ## Run every benchmark
 

@@ -77,6 +77,7 @@ def compile_rules(
                 *events.rules(objectives, interval),
                 *_pages(objectives, surroundings),
                 *_load_test(objectives, surroundings),
+                *_watchdog(objectives, surroundings),
             ],
         ),
         ("hourly", HOUR, long_windows.hourly_rules(objectives, interval)),
@@ -162,6 +163,16 @@ def _load_test(objectives: Objectives, surroundings: Surroundings) -> Iterator[R
         yield load_test.rule(alert, surroundings, objectives.scenarios)
 
 
+def _watchdog(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:
+    """Evaluated with the pages, which its silence is about.
+
+    Prometheus loses what fires in its first seconds, before it has found Alertmanager, and sends it again at
+    the first evaluation more than a minute later: of groups of a minute, that is the second.
+    """
+    for alert in _of_kind(objectives, watchdog.WatchdogAlert):
+        yield watchdog.rule(alert, surroundings)
+
+
 _Kind = TypeVar("_Kind")
 
 
@@ -225,8 +236,6 @@ def _ticket(alert: AnyAlert, surroundings: Surroundings) -> Iterator[Rule]:
             yield restarts.rule(alert, surroundings)
         case scrape.ScrapeAlert():
             yield scrape.rule(alert, surroundings)
-        case watchdog.WatchdogAlert():
-            yield watchdog.rule(alert, surroundings)
         case _:
             pass  # stands with the pages
 

@@ -41,6 +41,10 @@ _COMPONENT_SUMS: Final = (
 )
 
 
+_COMPONENT_WINDOWS: Final = (Window.HOUR, Window.DAY, Window.MONTH)
+"""There are several components to each objective, and nothing looks at more of their windows."""
+
+
 def hourly_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
     """The roll-ups, evaluated once an hour; ``interval`` is milliseconds between evaluations of events.
 
@@ -61,20 +65,10 @@ def window_rules(objectives: Objectives, interval: int) -> Iterator[Rule]:
     if not counted:
         return
     for window, length in LONG_WINDOWS.items():
-        labels = {"window": window.value}
-        # Until the first roll-up, windows of hours are the last hour itself, so that none is empty.
-        recent = min(length, HOUR)
-        for source, hourly, target in _sums(objectives):
-            last = summed(_live(source, objectives), recent)
-            yield Rule(_of_hours(hourly, last, length, objectives), record=target, labels=labels)
-        covered = _of_hours(
-            recorded.COVERED_SECONDS_HOURLY,
-            _covered_seconds(objectives, interval, window=recent),
-            length,
-            objectives,
-        )
-        share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)"
-        yield Rule(share, record=recorded.COVERAGE, labels=labels)
+        for sums in _sums(objectives):
+            if sums in _SUMS or window in _COMPONENT_WINDOWS:
+                yield _in_window(sums, window, length, objectives)
+        yield _coverage(window, length, objectives, interval)
     slow = selector(recorded.SLOW_EVENTS, {"slo": (objectives.name,), "scenario": (catalogue.LIVE,)})
     for window in (Window.QUARTER, Window.HOUR):
         labels = {"window": window.value}
@@ -104,11 +98,28 @@ def _covered_seconds(
     return f"count_over_time({total}) * {interval / SECOND:g}"
 
 
-def _of_hours(hourly: str, last: str, window: int, objectives: Objectives) -> str:
-    """A window of whole hours, of which ``last`` is the latest; up to an hour that is all of it."""
-    if window <= HOUR:
-        return last
-    return f"{summed(_live(hourly, objectives), window)}\nor\n{last}"
+def _in_window(sums: tuple[str, str, str], window: Window, length: int, objectives: Objectives) -> Rule:
+    source, hourly, target = sums
+    labels = {"window": window.value}
+    if length <= HOUR:
+        return Rule(summed(_live(source, objectives), length), record=target, labels=labels)
+    # Until the first roll-up it is the last hour, recorded just before, so that it is not empty.
+    hour = {"slo": (objectives.name,), "scenario": (catalogue.LIVE,), "window": (Window.HOUR.value,)}
+    in_hours = _or_until_hours(hourly, length, f"ignoring (window) {selector(target, hour)}", objectives)
+    return Rule(in_hours, record=target, labels=labels)
+
+
+def _coverage(window: Window, length: int, objectives: Objectives, interval: int) -> Rule:
+    covered = _covered_seconds(objectives, interval, window=min(length, HOUR))
+    if length > HOUR:
+        covered = _or_until_hours(recorded.COVERED_SECONDS_HOURLY, length, covered, objectives)
+    share = f"clamp_max((\n  {covered}\n) / {length // SECOND}, 1)"
+    return Rule(share, record=recorded.COVERAGE, labels={"window": window.value})
+
+
+def _or_until_hours(hourly: str, length: int, instead: str, objectives: Objectives) -> str:
+    """A window of whole hours, and what there is instead until the first of them has been rolled up."""
+    return f"{summed(_live(hourly, objectives), length)}\nor {instead}"
 
 
 def _budget_rules(objective: Objective, slo: str) -> Iterator[Rule]:

@@ -21,11 +21,32 @@ from cmo_stack.free_ports import free_port
 from cmo_stack.ports import Ports
 from cmo_stack.process import ManagedProcess
 from cmo_stack.stack import SCRAPES_BEFORE_LOAD, Stack, wait_until_scraped
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE_SECONDS = 120.0
+
+# Stacks of their own: those of the pages, and after them those of services that are well.
+OWN_STACKS = ("test_pages.py", "test_verdicts_when_healthy.py")
+
+
+class TwoHalves(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
+    """Two workers share the tests, because most of a stack's time is waiting.
+
+    One has the run of all scenarios, which is made once for all who look at it, the other the rest. Groups
+    marked ``xdist_group`` would say so, if pytest-xdist 3.8 saw them under pytest 9.2 (its issue 1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, _ = nodeid.partition("::")
+        return "own stacks" if module.endswith(OWN_STACKS) else "report run"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TwoHalves:
+    """What decides which worker has which tests."""
+    return TwoHalves(config, log)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ONE_BLOCK: Final = "--max-block-duration=24h"  # promtool reads a text, and asks for a rule, once a block
-_RECORDED: Final = re.compile(r"\b[a-z_]+:[\w:]+")
+_RECORDED: Final = re.compile(r'\b([a-z_]+:[\w:]+)(?:{[^}]*?window="(\w+)")?')
 Point = tuple[int, float]  # when, in Unix seconds, and what
 
 
@@ -121,15 +121,21 @@ class Past:
 def _layers(rules: dict[str, Any]) -> list[dict[str, Any]]:
     """The recording rules by how many others they build on, one file a layer."""
     recording = [(group, rule) for group in rules["groups"] for rule in group["rules"] if "record" in rule]
-    reads: dict[str, set[str]] = {}
-    for _, rule in recording:
-        reads.setdefault(rule["record"], set()).update(_RECORDED.findall(rule["expr"]))
 
-    def layer(name: str) -> int:
-        return 1 + max((layer(other) for other in reads[name] if other in reads), default=-1)
+    def layer(rule: dict[str, Any]) -> int:
+        below = (layer(other) for _, other in recording if _reads(rule, other))
+        return 1 + max(below, default=-1)
 
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for group, rule in recording:
-        of_layer = found.setdefault(layer(rule["record"]), {})
+        of_layer = found.setdefault(layer(rule), {})
         of_layer.setdefault(group["name"], {**group, "rules": []})["rules"].append(rule)
     return [{"groups": list(groups.values())} for _, groups in sorted(found.items())]
+
+
+def _reads(rule: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a rule reads what another records, of the window that the other records, if it says which."""
+    own = other.get("labels", {}).get("window")
+    return any(
+        name == other["record"] and (window in ("", own)) for name, window in _RECORDED.findall(rule["expr"])
+    )

@@ -199,7 +199,7 @@ def test_an_idle_night_wakes_nobody(prometheus_server: Server, tmp_path: Path) -
             for series in past.query('{__name__=~".+:.+"}', DEPLOY + HOUR, DEPLOY + HOUR, "15s")
         }
 
-    assert held.pop("CMOWatchdog") == END - BEGIN - 120
+    assert held.pop("CMOWatchdog") == END - BEGIN - 2 * SCRAPE
     # The service is gone while it is deployed, but not for as long as the page waits.
     (waits,) = (rule["for"] for _, rule in watched if rule["alert"] == "CMOServiceDown")
     gone = held.pop("CMOServiceDown")

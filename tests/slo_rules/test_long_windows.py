@@ -518,7 +518,7 @@ def assert_busy_hours(monitor: Monitor, truth: Truth) -> None:
         assert 6 in assert_windows_are_hours(monitor, objective, Window.SIX_HOURS)
         assert_windows_are_hours(monitor, objective, Window.MONTH)
         assert_burn_rates_follow(monitor, objective)
-    assert_components_are_hours(monitor, Window.SIX_HOURS)
+    assert_components_are_hours(monitor, Window.DAY)
     coverage = monitor.samples(of(recorded.COVERAGE, "success", Window.SIX_HOURS))
     assert max(value for _, value in coverage) >= 0.8
     assert max(value for _, value in coverage) <= 1
