@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -64,7 +65,7 @@ def installed(name: ServerName) -> list[Server]:
     """Every version of a server on this machine, oldest first, each version once."""
     found: dict[tuple[int, int, int], Server] = {}
     for path, environment in _candidates(name):
-        version = _version(path, environment)
+        version = _version(path, tuple(environment.items()))
         if version is not None:
             found.setdefault(version, Server(name, path, version, environment))
     return [found[version] for version in sorted(found)]
@@ -99,11 +100,12 @@ def _library_path(root: Path) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": ":".join(map(str, folders))} if folders else {}
 
 
-def _version(path: Path, environment: dict[str, str]) -> tuple[int, int, int] | None:
+@cache  # a server does not change while we run, and to ask it takes as long as to start it
+def _version(path: Path, environment: tuple[tuple[str, str], ...]) -> tuple[int, int, int] | None:
     try:
         done = subprocess.run(
             [str(path), "--version"],
-            env={**os.environ, **environment},
+            env={**os.environ, **dict(environment)},
             capture_output=True,
             text=True,
             timeout=30,

@@ -112,7 +112,7 @@ def wait_until(what: str, condition: Callable[[], bool]) -> None:
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"not seen in {_DEADLINE_SECONDS:g} s: {what}")
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def _answers(url: str) -> bool:

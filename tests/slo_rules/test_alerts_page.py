@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
+
+from .promtool_runs import read
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
-RULES: Final = yaml.safe_load((ROOT / "slo_rules/rules/cmo-015.yml").read_text(encoding="utf-8"))
+RULES: Final = read("rules/cmo-015.yml")
 ALERTS: Final[list[dict[str, Any]]] = [
     rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
 ]

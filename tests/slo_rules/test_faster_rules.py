@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from cmo_slo.rulefile import shipped_rules_directory
 
 from .faster_rules import divided_duration, faster_hours, faster_rule, with_look_back
+from .promtool_runs import read
 
-RULES: dict[str, Any] = yaml.safe_load(
-    (shipped_rules_directory() / "cmo-015-1s.yml").read_text(encoding="utf-8")
-)
+RULES: dict[str, Any] = read("rules/cmo-015-1s.yml")
 
 
 @pytest.mark.parametrize(

@@ -8,25 +8,22 @@ night. A burst of failures in the same night is the proof that alerts would have
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
 from cmo_slo.durations import SECOND, parse_duration
 from cmo_slo.recorded import TOTAL_EVENTS, TOTAL_EVENTS_IN_WINDOW
 
 from .backfill import Past, Point
+from .promtool_runs import read
 from .rule_slice import rules_of_alert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from cmo_stack.servers import Server
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-RULES: Final[dict[str, Any]] = yaml.safe_load(
-    (ROOT / "slo_rules/rules/cmo-015.yml").read_text(encoding="utf-8")
-)
+RULES: Final[dict[str, Any]] = read("rules/cmo-015.yml")
 TARGET: Final = 'job="cmo",instance="127.0.0.1:9464"'
 SCRAPE: Final = 15
 HOUR: Final = 3600

@@ -21,7 +21,6 @@ import yaml
 from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.recorded import Window
-from cmo_slo.rulefile import shipped_rules_directory
 from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
@@ -29,6 +28,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_se
 from prometheus_client import Counter as EventCounter
 
 from .faster_rules import faster_hours, with_look_back
+from .promtool_runs import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +49,7 @@ DEADLINE_SECONDS: Final = 120.0
 LOOK_BACK_SECONDS: Final = 6
 CANDIDATES: Final = 24
 LIVE: Final = f'scenario="{catalogue.LIVE}"'
-RULES: Final[dict[str, Any]] = yaml.safe_load(
-    (shipped_rules_directory() / "cmo-015-1s.yml").read_text(encoding="utf-8")
-)
+RULES: Final[dict[str, Any]] = read("rules/cmo-015-1s.yml")
 RECORDED: Final = sorted(
     {rule["record"] for group in RULES["groups"] for rule in group["rules"] if "record" in rule}
 )
@@ -65,7 +63,7 @@ def wait_for(what: str, condition: Callable[[], Any]) -> Any:
         answer = condition()
         if answer:
             return answer
-        time.sleep(0.05)
+        time.sleep(0.2)
     raise AssertionError(f"not within {DEADLINE_SECONDS:g} s: {what}")
 
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
-import yaml
 from cmo_exporter import catalogue
 from cmo_slo.checks import Context, RuleDocument, names, read_rules
 from cmo_slo.checks.promql import (
@@ -54,6 +53,7 @@ from cmo_stack.process import ManagedProcess
 
 from .catalogue_exposition import exposition
 from .exposition import Answers, Running, prometheus, until
+from .promtool_runs import read
 from .runbook_page import HEADINGS, LAST_IF_ANY, Page, Query, figures, mistakes_of_form
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
 RULES_FILE = ROOT / "slo_rules/rules/cmo-015.yml"
-RULES = yaml.safe_load(RULES_FILE.read_text(encoding="utf-8"))
+RULES = read("rules/cmo-015.yml")
 COMPILED = read_rules(RULES_FILE.read_text(encoding="utf-8"), RULES_FILE.name).documents
 RECORDED = RecordedSeries(COMPILED)
 SCENARIOS = (*load_objectives(find_objectives("cmo-015")).scenarios, catalogue.PROBE_SCENARIO)
@@ -77,7 +77,6 @@ PAGES = {
 }
 HEARS_OF_IT = {"page": "page", "ticket": "ticket", "info": "nobody", "watchdog": "dead-man"}
 INSTALLED = {name: servers.installed(name) for name in ("prometheus", "alertmanager")}
-ENDS = {"oldest": 0, "newest": -1}
 
 every_runbook = pytest.mark.parametrize("name", sorted(PAGES))
 
@@ -184,22 +183,21 @@ def _some_alert_is(selector: Selector) -> bool:
 # --- running ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Running]]:
-    """The oldest and the newest Prometheus, side by side, because each takes seconds to begin to scrape."""
+@pytest.fixture(scope="module", params=[pytest.param(0, id="oldest"), pytest.param(-1, id="newest")])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A Prometheus that has scraped and recorded everything that there is."""
     with ExitStack() as stack:
         page = Answers(body=exposition(SCENARIOS), headers={"Content-Type": "text/plain; version=0.0.4"})
         service = stack.enter_context(page.serve()).removeprefix("http://")
-        started = {end: start(stack, tmp_path_factory.mktemp(end), service, at) for end, at in ENDS.items()}
-        for one in started.values():
-            for job in ("cmo", "prometheus", "alertmanager"):
-                one.stored(3, job)
-            until(lambda one=one: not unrecorded(one), "every recorded series")  # type: ignore[misc]
+        started = start(stack, tmp_path_factory.mktemp("running"), service, request.param)
+        for job in ("cmo", "prometheus", "alertmanager"):
+            started.stored(3, job)
+        until(lambda: not unrecorded(started), "every recorded series")
         yield started
 
 
 def start(stack: ExitStack, folder: Path, service: str, at: int) -> Running:
-    """One Prometheus with the compiled rules, evaluated every second, and the Alertmanager that it tells."""
+    """One Prometheus with the rules for scrapes every second, all evaluated then, and an Alertmanager."""
     port = free_port()
     (folder / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
     server = INSTALLED["alertmanager"][at]
@@ -222,8 +220,8 @@ def start(stack: ExitStack, folder: Path, service: str, at: int) -> Running:
     # What the exporter serves and what the prober does are on one page here.
     jobs = {"cmo": [service], "probe": [service], "alertmanager": [alertmanager]}
     found = prometheus(INSTALLED["prometheus"][at], folder, jobs, interval="1s")
-    groups = [{**group, "interval": "1s"} for group in RULES["groups"]]
-    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+    groups = [{**group, "interval": "1s"} for group in read("rules/cmo-015-1s.yml")["groups"]]
+    (folder / "rules.yml").write_text(json.dumps({"groups": groups}))
     with (folder / "prometheus.yml").open("a") as configuration:
         own = found.url.removeprefix("http://")
         configuration.write(
@@ -247,11 +245,13 @@ def unrecorded(server: Running) -> set[str]:
     return set(RECORDED.names) - there
 
 
-@pytest.mark.parametrize("version", ENDS)
-@every_runbook
-def test_queries_run_and_find_series(name: str, version: str, running: dict[str, Running]) -> None:
+def test_queries_run_and_find_series(running: Running) -> None:
+    """All in one test, and so those below: each worker that had one of them would start its own servers."""
     assert [
-        mistake for query in PAGES[name].queries for mistake in mistakes_of_running(query, running[version])
+        f"{name}: {mistake}"
+        for name, page in PAGES.items()
+        for query in page.queries
+        for mistake in mistakes_of_running(query, running)
     ] == []
 
 
@@ -423,10 +423,8 @@ def test_names_that_nobody_has_are_noticed(text: str) -> None:
     assert mistakes_of_names(Query(text, 1)) != []
 
 
-@pytest.mark.parametrize("version", ENDS)
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_queries_that_cannot_answer_are_noticed(running: Running) -> None:
+    cannot_answer = [
         'cmo_queries_total{scenario="life"}',
         'sum(increase(cmo_component_calls_total{component="lightrg"}[5m])) > 0',
         'sum(cmo_queries_total) or sum(cmo_cache_entries{tier="l4"})',
@@ -438,24 +436,19 @@ def test_names_that_nobody_has_are_noticed(text: str) -> None:
         "cmo_queue_depth * on (component) group_left (state) cmo_queue_depth",
         "rate(cmo_queue_depth)",
         "cmo_circuit_breaker_state / on (component) cmo_circuit_breaker_state",
-    ],
-)
-def test_queries_that_cannot_answer_are_noticed(text: str, version: str, running: dict[str, Running]) -> None:
-    assert mistakes_of_running(Query(text, 1), running[version]) != []
+    ]
+    assert [text for text in cannot_answer if not mistakes_of_running(Query(text, 1), running)] == []
 
 
-@pytest.mark.parametrize("version", ENDS)
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_what_is_rightly_empty_is_no_mistake(running: Running) -> None:
+    rightly_empty = [
         'cmo_circuit_breaker_state{state="open"} == 7',
         'increase(cmo_queries_total{scenario="live",outcome="error"}[5m] offset 1w) > 100',
         "up unless cmo_queue_depth > 9",
         'absent(up{job="cmo"})',
         "max_over_time(sum(cmo_queue_depth)[1h:1m]) > 99",
         "histogram_quantile(0.95, sum by (le) (rate(cmo_query_duration_seconds_bucket[5m])))",
-    ],
-)
-def test_what_is_rightly_empty_is_no_mistake(text: str, version: str, running: dict[str, Running]) -> None:
-    assert mistakes_of_names(Query(text, 1)) == []
-    assert mistakes_of_running(Query(text, 1), running[version]) == []
+    ]
+    queries = [Query(text, 1) for text in rightly_empty]
+    assert [mistake for query in queries for mistake in mistakes_of_names(query)] == []
+    assert [mistake for query in queries for mistake in mistakes_of_running(query, running)] == []
