@@ -174,6 +174,20 @@ def test_pages_exclude_each_other() -> None:
     ]
 
 
+@pytest.mark.parametrize("interval", ["1s", "15s"])
+def test_the_watchdog_is_evaluated_with_the_pages(interval: str) -> None:
+    """In a group of a minute it would come two minutes after a start, when the dead-man has paged."""
+    ((group, watchdog),) = (
+        (group, rule)
+        for group in compile_rules(SHIPPED, interval)
+        for rule in group.rules
+        if rule.labels.get("severity") == "watchdog"
+    )
+    assert group.interval_milliseconds == parse_duration(interval)
+    assert {"page"} <= {rule.labels.get("severity") for rule in group.rules}
+    assert watchdog.alert == "CMOWatchdog"
+
+
 def test_a_link_begins_with_what_the_objectives_say() -> None:
     links = SHIPPED.links.model_copy(
         update={"runbooks": "https://wiki.example/runbooks/", "dashboards": "https://grafana.example"}
