@@ -26,6 +26,7 @@ from cmo_slo.checks.promql import (
     Selector,
     Subquery,
     constant,
+    selectors,
 )
 from cmo_slo.checks.series import Followed
 
@@ -44,6 +45,7 @@ _PART_WORD: Final = re.compile(
 )
 _PART_SUFFIX: Final = re.compile(r"_(?:failed|failures?|errors?|dropped|rejected|successes|hits)_total$")
 _WHOLE: Final = "total"
+_COUNT_OF_BUCKETS: Final = re.compile(r"_bucket$")
 
 _SUMS: Final = frozenset({"rate", "increase", "irate", "sum_over_time", "count_over_time", "last_over_time"})
 _KEEPS_VALUES: Final = frozenset(
@@ -240,12 +242,25 @@ class BoundsFinder:
         if mean_of is not None:
             return self.of(mean_of)
         if is_part(binary.left, binary.right):
-            return SHARE
+            return SHARE if _is_surely_part(binary, right) else SHARE_BY_NAME
         if right.low <= 0:
             return NOT_NEGATIVE if left.low >= 0 and right.low == 0 else ANYTHING
         return _corners(
             left, right, [(x, 1 / y if math.isfinite(y) else 0.0) for x in _ends(left) for y in _ends(right)]
         )
+
+
+def _is_surely_part(share: Binary, whole: Bounds) -> bool:
+    """Whether no more than structure says that the left side is part of the right.
+
+    Not where names say so, because one item may have several errors; nor where members may be negative, because
+    some of them may then add up to more than all.
+    """
+    of_whole = {selector.name for selector in selectors(share.right)}
+    of_part = {selector.name for selector in selectors(share.left)}
+    return whole.low >= 0 and {_COUNT_OF_BUCKETS.sub("_count", name) for name in of_part} <= {
+        _COUNT_OF_BUCKETS.sub("_count", name) for name in of_whole
+    }
 
 
 def averaged(binary: Binary) -> Expression | None:
