@@ -104,6 +104,17 @@ NOT_NEGATIVE: Final = Bounds(0.0)
 ONE: Final = Bounds(1.0, 1.0)
 
 
+_CALENDAR: Final = {
+    "hour": Bounds(0.0, 23.0),
+    "minute": Bounds(0.0, 59.0),
+    "day_of_week": Bounds(0.0, 6.0),
+    "day_of_month": Bounds(1.0, 31.0),
+    "day_of_year": Bounds(1.0, 366.0),
+    "days_in_month": Bounds(28.0, 31.0),
+    "month": Bounds(1.0, 12.0),
+}
+
+
 class BoundsFinder:
     """Finds bounds, knowing what the given files record."""
 
@@ -149,6 +160,8 @@ class BoundsFinder:
         name, arguments = call.function, call.arguments
         if name in _ONE:
             return ONE
+        if name in _CALENDAR:
+            return _CALENDAR[name]
         if name in _COUNTS:
             return Bounds(1.0)
         if name in _NOT_NEGATIVE or name == "time":
@@ -253,8 +266,8 @@ class BoundsFinder:
 def _is_surely_part(share: Binary, whole: Bounds) -> bool:
     """Whether no more than structure says that the left side is part of the right.
 
-    Not where names say so, because one item may have several errors; nor where members may be negative, because
-    some of them may then add up to more than all.
+    Not where names say so, because one item may have several errors; nor where members may be negative,
+    because some of them may then add up to more than all.
     """
     of_whole = {selector.name for selector in selectors(share.right)}
     of_part = {selector.name for selector in selectors(share.left)}

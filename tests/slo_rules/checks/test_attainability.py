@@ -54,6 +54,9 @@ ALL = 'sum(rate(http_requests_total{job="shop"}[5m]))'
         "clamp_max(queue_length, 10) > 10",
         "absent(up) == 0",
         "vector(1) > 2",
+        "up == 0 and on () hour() >= 24",
+        "up == 0 and on () day_of_week() == 7",
+        "up == 0 and on () month(vector(time())) < 1",
     ],
 )
 def test_a_limit_out_of_reach_is_an_error(expression: str) -> None:
@@ -100,6 +103,8 @@ def test_a_limit_out_of_reach_is_an_error(expression: str) -> None:
         "clamp_max(queue_length, 10) >= 10",
         "a_total > bool 5",
         "rate(a_total[5m]) > 0",
+        "up == 0 and on () hour() > 22",
+        "up == 0 and on () minute() <= 0",
     ],
 )
 def test_a_limit_within_reach_is_none(expression: str) -> None:
