@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from cmo_slo.objectives import parse_objectives
 
 from .changed_objectives import SHIPPED, changed, mistakes
 
@@ -317,13 +318,76 @@ ALERT_CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", ALERT_CASES, ids=lambda case: f"{case.new.strip()[-50:]}")
+@dataclass(frozen=True)
+class LongestWindow:
+    """The window of an alert in the shipped file, the longest that may stand there, and one that may not."""
+
+    shipped: str
+    field: str
+    longest: str
+    longer: str
+    read_back: str
+
+    def written(self, length: str) -> str:
+        return f"{self.shipped.rpartition(': ')[0]}: {length}"
+
+    def case(self) -> AlertCase:
+        new = self.written(self.longer)
+        wrong = f"{self.longer!r} is too long: {self.read_back} would be read back"
+        said = f"{self.field}: {wrong}; expected {self.longest} or less; shorten it"
+        return AlertCase(self.shipped, new, new.splitlines()[-1].strip(), said)
+
+
+LONGEST_WINDOWS = [
+    LongestWindow("after: 60s", "alerts[1].after", "6d", "6d1s", "30d5s"),
+    LongestWindow("objective: success\n    window: 15m", "alerts[2].window", "30d", "31d", "31d"),
+    LongestWindow("probe_window: 5m", "alerts[2].probe_window", "30d", "500y", "182500d"),
+    LongestWindow("mean_above: 0.5\n    window: 10m", "alerts[6].window", "30d", "5w", "35d"),
+    LongestWindow("minimum_bad_events: 20\n    window: 15m", "alerts[8].window", "5d", "1w", "42d"),
+    LongestWindow("gain_above: 25.0\n    window: 1h", "alerts[9].window", "30d", "30d1ms", "30d1ms"),
+    LongestWindow(
+        "gain_bytes_above: 100.0e+6\n    window: 6h", "alerts[11].window", "30d", "300y", "109500d"
+    ),
+    LongestWindow("restarts_above: 5\n    window: 1d", "alerts[12].window", "30d", "1y", "365d"),
+    LongestWindow("alertmanager]\n    window: 5m", "alerts[14].window", "5d", "30d", "180d"),
+    LongestWindow("minimum_bad_events: 10\n    window: 30m", "alerts[19].window", "5d", "6d", "36d"),
+]
+TREND = "gain_bytes_above: 100.0e+6\n    window: 6h\n    horizon: 24h"
+SHORT_TRENDS = [
+    AlertCase(
+        TREND,
+        TREND.replace("6h", "29m"),
+        "window: 29m",
+        "alerts[11].window: '29m' is too short: its halves would be shorter than memory's floor looks back; "
+        "expected 30m or more; lengthen it",
+    ),
+    AlertCase(
+        TREND,
+        TREND.replace("6h", "30m"),
+        "horizon: 24h",
+        "alerts[11].horizon: '24h' is too long: in half a window of 30m such growth is taken for noise; "
+        "expected 12h30m or less; shorten it, or lengthen the window",
+    ),
+]
+WINDOW_CASES = [*(window.case() for window in LONGEST_WINDOWS), *SHORT_TRENDS]
+
+
+@pytest.mark.parametrize("case", [*ALERT_CASES, *WINDOW_CASES], ids=lambda case: f"{case.new.strip()[-50:]}")
 def test_a_mistake_in_an_alert_is_all_that_is_said_of_it(case: AlertCase) -> None:
     text = changed(case.old, case.new)
     (found,) = mistakes(text)
     file, line, said = found.split(":", 2)
     assert (file, said.strip()) == ("my.yml", case.said)
     assert text.splitlines()[int(line) - 1].strip().startswith(case.at)
+
+
+@pytest.mark.parametrize("window", LONGEST_WINDOWS, ids=lambda window: window.field)
+def test_a_window_may_be_as_long_as_is_expected(window: LongestWindow) -> None:
+    parse_objectives(changed(window.shipped, window.written(window.longest)), "my.yml")
+
+
+def test_a_trend_may_be_as_short_as_is_expected() -> None:
+    parse_objectives(changed(TREND, TREND.replace("6h", "30m").replace("24h", "12h30m")), "my.yml")
 
 
 def test_mistakes_in_alerts_are_reported_at_once_whatever_else_is_wrong() -> None:
