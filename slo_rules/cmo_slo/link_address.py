@@ -8,9 +8,23 @@ from urllib.parse import urlsplit
 
 ADDRESS_EXAMPLE: Final = "https://git.example.org/docs/runbooks"
 EXPECTED_ADDRESS: Final = f"one such as {ADDRESS_EXAMPLE}"
+EXPECTED_ADDRESS_OR_FOLDER: Final = f"a folder such as docs/runbooks, or an address such as {ADDRESS_EXAMPLE}"
 
 # Annotations are templates, so braces would be read as one; the rest ends a link in some receiver or other.
 _NOT_IN_A_LINK: Final = re.compile(r"[\s{}<>\"'`\\|^\x00-\x20\x7f]")
+# A scheme, two slashes, or a host, which has a dot amid its name, as few folders have.
+_BEGINS_AN_ADDRESS: Final = re.compile(r"[^/]*:|//|[^./][^/]*\.[^./]")
+
+
+def wrong_with_address_or_folder(link: str) -> str | None:
+    """What keeps an address, or a folder of this repository, from being the beginning of a link, or ``None``.
+
+    A folder that is named like a host is taken for an address that lacks its ``https://``, unless it begins
+    with ``./``.
+    """
+    if _BEGINS_AN_ADDRESS.match(link) or _NOT_IN_A_LINK.search(link):
+        return wrong_with_address(link)
+    return _wrong_behind(link)
 
 
 def wrong_with_address(address: str) -> str | None:
@@ -26,8 +40,14 @@ def wrong_with_address(address: str) -> str | None:
         return f"{address!r} begins neither with https:// nor with http://"
     if not host:
         return f"{address!r} names no host"
-    if parts.query or parts.fragment or address.endswith(("?", "#")):
-        return f"{address!r} has a ? or a #, behind which nothing can be added to its path"
+    if behind := _wrong_behind(address):
+        return behind
     if parts.username is not None:
         return "an address with a user in it would show its password in every alert"
+    return None
+
+
+def _wrong_behind(link: str) -> str | None:
+    if "?" in link or "#" in link:
+        return f"{link!r} has a ? or a #, behind which nothing can be added to its path"
     return None

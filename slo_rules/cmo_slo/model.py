@@ -32,7 +32,12 @@ from cmo_slo.indicators import (
     RatioIndicator,
     no_boolean,
 )
-from cmo_slo.link_address import EXPECTED_ADDRESS, wrong_with_address
+from cmo_slo.link_address import (
+    EXPECTED_ADDRESS,
+    EXPECTED_ADDRESS_OR_FOLDER,
+    wrong_with_address,
+    wrong_with_address_or_folder,
+)
 from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 
 if TYPE_CHECKING:
@@ -224,6 +229,15 @@ class Links(Model):
     """A folder, or the address where it is published, without which a link on a phone leads nowhere."""
     dashboards: str = ""
     """Address of Grafana."""
+
+    @field_validator("runbooks")
+    @classmethod
+    def _is_an_address_or_a_folder(cls, runbooks: str) -> str:
+        wrong = wrong_with_address_or_folder(runbooks)
+        if wrong:
+            mend = "write one of these; a folder named like a host begins with ./"
+            raise MistakesError([Mistake((), wrong, EXPECTED_ADDRESS_OR_FOLDER, mend)])
+        return runbooks
 
     @field_validator("dashboards")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -127,10 +128,15 @@ def test_an_address_that_leads_nowhere_is_refused(address: str, wrong: str, opti
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "address",
-    [WIKI, "http://10.0.0.1:3000", "https://[::1]:3000/grafana/", "https://git.example.org/a/b/-/blob/main"],
+ADDRESSES = (
+    WIKI,
+    "http://10.0.0.1:3000",
+    "https://[::1]:3000/grafana/",
+    "https://git.example.org/a/b/-/blob/main",
 )
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 def test_addresses_of_all_forms_are_taken(address: str) -> None:
     assert wrong_with_address(address) is None
 
@@ -150,17 +156,69 @@ def test_links_without_objectives_are_asked_for_them(arguments: tuple[str, ...])
     assert "OBJECTIVES" in result.stderr.upper()
 
 
-def test_an_address_of_grafana_in_a_file_is_checked_as_well() -> None:
+FOLDERS = (
+    "docs/runbooks",
+    "docs/runbooks/",
+    "/docs/runbooks",
+    "./docs/runbooks",
+    "../runbooks",
+    ".github/runbooks",
+    "docs/v1.2/runbooks",
+    "./runbooks.d",
+    "docs/runbooks:old",
+)
+
+
+def with_links_in_the_file(**links: str) -> str:
+    """The shipped objectives, saying where links lead."""
     text = find_objectives("cmo-015").read_text(encoding="utf-8")
-    links = "links: {runbooks: docs/runbooks, dashboards: grafana.example.org}\n\nobjectives:\n"
+    return text.replace("objectives:\n", f"links: {json.dumps(links)}\n\nobjectives:\n", 1)
+
+
+@pytest.mark.parametrize(("address", "wrong"), WRONG.items())
+def test_an_address_of_grafana_in_a_file_is_checked_as_well(address: str, wrong: str) -> None:
     with pytest.raises(ObjectivesError) as caught:
-        parse_objectives(text.replace("objectives:\n", links, 1), "my.yml")
+        parse_objectives(with_links_in_the_file(dashboards=address), "my.yml")
     (problem,) = caught.value.problems
-    assert (problem.field, problem.expected) == (
-        "links.dashboards",
-        "one such as https://git.example.org/docs/runbooks",
+    assert problem.field == "links.dashboards"
+    assert wrong in problem.wrong
+    assert problem.expected == "one such as https://git.example.org/docs/runbooks"
+    assert problem.mend == "write the whole address"
+    assert "secret" not in str(problem)
+
+
+WRONG_IN_A_FILE = {
+    **{address: wrong for address, wrong in WRONG.items() if address != "docs/runbooks"},
+    "wiki.example.org": "begins neither with https:// nor with http://",
+    "//wiki.example.org/runbooks": "begins neither with https:// nor with http://",
+    "localhost:3000/runbooks": "begins neither with https:// nor with http://",
+    "runbooks.d": "begins neither with https:// nor with http://",
+    "docs/run books": "holds characters that no link has",
+    "docs\\runbooks": "holds characters that no link has",
+    "docs/{{ $labels.job }}": "holds characters that no link has",
+    "docs/runbooks?page=": "has a ? or a #",
+    "docs/runbooks#": "has a ? or a #",
+}
+
+
+@pytest.mark.parametrize(("link", "wrong"), WRONG_IN_A_FILE.items())
+def test_runbooks_in_a_file_that_lead_nowhere_are_refused(link: str, wrong: str) -> None:
+    with pytest.raises(ObjectivesError) as caught:
+        parse_objectives(with_links_in_the_file(runbooks=link), "my.yml")
+    (problem,) = caught.value.problems
+    assert problem.field == "links.runbooks"
+    assert wrong in problem.wrong
+    assert problem.expected == (
+        "a folder such as docs/runbooks, or an address such as https://git.example.org/docs/runbooks"
     )
-    assert problem.wrong == "'grafana.example.org' begins neither with https:// nor with http://"
+    assert problem.mend == "write one of these; a folder named like a host begins with ./"
+    assert "secret" not in str(problem)
+
+
+@pytest.mark.parametrize("link", [*FOLDERS, *ADDRESSES])
+def test_runbooks_in_a_file_may_be_a_folder_or_an_address(link: str) -> None:
+    objectives = parse_objectives(with_links_in_the_file(runbooks=link, dashboards=""), "my.yml")
+    assert (objectives.links.runbooks, objectives.links.dashboards) == (link, "")
 
 
 def test_the_steps_of_the_page_on_alertmanager_give_what_it_shows(tmp_path: Path) -> None:

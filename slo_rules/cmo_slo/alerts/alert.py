@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from cmo_slo.durations import DurationError, parse_duration
+from cmo_slo.durations import DurationError, duration, parse_duration
 from cmo_slo.indicators import Model
 from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
 from cmo_slo.promql import indented
+from cmo_slo.recorded import Window
 from cmo_slo.rule import Rule
 
 if TYPE_CHECKING:
@@ -105,6 +106,29 @@ PlainText = Annotated[Text, AfterValidator(_is_plain)]
 
 Duration = Annotated[str, BeforeValidator(_is_duration)]
 """As Prometheus writes it, and not 0."""
+
+# What Prometheus has to keep samples for follows from the windows of the budget. What it keeps no longer
+# counts for nothing, and the result looks like any other.
+_LONGEST_READ: Final = parse_duration(Window.MONTH)
+
+
+def read_back(*, windows: int = 1) -> AfterValidator:
+    """Bounds a window by how far an alert reads back for it: no further than the budget of 30 days does.
+
+    Args:
+        windows: how many of it the alert reads, end to end.
+    """
+    longest = _LONGEST_READ // windows
+
+    def is_kept(text: str) -> str:
+        length = parse_duration(text)
+        if length > longest:
+            wrong = f"{text!r} is too long: {duration(windows * length)} would be read back"
+            raise MistakesError([Mistake((), wrong, f"{duration(longest)} or less", "shorten it")])
+        return text
+
+    return AfterValidator(is_kept)
+
 
 ValueText = Annotated[Text, AfterValidator(_has_value)]
 """A text with Prometheus' template of the value in it; ``$limit``, ``$window`` and so on are filled in."""

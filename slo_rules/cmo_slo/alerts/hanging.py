@@ -17,7 +17,7 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding, read_back
 from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import SECOND, duration
 from cmo_slo.indicators import no_boolean
@@ -40,7 +40,7 @@ class HangingAlert(Alert):
     LABELS = ("scenario",)
 
     kind: Literal["hanging"]
-    after: Duration
+    after: Annotated[Duration, read_back(windows=_AVERAGED)]
     """Longer than the service's own deadline."""
     minimum_queries: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
 

@@ -20,6 +20,7 @@ from cmo_slo.alerts.alert import (
     Text,
     alert_rule,
     label_name_mistakes,
+    read_back,
 )
 from cmo_slo.durations import duration
 from cmo_slo.indicators import Events, no_boolean
@@ -39,7 +40,7 @@ class LevelAlert(Alert):
     gauge: Events
     by: Annotated[tuple[str, ...], Field(min_length=1)]
     mean_above: Annotated[float, Field(ge=0.0, lt=1.0), BeforeValidator(no_boolean)]
-    window: Duration
+    window: Annotated[Duration, read_back()]
     role: Role
     component: Text | None = None
 

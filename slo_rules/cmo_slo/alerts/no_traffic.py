@@ -12,7 +12,7 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding, read_back
 from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import DAY, HOUR, MINUTE, duration
 from cmo_slo.indicators import no_boolean
@@ -38,11 +38,11 @@ class NoTrafficAlert(Alert):
     kind: Literal["no_traffic"]
     objective: str
     """The objective whose live events are this service's traffic."""
-    window: Duration
+    window: Annotated[Duration, read_back()]
     """For how long nobody has asked."""
     expected_queries_an_hour: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
     """What there must have been in the hour around this time last week."""
-    probe_window: Duration
+    probe_window: Annotated[Duration, read_back()]
     """For how long no live query has been answered, while every canary fails or enough have asked."""
     unanswered_queries: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
     """How many must have asked in that time, where there is no prober: their users all left."""

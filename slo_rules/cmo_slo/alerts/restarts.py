@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, read_back
 from cmo_slo.durations import HOUR, duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.promql import selector
@@ -30,7 +30,7 @@ class RestartsAlert(Alert):
 
     kind: Literal["restarts"]
     restarts_above: Annotated[int, Field(ge=0), BeforeValidator(no_boolean)]
-    window: Duration
+    window: Annotated[Duration, read_back()]
 
 
 def rule(alert: RestartsAlert, surroundings: Surroundings) -> Rule:

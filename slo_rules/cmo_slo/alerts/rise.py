@@ -21,6 +21,7 @@ from cmo_slo.alerts.alert import (
     Text,
     alert_rule,
     label_name_mistakes,
+    read_back,
 )
 from cmo_slo.durations import duration
 from cmo_slo.indicators import no_boolean
@@ -41,7 +42,7 @@ class RiseAlert(Alert):
     counters: Annotated[tuple[str, ...], Field(min_length=1)]
     by: Annotated[tuple[str, ...], Field(min_length=1)]
     gain_above: Annotated[float, Field(ge=0.0), BeforeValidator(no_boolean)]
-    window: Duration
+    window: Annotated[Duration, read_back()]
     role: Role
     component: Text | None = None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from cmo_slo.alerts.alert import Alert, Duration, JobName, Surroundings, alert_rule
+from cmo_slo.alerts.alert import Alert, Duration, JobName, Surroundings, alert_rule, read_back
 from cmo_slo.durations import duration
 from cmo_slo.monitor_series import UP
 
@@ -26,7 +26,7 @@ class ScrapeAlert(Alert):
 
     kind: Literal["scrape"]
     jobs: Annotated[tuple[JobName, ...], Field(min_length=1)]
-    window: Duration = "5m"
+    window: Annotated[Duration, read_back(windows=_LONGER)] = "5m"
 
 
 def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:

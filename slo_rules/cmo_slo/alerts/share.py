@@ -25,6 +25,7 @@ from cmo_slo.alerts.alert import (
     label_name_mistakes,
     of_this_field,
     percentage,
+    read_back,
     seconds,
 )
 from cmo_slo.durations import MINUTE, duration
@@ -50,7 +51,7 @@ class _Share(Alert):
     """Where the series have no label of that name."""
     share_above: Annotated[float, Field(ge=0.0, lt=1.0), BeforeValidator(no_boolean)]
     minimum_bad_events: Annotated[int, Field(ge=1), BeforeValidator(no_boolean)]
-    window: Duration = "1h"
+    window: Annotated[Duration, read_back(windows=_LONGER)] = "1h"
 
 
 class ShareAlert(_Share):

@@ -10,18 +10,24 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal
 
 from cmo_exporter import catalogue
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, read_back
 from cmo_slo.durations import HOUR, MINUTE, SECOND, duration, parse_duration
 from cmo_slo.indicators import no_boolean
+from cmo_slo.mistakes import Mistake, MistakesError
 from cmo_slo.promql import selector
 from cmo_slo.rule import Rule
 
 _FLOOR: Final = 15 * MINUTE
 # Less growth than this in half of the time is noise of the allocator.
 _LEAST_GROWTH: Final = 0.02
+# Garbage that is collected once while the floor looks back makes it a staircase, of a step each time. In a
+# shorter half there are moments without a step, and what has to grow for as long as that never fires.
+_SHORTEST_WINDOW: Final = 2 * _FLOOR
+# Over more of them a trend at its limit grows by less in half a window than is taken for noise.
+_MOST_WINDOWS_OF_HORIZON: Final = round(1 / (2 * _LEAST_GROWTH))
 
 
 class TrendAlert(Alert):
@@ -32,8 +38,27 @@ class TrendAlert(Alert):
 
     kind: Literal["trend"]
     gain_bytes_above: Annotated[float, Field(gt=0.0), BeforeValidator(no_boolean)]
-    window: Duration
+    window: Annotated[Duration, read_back()]
     horizon: Duration
+
+    @field_validator("window")
+    @classmethod
+    def _shows_growth(cls, window: str) -> str:
+        if parse_duration(window) < _SHORTEST_WINDOW:
+            wrong = f"{window!r} is too short: its halves would be shorter than memory's floor looks back"
+            raise MistakesError([Mistake((), wrong, f"{duration(_SHORTEST_WINDOW)} or more", "lengthen it")])
+        return window
+
+    @field_validator("horizon")
+    @classmethod
+    def _exceeds_noise(cls, horizon: str, info: ValidationInfo) -> str:
+        window = info.data.get("window")
+        longest = None if window is None else parse_duration(window) * _MOST_WINDOWS_OF_HORIZON
+        if longest is not None and parse_duration(horizon) > longest:
+            wrong = f"{horizon!r} is too long: in half a window of {window} such growth is taken for noise"
+            mend = "shorten it, or lengthen the window"
+            raise MistakesError([Mistake((), wrong, f"{duration(longest)} or less", mend)])
+        return horizon
 
 
 def floor_rule(surroundings: Surroundings) -> Rule:
