@@ -12,6 +12,7 @@ EXPECTED_ADDRESS_OR_FOLDER: Final = f"a folder such as docs/runbooks, or an addr
 
 # Annotations are templates, so braces would be read as one; the rest ends a link in some receiver or other.
 _NOT_IN_A_LINK: Final = re.compile(r"[\s{}<>\"'`\\|^\x00-\x20\x7f]")
+_NAMES_A_USER: Final = re.compile(r"[^/]*//[^/]*@")
 # A scheme, two slashes, or a host, which has a dot amid its name, as few folders have.
 _BEGINS_AN_ADDRESS: Final = re.compile(r"[^/]*:|//|[^./][^/]*\.[^./]")
 
@@ -29,6 +30,9 @@ def wrong_with_address_or_folder(link: str) -> str | None:
 
 def wrong_with_address(address: str) -> str | None:
     """What keeps an address from being the beginning of a link, ``None`` if nothing does."""
+    # First, because all else that is wrong is told with the address.
+    if _NAMES_A_USER.match(address):
+        return "an address with a user in it would show its password in every alert"
     if _NOT_IN_A_LINK.search(address):
         return f"{address!r} holds characters that no link has"
     try:
@@ -40,11 +44,7 @@ def wrong_with_address(address: str) -> str | None:
         return f"{address!r} begins neither with https:// nor with http://"
     if not host:
         return f"{address!r} names no host"
-    if behind := _wrong_behind(address):
-        return behind
-    if parts.username is not None:
-        return "an address with a user in it would show its password in every alert"
-    return None
+    return _wrong_behind(address)
 
 
 def _wrong_behind(link: str) -> str | None:

@@ -112,6 +112,9 @@ WRONG = {
     "https://wiki.example.org/?page=": "has a ? or a #",
     "https://wiki.example.org/#": "has a ? or a #",
     "https://me:secret@wiki.example.org/": "an address with a user in it",
+    "ftp://me:secret@wiki.example.org/": "an address with a user in it",
+    "https://me:secret@wiki.example.org/a b": "an address with a user in it",
+    "https://me:secret@wiki.example.org/?page=": "an address with a user in it",
 }
 
 
