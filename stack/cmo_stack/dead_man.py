@@ -15,11 +15,9 @@ import argparse
 import contextlib
 import datetime
 import http.client
-import io
 import json
 import math
 import signal
-import socket
 import sys
 import threading
 import time
@@ -28,12 +26,12 @@ import urllib.request
 from collections import deque
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from cmo_stack.health import LOOPBACK
+from cmo_stack.notification_server import NotificationHandler, NotificationServer
 from cmo_stack.ports import DEFAULT_PORTS, HIGHEST_PORT
 from cmo_stack.watchdog import (
     Event,
@@ -46,20 +44,14 @@ from cmo_stack.watchdog import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 DEFAULT_TIMEOUT_SECONDS: Final = 300.0
 
-_LARGEST_NOTIFICATION_BYTES: Final = 1_000_000
-_MOST_DIGITS: Final = 12
-_LONGEST_REQUEST_SECONDS: Final = 10.0
-_MOST_CONNECTIONS: Final = 32
 _DELIVERY_TIMEOUT_SECONDS: Final = 10.0
 _SHORTEST_RETRY_SECONDS: Final = 0.5
 _LONGEST_RETRY_SECONDS: Final = 30.0
 _MOST_UNDELIVERED: Final = 100
-
-_Request = socket.socket | tuple[bytes, socket.socket]  # as the base class has it, also for UDP
 
 
 @dataclass(frozen=True)
@@ -198,52 +190,20 @@ class Outbox:
             return f"{type(error).__name__}: {error}"
 
 
-class DeadMan(ThreadingHTTPServer):
-    """Receives the watchdog, looks at the clock, and tells the pager about outages.
-
-    Anybody may connect, so no sender may take what it needs to page: threads, file descriptors and the time
-    for a request are bounded.
-    """
-
-    daemon_threads = True
-    # What is sent while this process is stopped waits in the kernel, and is heard when it goes on.
-    request_queue_size = 128
+class DeadMan(NotificationServer):
+    """Receives the watchdog, looks at the clock, and tells the pager about outages."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__((LOOPBACK, settings.port), _Handler)
         self._settings = settings
         self._lock = threading.Lock()
         self._silence = Silence(settings.timeout_seconds, time.monotonic())
-        self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        self._turned_away_count = 0
         self._heard_count = 0
         self._watchdogs = HeardWatchdogs()
         self._last_heard = time.monotonic()
         self._outage_since = _now()
         self.log = EventLog(settings.log)
         self._outbox = Outbox(settings.notify_url, self.log, settings.notify_token_file)
-
-    def process_request(self, request: _Request, client_address: Any) -> None:
-        """Serve a connection in a thread of its own; close it at once when there are too many."""
-        if not self._places.acquire(blocking=False):
-            self._turned_away_count += 1
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:  # no thread could be started
-            self._places.release()
-            raise
-
-    def process_request_thread(self, request: _Request, client_address: Any) -> None:
-        """Serve a connection, and make room for the next."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of a sender that has gone or sends rubbish: the next one is served."""
 
     def watch(self) -> None:
         """Begin to count silence and to deliver, in threads that end with the process."""
@@ -281,7 +241,7 @@ class DeadMan(ThreadingHTTPServer):
                 "silent_since": rfc3339(self._since()),
                 "heard": self._heard_count,
                 "watchdogs": self._watchdogs.status(time.monotonic()),
-                "turned_away": self._turned_away_count,
+                "turned_away": self.turned_away_count,
                 "undelivered": len(self._outbox),
             }
 
@@ -306,84 +266,19 @@ class DeadMan(ThreadingHTTPServer):
         return _now() - datetime.timedelta(seconds=time.monotonic() - self._last_heard)
 
 
-class _UntilDeadline(io.RawIOBase):
-    """Reads from a connection until a deadline. A time-out alone begins again with every byte."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        super().__init__()
-        self._connection = connection
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """It is there to be read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what has come, and wait for it no longer than until the deadline."""
-        left_seconds = self._deadline - time.monotonic()
-        if left_seconds <= 0:
-            raise TimeoutError("the request took too long")
-        self._connection.settimeout(left_seconds)
-        return self._connection.recv_into(buffer)
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(NotificationHandler):
     server: DeadMan
+    usage = "GET /status or /healthz; POST notifications to /watchdog"
 
-    def setup(self) -> None:
-        super().setup()
-        self.rfile.close()  # it holds the connection open as long as it is
-        deadline = time.monotonic() + _LONGEST_REQUEST_SECONDS
-        self.rfile = io.BufferedReader(_UntilDeadline(self.connection, deadline))
+    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
+        return {"/status": self.server.status}
 
-    def do_GET(self) -> None:
-        if self.path == "/status":
-            self._answer(HTTPStatus.OK, self.server.status())
-        elif self.path == "/healthz":
-            self._answer(HTTPStatus.OK, {"status": "ok"})
-        else:
-            self._answer(
-                HTTPStatus.NOT_FOUND, {"error": "GET /status or /healthz; POST notifications to /watchdog"}
-            )
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length") or ""
-        if not (length.isascii() and length.isdigit()):
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "expected a Content-Length, in bytes")
-        elif len(length) > _MOST_DIGITS or int(length) > _LARGEST_NOTIFICATION_BYTES:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "at most 1 MB")
-        else:
-            self._read(int(length))
-
-    def _read(self, length: int) -> None:
-        try:
-            body = self.rfile.read(length)
-        except OSError:  # the sender is too slow, or gone
-            self.close_connection = True
-            return
+    def received(self, body: bytes) -> tuple[HTTPStatus, Mapping[str, Any]]:
         received = _parsed(body)
         if received is None:
-            self._refuse(
-                HTTPStatus.BAD_REQUEST, "expected an Alertmanager notification: {'alerts': [{...}, ...]}"
-            )
-            return
-        self._answer(HTTPStatus.OK, {"heard": self.server.hear(received)})
-
-    def _refuse(self, status: HTTPStatus, problem: str) -> None:
-        self.close_connection = True
-        self._answer(status, {"error": problem})
-
-    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        with contextlib.suppress(OSError):  # whoever asked has gone
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing about requests: events are the log."""
+            expected = "expected an Alertmanager notification: {'alerts': [{...}, ...]}"
+            return HTTPStatus.BAD_REQUEST, {"error": expected}
+        return HTTPStatus.OK, {"heard": self.server.hear(received)}
 
 
 def _parsed(body: bytes) -> dict[str, Any] | None:

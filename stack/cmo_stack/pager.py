@@ -16,20 +16,17 @@ import sys
 import threading
 import time
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_stack.health import LOOPBACK
+from cmo_stack.notification_server import NotificationHandler, NotificationServer
 from cmo_stack.ports import DEFAULT_PORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-_LARGEST_NOTIFICATION_BYTES: Final = 1_000_000
-_MOST_DIGITS: Final = 12
 _MOST_NESTED: Final = 20
-_SLOW_SENDER_SECONDS: Final = 10.0
 _EXPECTED: Final = (
     "expected an Alertmanager notification: {'alerts': [{'status': '…', 'labels': {…}, 'annotations': {…}}]}"
 )
@@ -82,74 +79,37 @@ def _on_one_line(text: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(NotificationHandler):
     server: Pager
-    timeout = _SLOW_SENDER_SECONDS
+    usage = "GET /pages or /healthz; POST notifications to /page"
 
-    def do_GET(self) -> None:
-        if self.path == "/pages":
-            self._answer(HTTPStatus.OK, {"pages": self.server.page_log.read()})
-        elif self.path == "/healthz":
-            self._answer(HTTPStatus.OK, {"status": "ok"})
-        else:
-            self._answer(
-                HTTPStatus.NOT_FOUND, {"error": "GET /pages or /healthz; POST notifications to /page"}
-            )
+    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
+        return {"/pages": lambda: {"pages": self.server.page_log.read()}}
 
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length") or ""
-        if not (length.isascii() and length.isdigit()):
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": "expected a Content-Length, in bytes"})
-        elif len(length) > _MOST_DIGITS or int(length) > _LARGEST_NOTIFICATION_BYTES:
-            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "at most 1 MB"})
-        else:
-            self._receive(self.rfile.read(int(length)))
-
-    def _receive(self, body: bytes) -> None:
+    def received(self, body: bytes) -> tuple[HTTPStatus, Mapping[str, Any]]:
         """Keep a notification and show it; all that can be wrong with it is found before."""
         try:
             notification = parse_notification(body)
         except NotificationError as error:
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": str(error)})
-            return
+            return HTTPStatus.BAD_REQUEST, {"error": str(error)}
         try:
             self.server.page_log.append(notification)
         except OSError as error:
             problem = f"it could not be kept: {error.strerror}; send it again"
-            self._answer(HTTPStatus.INSUFFICIENT_STORAGE, {"error": problem})
-            return
+            return HTTPStatus.INSUFFICIENT_STORAGE, {"error": problem}
         with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: it is kept all the same
             for line in phone_lines(notification):
                 sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
             sys.stdout.flush()
-        self._answer(HTTPStatus.OK, {})
-
-    def _answer(self, status: HTTPStatus, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
-        with contextlib.suppress(OSError):  # whoever asked has gone
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Say nothing about requests: the pages are the log."""
+        return HTTPStatus.OK, {}
 
 
-class Pager(ThreadingHTTPServer):
+class Pager(NotificationServer):
     """The receiver; ``page_log`` holds what it has received."""
-
-    daemon_threads = True
 
     def __init__(self, port: int, log: Path, host: str = LOOPBACK) -> None:
         self.page_log = PageLog(log)
         super().__init__((host, port), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a sender that has gone; anything else is a fault of ours, and is shown."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
 
 
 class NotificationError(Exception):
