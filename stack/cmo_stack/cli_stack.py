@@ -57,14 +57,24 @@ def stack() -> None:
 )
 @port_options
 @quiet_option
-def up(*, profile: str, seed: int, scrape_interval: int, wait: bool, quiet: bool, **options: Any) -> None:
+@click.pass_context
+def up(
+    context: click.Context,
+    /,
+    *,
+    profile: str,
+    seed: int,
+    scrape_interval: int,
+    wait: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Start the stack, print its addresses, and leave it running. Well-known ports are taken where free."""
     tell = teller(quiet=quiet)
     home = _home()
     wanted = wanted_ports(options)
     if home.running():
-        _show_running(home)
-        return
+        context.exit(_show_running(home))
     ports = Ports.choose(wanted, prefer_defaults=True)
     for name, port in ports.unusual(wanted).items():
         tell(f"Port {getattr(DEFAULT_PORTS, name)} is busy: the {name} listens on {port}.")
@@ -139,11 +149,20 @@ def _table(state: detached.State | None, parts: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _show_running(home: detached.Home) -> None:
+def _show_running(home: detached.Home) -> ExitStatus:
     state = home.state
     how = "" if state is None else f" ({_settings_of(state)})"
     click.echo(f"A stack is already running{how}, and stays as it is. `cmo stack down` stops it.", err=True)
     _show_addresses(home)
+    missing = [part["name"] for part in _health(state) if not part["serves"]] if state else []
+    if not missing:
+        return ExitStatus.COMPLIANT
+    click.echo(
+        f"Not serving: {', '.join(missing)}. `cmo stack down`, then `cmo stack up`, starts all anew; "
+        f"logs are in {home.log.parent}.",
+        err=True,
+    )
+    return ExitStatus.UNREADABLE
 
 
 def _settings_of(state: detached.State) -> str:

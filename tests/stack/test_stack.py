@@ -239,6 +239,9 @@ def _the_prober_is_scraped_until_it_is_killed(folder: Path, state: detached.Stat
     done = _cmo(folder, "stack", "status")
     assert done.returncode == 4
     assert re.search(r"prober +DOWN", done.stdout)
+    again = _cmo(folder, "stack", "up")
+    assert again.returncode == 4
+    assert "Not serving: prober. `cmo stack down`" in again.stderr
 
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path: Path, wait_until: Wait, alive: Alive) -> None:
