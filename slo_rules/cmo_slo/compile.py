@@ -27,7 +27,7 @@ from cmo_slo.alerts import (
     trend,
     watchdog,
 )
-from cmo_slo.alerts.alert import Surroundings
+from cmo_slo.alerts.alert import Surroundings, fires
 from cmo_slo.durations import HOUR, MILLISECOND, MINUTE, SECOND, DurationError, duration, parse_duration
 from cmo_slo.indicators import LatencyIndicator
 from cmo_slo.rule import Rule, RuleGroup, labelled
@@ -46,6 +46,8 @@ _LONGEST_INTERVAL: Final = 2 * MINUTE
 
 # Long windows are read from few samples, and tickets wait: neither need be evaluated at every scrape.
 _SLOW_INTERVAL: Final = MINUTE
+# Pages read a quarter of an hour too: it has to come while they still fire, which is for 20 scrapes.
+_MOST_SCRAPES_LATE: Final = 15
 
 
 class CompileError(Exception):
@@ -81,7 +83,11 @@ def compile_rules(
             ],
         ),
         ("hourly", HOUR, long_windows.hourly_rules(objectives, interval)),
-        ("long-windows", _SLOW_INTERVAL, long_windows.window_rules(objectives, interval)),
+        (
+            "long-windows",
+            min(_SLOW_INTERVAL, _MOST_SCRAPES_LATE * interval),
+            long_windows.window_rules(objectives, interval),
+        ),
         ("tickets", max(_SLOW_INTERVAL, interval), _tickets(objectives, surroundings)),
         ("objectives", interval, _constants(objectives, interval)),
     )
@@ -103,6 +109,7 @@ def surroundings_of(objectives: Objectives, scrape_interval: str) -> Surrounding
         interval=_interval(scrape_interval),
         job=objectives.service.job,
         probe_job=objectives.service.probe_job,
+        scenarios=objectives.scenarios,
         restart=objectives.service.restart_seconds * SECOND,
         runbooks=objectives.links.runbooks.rstrip("/"),
         dashboards=objectives.links.dashboards.rstrip("/"),
@@ -137,19 +144,25 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
     Each leaves out those that go before it in that order: one incident wakes people once.
     """
     gone: tuple[str, ...] = ()
+    lingering: tuple[str, ...] = ()
     for of_absence in _of_kind(objectives, down.DownAlert):
+        yield down.scraped_rule(surroundings)
         yield down.rule(of_absence, surroundings)
         gone = (down.condition(surroundings),)
+        lingering = (fires(surroundings.slo, of_absence.alert),)
     failing, slow = _objective_pages(objectives, surroundings)
+    hangs = _of_kind(objectives, hanging.HangingAlert)
+    hung = tuple(fires(surroundings.slo, one.alert) for one in hangs)
     for objective_page, objective, own in failing:
-        yield _for_objective(page.rule(objective_page, surroundings, own, gone), objective)
-    before = tuple(own for _, _, own in failing)
-    for of_hang in _of_kind(objectives, hanging.HangingAlert):
-        yield hanging.rule(of_hang, surroundings, (*gone, *before))
+        yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *hung)), objective)
+    before = (*gone, *lingering, *(own for _, _, own in failing))
+    for of_hang in hangs:
+        yield hanging.rule(of_hang, surroundings, before)
         before += (hanging.condition(of_hang, surroundings),)
+    before += (*hung, *(fires(surroundings.slo, one.alert) for one, _, _ in failing))
     for objective_page, objective, own in slow:
         threshold = _threshold(objectives, objective)
-        slow_page = page.rule(objective_page, surroundings, own, (*gone, *before), threshold)
+        slow_page = page.rule(objective_page, surroundings, own, before, threshold)
         yield _for_objective(slow_page, objective)
     for of_silence in _of_kind(objectives, no_traffic.NoTrafficAlert):
         # The slow ones too: users who left after they had waited are slow, and nobody was answered.

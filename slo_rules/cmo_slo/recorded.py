@@ -46,6 +46,9 @@ COMPONENT_GOOD_EVENTS: Final = "component:slo_good_events:increase"
 COMPONENT_TOTAL_EVENTS: Final = "component:slo_total_events:increase"
 """Total calls of a component since the evaluation before."""
 
+SCRAPED: Final = "job:slo_scraped:max"
+"""1 where an instance of the service is scraped, whatever its name; 0 where none is that lately was there."""
+
 STARTED_QUERIES: Final = "instance:slo_started_queries:increase"
 """Queries that have begun since the evaluation before, by scenario and instance."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 _SELECTOR = re.compile(r"([a-z_]+:[\w:]+)(?:\{([^}]*)\})?")
 _OBJECTIVE = re.compile(r'objective=~?"([^"]*)"')
+_FIRING = re.compile(r'ALERTS\{[^}]*alertname="(\w+)"')
 _MATCHER = re.compile(r'(\w+)(=~?)"([^"]*)"')
 
 
@@ -14,6 +15,8 @@ def rules_of_alert(document: dict[str, Any], *alerts: str) -> dict[str, Any]:
     """The same groups in the same order, with the rules that the alerts read, directly or not."""
     everything = [rule for group in document["groups"] for rule in group["rules"]]
     own = [rule["expr"] for rule in everything if rule.get("alert") in alerts]
+    asked = {alert for expression in own for alert in _FIRING.findall(expression)}
+    own += [rule["expr"] for rule in everything if rule.get("alert") in asked]
     objectives = {name for names in _OBJECTIVE.findall("\n".join(own)) for name in names.split("|")}
     # A window is recorded for all objectives at once: what others count is nothing to this alert.
     everything = [
@@ -36,8 +39,11 @@ def rules_of_alert(document: dict[str, Any], *alerts: str) -> dict[str, Any]:
 
 
 def _reads(rule: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether a rule selects what another records, as far as the labels say that the other sets itself."""
-    return any(
+    """Whether a rule selects what another records, as far as the labels say that the other sets itself.
+
+    Or asks whether it fires.
+    """
+    return other.get("alert", "") in _FIRING.findall(rule["expr"]) or any(
         name == other.get("record") and _selects(matchers, other["labels"])
         for name, matchers in _SELECTOR.findall(rule["expr"])
     )

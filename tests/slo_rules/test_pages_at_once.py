@@ -1,7 +1,7 @@
 """Two pages whose conditions hold at once: one incident wakes people once, with the page that goes first.
 
-The order is: the service is gone, queries fail, they hang, they are slow, none come. That none come cannot be
-true of a service that is gone, because it asks for a good scrape; every other pair can be true at once.
+The order is: the service is gone, queries fail, they hang, they are slow, none come. Nor does what an
+incident leaves behind page: queries that hung are slow, or have failed, when they end.
 """
 
 from __future__ import annotations
@@ -116,6 +116,53 @@ def left_behind() -> tuple[Series, ...]:
     return (up("0x200"), *(Series(name, full_labels(name, {}), value) for name, value in gauges.items()))
 
 
+def crashing_and_unreachable() -> tuple[Series, ...]:
+    """A crash loop of two and a half minutes up and one down, in which every question of the prober fails."""
+    canary = {"job": "probe", "instance": "p", "canary": "c"}
+    results = {"success": "0+1x45 45x200", "timeout": "0x45 0+1x200"}
+    return (
+        up("1x49 " + " ".join(["0x4 1x9"] * 10)),
+        Series(catalogue.QUERIES.name, full_labels(catalogue.QUERIES.name, {"outcome": "success"}), "5x200"),
+        Series(catalogue.PROBE_UP.name, canary, "1x45 0x200"),
+        *(
+            Series(catalogue.PROBE_RESULTS.name, {**canary, "result": result}, values)
+            for result, values in results.items()
+        ),
+    )
+
+
+def ended(how: str) -> tuple[Series, ...]:
+    """Ten a minute are answered, then all that come in four minutes hang, and then they end somehow."""
+    answered, hung = "0+3x24", 17 * 3
+    begun = f"{answered} {72 + 3}+3x200"
+
+    def counted(name: str, after: int, **labels: str) -> Series:
+        plain = name.removesuffix("_count").removesuffix("_bucket")
+        return Series(name, full_labels(plain, labels) | labels, f"{answered} 72x16 {72 + after}+3x180")
+
+    def only_then(name: str, count: int, **labels: str) -> Series:
+        plain = name.removesuffix("_count").removesuffix("_bucket")
+        return Series(name, full_labels(plain, labels) | labels, f"0x41 {count}x180")
+
+    count, bucket = (f"{catalogue.QUERY_DURATION.name}_{part}" for part in ("count", "bucket"))
+    well = hung if how == "answered" else 0
+    failed = hung - well
+    return (
+        up("1x220"),
+        Series(catalogue.QUERIES_STARTED.name, full_labels(catalogue.QUERIES_STARTED.name, {}), begun),
+        Series(
+            catalogue.QUERIES_IN_PROGRESS.name,
+            full_labels(catalogue.QUERIES_IN_PROGRESS.name, {}),
+            "0x24 3+3x16 0x180",
+        ),
+        counted(catalogue.QUERIES.name, well, outcome="success"),
+        only_then(catalogue.QUERIES.name, failed, outcome="error"),
+        counted(count, well, outcome="success"),
+        counted(bucket, 0, outcome="success", le="2.0"),
+        only_then(count, failed, outcome="failure"),
+    )
+
+
 # --- two at once -----------------------------------------------------------------------------------
 
 _SOON: Final = 8
@@ -142,7 +189,7 @@ PAIRS: Final[dict[tuple[str, str], tuple[tuple[Series, ...], int]]] = {
 
 def test_every_pair_that_can_be_is_here() -> None:
     every = {(first, second) for at, first in enumerate(ORDER) for second in ORDER[at + 1 :]}
-    assert every - set(PAIRS) == {(GONE, NO_TRAFFIC)}
+    assert every - set(PAIRS) == {(GONE, NO_TRAFFIC)}, "by itself it needs a good scrape; see the crash loop"
 
 
 def fired_by(series: tuple[Series, ...], steps: int, alerts: set[str]) -> dict[str, Any]:
@@ -186,6 +233,23 @@ def test_the_first_pages_and_the_second_does_not(
 def test_a_crash_loop_is_a_service_that_is_gone(promtool: servers.Server, tmp_path: Path) -> None:
     test = fired_by(crashing(), 56, {GONE, alone(FAILING)})
     assert complaint(FAILING, test, promtool, tmp_path) == ""
+
+
+@each_promtool
+def test_a_crash_loop_that_lets_no_question_through_is_one_page(
+    promtool: servers.Server, tmp_path: Path
+) -> None:
+    test = fired_by(crashing_and_unreachable(), 120, {GONE, alone(NO_TRAFFIC)})
+    assert complaint(NO_TRAFFIC, test, promtool, tmp_path) == ""
+
+
+@each_promtool
+@pytest.mark.parametrize(("how", "second"), [("answered", SLOW), ("failed", FAILING)])
+def test_what_hung_is_no_second_page_when_it_ends(
+    how: str, second: str, promtool: servers.Server, tmp_path: Path
+) -> None:
+    test = fired_by(ended(how), 44, {HANGING, alone(second)})
+    assert complaint(second, test, promtool, tmp_path) == ""
 
 
 def alone(alert: str) -> str:

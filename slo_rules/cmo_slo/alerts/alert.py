@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from cmo_slo.durations import DurationError, duration, parse_duration
 from cmo_slo.indicators import Model
 from cmo_slo.mistakes import Mistake, MistakesError, raise_if_any
-from cmo_slo.promql import indented
+from cmo_slo.promql import indented, selector
 from cmo_slo.recorded import Window
 from cmo_slo.rule import Rule
 
@@ -141,13 +141,15 @@ _FEWEST_SCRAPES: Final = 4
 class Surroundings:
     """What alerts need to know of the file they stand in, and of the scrapes they are compiled for.
 
-    ``runbooks`` and ``dashboards`` are what links begin with; ``interval`` and ``restart`` are milliseconds.
+    ``scenarios`` are those of a load test; ``runbooks`` and ``dashboards`` are what links begin with;
+    ``interval`` and ``restart`` are milliseconds.
     """
 
     slo: str
     interval: int
     job: str
     probe_job: str
+    scenarios: tuple[str, ...]
     restart: int
     runbooks: str
     dashboards: str
@@ -293,3 +295,11 @@ def excluding(condition: str, others: tuple[str, ...]) -> str:
     if not others:
         return condition
     return "\nunless on ()\n".join(f"(\n  {indented(one)}\n)" for one in (condition, *others))
+
+
+def fires(slo: str, alert: str) -> str:
+    """Whether a page fires, or still does: what it was about has ended, and has its effects yet.
+
+    Queries that hung are slow or failed at the moment when they end, and are no incident of their own.
+    """
+    return selector("ALERTS", {"slo": (slo,), "alertname": (alert,), "alertstate": ("firing",)})

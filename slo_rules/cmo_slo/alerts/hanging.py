@@ -53,15 +53,20 @@ def condition(alert: HangingAlert, surroundings: Surroundings) -> str:
     after = surroundings.window(alert.after)
     blocked = selector(catalogue.EVENT_LOOP_BLOCKED.name, {"job": (surroundings.job,)})
     fresh = _FRESH_SCRAPES * surroundings.interval
+    of_a_load_test = selector(catalogue.QUERIES_IN_PROGRESS.name, {**of, "scenario": surroundings.scenarios})
     return (
         f"sum by (scenario) (\n"
         f"  (\n"
         f"    {indented(_older(alert, surroundings, in_progress), '    ')}\n"
         f"    or\n"
-        f"    {indented(_unfinished(alert, after, of, in_progress), '    ')}\n"
+        f"    {indented(_unfinished(alert, surroundings, of, in_progress), '    ')}\n"
         f"    or\n"
         # Whoever comes now is not even counted: its queries in progress may be none.
-        f"    {in_progress}\n"
+        f"    (\n"
+        f"      {in_progress} > 0\n"
+        f"      or\n"
+        f"      {in_progress} unless on (job, instance) sum by (job, instance) ({of_a_load_test}) > 0\n"
+        f"    )\n"
         f"    and on (job, instance)\n"
         f"    max by (job, instance) ({blocked}) > {after / SECOND:g}\n"
         f"  )\n"
@@ -86,13 +91,23 @@ def _older(alert: HangingAlert, surroundings: Surroundings, in_progress: str) ->
     )
 
 
-def _unfinished(alert: HangingAlert, after: int, of: Mapping[str, tuple[str, ...]], in_progress: str) -> str:
+def _unfinished(
+    alert: HangingAlert, surroundings: Surroundings, of: Mapping[str, tuple[str, ...]], in_progress: str
+) -> str:
+    after = surroundings.window(alert.after)
     window = duration(_AVERAGED * after)
     live = selector(catalogue.QUERIES_IN_PROGRESS.name, of)
-    mean = f"sum by (scenario, job, instance) (avg_over_time({live}[{window}]))"
+    # Over the whole window, as the rate beside it: where scrapes are missing the mean of those that are there
+    # would be that of less time.
+    scrapes = _AVERAGED * after / surroundings.interval
+    mean = f"sum by (scenario, job, instance) ({summed(live, _AVERAGED * after)}) / {scrapes:g}"
     work = selector(f"{catalogue.QUERY_DURATION.name}_sum", of)
     finished = f"sum by (scenario, job, instance) (rate({work}[{window}]))"
     oldest = selector(catalogue.OLDEST_QUERY_AGE.name, of)
+
+    def counted(series: str) -> str:
+        return f"max by (scenario, job, instance) (count_over_time({within(series, _AVERAGED * after)}))"
+
     return (
         f"{mean} - {finished} >= {alert.minimum_queries}\n"
         f"and on (scenario, job, instance)\n"
@@ -101,7 +116,9 @@ def _unfinished(alert: HangingAlert, after: int, of: Mapping[str, tuple[str, ...
         f"{in_progress} >= {alert.minimum_queries}\n"
         f"and on (scenario, job, instance)\n"
         # A rate over the first minutes of a series is too low.
-        f"{live} offset {window}"
+        f"{live} offset {window}\n"
+        f"and on (scenario, job, instance)\n"
+        f"{counted(work)} >= {_COVERED:g} * {counted(live)}"
     )
 
 

@@ -29,7 +29,7 @@ def rule(alert: LoadTestAlert, surroundings: Surroundings, scenarios: tuple[str,
     return alert_rule(
         alert,
         surroundings,
-        f"sum({summed(started, MINUTE)}) > 0",
+        f"sum({summed(started, max(MINUTE, 2 * surroundings.interval))}) > 0",
         severity="info",
         role="monitoring",
         component="service",

@@ -60,6 +60,9 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
     nobody_answered = f"sum by (scenario) ({summed(answered, probe_window)})"
     # Where nothing is counted any more nobody is known to be answered, either.
     uncounted = f"absent_over_time({answered}[{duration(probe_window)}])"
+    of_a_load_test = selector(
+        recorded.STARTED_QUERIES, {"slo": (surroundings.slo,), "scenario": surroundings.scenarios}
+    )
     return (
         f"sum by (scenario) ({last_week} offset {duration(_LAST_WEEK)}) >= {alert.expected_queries_an_hour}\n"
         f"and on (scenario)\n"
@@ -70,6 +73,9 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
         f"sum by (scenario) ({summed(answered, probe_window)} or 0 * {uncounted}) == 0\n"
         f"and on ()\n"
         f"{_probes_fail(surroundings, probe_window)}\n"
+        # A load test that leaves no room for the prober keeps nobody out whom it was not meant to.
+        f"unless on ()\n"
+        f"sum({summed(of_a_load_test, max(MINUTE, 2 * surroundings.interval))}) > 0\n"
         f"or\n"
         f"{nobody_answered} == 0\n"
         f"and on (scenario)\n"
@@ -89,8 +95,9 @@ def _probes_fail(surroundings: Surroundings, window: int) -> str:
         # One that has just begun has not failed for long, and what one said that is gone is no news.
         f"and on ()\n"
         f"count({results} offset {duration(window)}) > 0\n"
+        # Where there are many canaries a window holds the questions of some: the others may be well.
         f"and on ()\n"
-        f"count({selector(catalogue.PROBE_UP.name, job)}) > 0"
+        f"max({selector(catalogue.PROBE_UP.name, job)}) == 0"
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+from cmo_exporter import catalogue
 from pydantic import Field
 
 from cmo_slo.alerts.alert import Alert, Duration, JobName, Surroundings, alert_rule, read_back
 from cmo_slo.durations import duration
 from cmo_slo.monitor_series import UP
+from cmo_slo.promql import selector
 
 if TYPE_CHECKING:
     from cmo_slo.rule import Rule
@@ -48,11 +50,18 @@ def rule(alert: ScrapeAlert, surroundings: Surroundings) -> Rule:
     )
     # Of a pod that a deploy has replaced only its last scrapes, which failed, are left in the window.
     down, often = (f"{one}\nand on (job, instance)\n{up}" for one in (down, often))
+    # Whose scrapes are good and hold nothing of queries is as blind, and nothing else says so.
+    job = {"job": (surroundings.job,)}
+    empty = (
+        f"min by (job, instance) (min_over_time({selector(UP, job)}[{window}])) == 1\n"
+        f"unless on (job, instance)\n"
+        f"count by (job, instance) (count_over_time({selector(catalogue.QUERIES.name, job)}[{window}]))"
+    )
     absent = (f'absent_over_time({UP}{{job="{job}"}}[{window}])' for job in alert.jobs)
     return alert_rule(
         alert,
         surroundings,
-        "\nor\n".join([down, often, *absent]),
+        "\nor\n".join([down, often, empty, *absent]),
         severity="ticket",
         role="monitoring",
         component="prometheus",

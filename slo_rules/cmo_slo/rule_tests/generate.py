@@ -125,11 +125,17 @@ def _objective_plans(objectives: Objectives, surroundings: Surroundings) -> Iter
                     quarter=quarter,
                     minimum=objective.page.low_traffic.minimum_bad_events,
                 )
-            yield _Plan(objective.page.alert, surroundings.interval, cases)
+            yield _Plan(objective.page.alert, surroundings.interval, _scraped(cases))
         if objective.ticket is not None:
             share = _ticket(objective)
             cases = [*share_cases(share), *roll_ups.day_cases(share, objectives.name, objective.name)]
             yield _Plan(objective.ticket.alert, _TICKET_STEP, cases)
+
+
+def _scraped(cases: Iterable[Case]) -> list[Case]:
+    """The same of a service that is there: what is said of one that is gone goes before all else."""
+    there = stimulus.up("1x1000")
+    return [replace(case, series=(*case.series, there)) for case in cases]
 
 
 def _stimulus(objective: Objective) -> stimulus.Stimulus:
@@ -228,7 +234,7 @@ def _page_cases(
         case DownAlert():
             return pages.down_cases(surroundings)
         case HangingAlert():
-            return pages.hanging_cases(alert, surroundings)
+            return _scraped(pages.hanging_cases(alert, surroundings))
         case NoTrafficAlert():
             return pages.no_traffic_cases(alert, surroundings)
 

@@ -22,7 +22,8 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
     window = parse_duration(alert.window) // step
     waits, lingers = (-(-surroundings.interval * scrapes // step) for scrapes in (4, 8))
     first = alert.jobs[0]
-    others = tuple(up("1x200", job=job) for job in alert.jobs[1:])
+    counted = tuple(_queries(instance) for instance in (TARGET["instance"], "b"))
+    others = (*counted, *(up("1x200", job=job) for job in alert.jobs[1:]))
     # All scrapes of a window have failed; Prometheus 2 has one more of them in a window.
     down = window + waits + 2
     back = 41 + down
@@ -54,9 +55,20 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
     for absent in alert.jobs:
         yield Case(
             f"the job {absent} has no target: it fires",
-            tuple(up("1x200", job=job) for job in alert.jobs if job != absent),
+            (*counted, *(up("1x200", job=job) for job in alert.jobs if job != absent)),
             firing=(fires,),
         )
+    yield Case(
+        "scrapes of the service hold nothing of queries: it fires",
+        (up("1x200", job=surroundings.job), *others[len(counted) :]),
+        firing=(fires,),
+        text=Text(fires, 1, {"job": surroundings.job, "instance": TARGET["instance"]}),
+    )
+    yield Case(
+        "for a while they hold nothing of queries: silent",
+        (_queries("a", f"0x40 _x{window - 2} 0x60"), up("1x200", job=surroundings.job), *others[1:]),
+        silent=(40 + window, 42 + window, 44 + window),
+    )
     yield Case("no series at all: it fires for every job", (), firing=(fires,), alerts=len(alert.jobs))
     yield Case(
         "a target that starts slowly: silent", (up("0x2 1x60", job=first), *others), silent=(2, 4, 6, 10)
@@ -72,6 +84,12 @@ def scrape_cases(alert: ScrapeAlert, surroundings: Surroundings, step: int) -> I
         (up(f"1x40 0x{down - 1} stale 0x{window}", job=first), *others),
         firing=(back - 1, back, back + 2, back + window),
     )
+
+
+def _queries(instance: str, values: str = "0x200") -> Series:
+    """That the service counts queries, though there are none."""
+    name = catalogue.QUERIES.name
+    return Series(name, {**full_labels(name, {}), "instance": instance}, values)
 
 
 def _often_failing_cases(first: str, others: tuple[Series, ...]) -> Iterator[Case]:

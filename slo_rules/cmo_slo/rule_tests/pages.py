@@ -52,6 +52,30 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
         firing=(2 * many + restart + 2,),
         silent=(many,),
     )
+    names = [
+        up(f"_x{many + 4 * number} 1 0 0 0 stale", instance=f"pod-{number}")
+        for number in range(2 * many // 4)
+    ]
+    yield Case(
+        "it crashes under another name each time, as pods do: it fires",
+        (up(f"1x{many - 1} stale", instance="before"), *names),
+        firing=(2 * many + restart + 2,),
+        silent=(many,),
+    )
+    half = many // 2
+    yield Case(
+        "it crashes from the first scrape on: it fires once it is known for long enough",
+        (up(" ".join(["1 0 0 0"] * many)),),
+        firing=(half + restart + 2,),
+        silent=(half - 2,),
+    )
+    lately = max(4 * restart, 8)
+    yield Case(
+        "it ends when a long outage has been over for four restarts",
+        (up(f"1x{many} 0x{lately} 1x{many}"),),
+        firing=(many + lately + LINGERS_SCRAPES,),
+        silent=(many + 2 * lately + LINGERS_SCRAPES + 3,),
+    )
     yield from _there_cases(restart, many)
 
 
@@ -73,6 +97,11 @@ def _there_cases(restart: int, many: int) -> Iterator[Case]:
         "a first start that takes a while: no page",
         (up(f"0x{restart - 2} 1x{many}"),),
         silent=(restart, restart + 2, restart + 10),
+    )
+    yield Case(
+        "two instances fail in turn, and one is always there: no page",
+        (up(" ".join(["1 0 1 0"] * many)), up(" ".join(["0 1 0 1"] * many), instance="b")),
+        silent=(restart + 2, many, 2 * many - 1),
     )
     yield Case("no target at all: it fires", (), firing=(restart + 1,), silent=(restart - 1,))
     yield Case("its target disappears: it fires", (up("1x10 stale"),), firing=(11 + restart,), silent=(10,))
@@ -96,7 +125,10 @@ def hanging_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterator[C
     after = surroundings.window(alert.after) // surroundings.interval
     yield from _older_cases(after, alert.minimum_queries)
     yield from _unfinished_cases(alert, surroundings)
-    yield from _blocked_cases(surroundings.window(alert.after) // SECOND)
+    yield from _blocked_cases(
+        surroundings.window(alert.after) // SECOND,
+        surroundings.scenarios[0] if surroundings.scenarios else "x",
+    )
     yield Case("no series at all: silent", (), silent=(30,))
     yield Case("nobody asks: silent", _in_progress("7x60", "0x60", "0x60"), silent=(5, 30, 60))
     yield from _hanging_restart_cases(after, alert.minimum_queries)
@@ -156,12 +188,21 @@ def _older_cases(after: int, few: int) -> Iterator[Case]:
     )
 
 
-def _blocked_cases(limit: int) -> Iterator[Case]:
+def _blocked_cases(limit: int, of_a_load_test: str) -> Iterator[Case]:
     yield Case(
         "one query is inside a blocked event loop: it fires",
         _in_progress("1x60", "1x60", f"0x5 {limit}x5 {limit + 1}x10 0x40"),
         firing=(12,),
         silent=(10, 22 + LINGERS_SCRAPES + 1),
+    )
+    scenario = {**full_labels(catalogue.QUERIES_IN_PROGRESS.name, {}), "scenario": of_a_load_test}
+    yield Case(
+        "a load test blocks the event loop, and nobody live is inside: silent",
+        (
+            *_in_progress("0x60", "0x60", f"0x5 {limit}x5 {limit + 1}x40"),
+            Series(catalogue.QUERIES_IN_PROGRESS.name, scenario, "50x60"),
+        ),
+        silent=(12, 30),
     )
     yield Case(
         "nobody is known to be inside a blocked event loop, because it counts nobody any more: it fires",
@@ -229,7 +270,34 @@ def _unfinished_cases(alert: HangingAlert, surroundings: Surroundings) -> Iterat
         tuple(replace(one, values=later.get(one.name, one.values)) for one in series(few, limit)),
         silent=(window + 7, window + 9),
     )
+    many = tuple(_with_a_gap(one, window, length) for one in series(1, 900))
+    yield Case(
+        "many are under way while Prometheus is away, and one is old: silent",
+        many,
+        silent=tuple(range(window + 10, 2 * window + 20, max(window // 10, 1))),
+    )
+    again = tuple(
+        replace(one, values=f"_x{window + 5} {one.values}") if one.name == duration_sum else one
+        for one in series(1, 900)
+    )
+    yield Case(
+        "durations are there again after they were gone: silent",
+        again,
+        silent=(window + 8, window + 12, window + 20),
+    )
     yield Case("one is old, and all the others finish: silent", series(1, 900), silent=(window + 10, length))
+
+
+def _with_a_gap(one: Series, window: int, length: int) -> Series:
+    """A few scrapes are missing after a whole window, of a service that goes on meanwhile."""
+    missing = max(window // 3, 4)
+    first, _, more = one.values.partition("+")
+    if not more:
+        level = one.values.partition("x")[0]
+        return replace(one, values=f"{level}x{window + 4} _x{missing} {level}x{length}")
+    step = float(more.partition("x")[0])
+    after = step * (window + 5 + missing)
+    return replace(one, values=f"{first}+{step:g}x{window + 4} _x{missing} {after:g}+{step:g}x{length}")
 
 
 # --- no traffic ------------------------------------------------------------------------------------
@@ -241,6 +309,8 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     waits = MINUTE // surroundings.interval
     yield from _probe_cases(window, waits)
     yield from _unanswered_cases(window, waits, alert.unanswered_queries)
+    if surroundings.scenarios:
+        yield _load_test_case(surroundings.scenarios[0], window + waits + 2)
     long = window + waits + 2
     yield Case(
         "an idle night with a prober that is well: silent",
@@ -264,6 +334,16 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
         "a restart of the service is no lack of traffic",
         _traffic("0+5x60 stale _x2 0+5x900", "1x60 0x4 1x900", scraped="1x60 0x3 1x900"),
         silent=after,
+    )
+
+
+def _load_test_case(scenario: str, long: int) -> Case:
+    name = catalogue.QUERIES_STARTED.name
+    asked = Series(name, {**full_labels(name, {}), "scenario": scenario}, "0+40x900")
+    return Case(
+        "a load test leaves no room for the prober, and nobody live asks: silent",
+        (*_traffic("5x900", "0x900"), asked),
+        silent=(long, long + 10),
     )
 
 
@@ -305,6 +385,16 @@ def _probe_cases(window: int, waits: int) -> Iterator[Case]:
         text=Text(10 + long, 0, {"scenario": catalogue.LIVE}),
     )
     yield Case("one canary is well: silent", _traffic("5x900", "0x900", "1x900"), silent=(long, long + 10))
+    well = {**TARGET, "job": "probe", "canary": "well"}
+    yield Case(
+        "many canaries are asked in turn, and one that was not asked in all that time is well: silent",
+        (
+            *_traffic("5x900", "0x900"),
+            Series(catalogue.PROBE_UP.name, well, "1x900"),
+            Series(catalogue.PROBE_RESULTS.name, {**well, "result": "success"}, "3x900"),
+        ),
+        silent=(long, long + 10),
+    )
     yield Case("somebody is answered: silent", _traffic("0+1x900", "0x900"), silent=(long, long + 10))
     begun = 40
     yield Case(
