@@ -159,7 +159,7 @@ def test_runbooks_are_looked_up_in_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "runbooks/Other.md", "# Other")
     missing = check(file, "--runbooks", tmp_path / "runbooks")
     assert missing.exit_code == 1
-    assert "does not exist; expected ShopFailing.md among the runbooks" in missing.stdout
+    assert "is not fetched; expected ShopFailing.md among the runbooks; write it" in missing.stdout
     assert "runbooks were not looked up" not in missing.stderr
     write(tmp_path / "runbooks/ShopFailing.md", "# ShopFailing")
     assert check(file, "--runbooks", tmp_path / "runbooks").exit_code == 0
