@@ -146,7 +146,7 @@ def test_a_page_that_few_failures_hold_is_ended_by_good_questions() -> None:
     """The last 15 minutes count where few ask, so an exercise that only mends leaves the page firing."""
     for name in ("CMOLiveQueriesFailing", "CMOLiveQueriesSlow", "CMOLiveQueriesHanging"):
         broken, mended = re.findall(r"^```sh\n(.*?)^```$", PAGES[name].section(LAST_IF_ANY), re.M | re.S)
-        assert "seq 100" in mended
+        assert "seq 300" in mended
         assert "/pages.txt" in broken
         assert mended.strip().endswith("/pages.txt")
 
