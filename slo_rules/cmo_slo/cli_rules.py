@@ -9,6 +9,7 @@ import click
 from cmo_slo.cli_links import link_options, links_given_as_flags, links_given_as_variables, with_links
 from cmo_slo.cli_rules_check import WrongInputError, check
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
+from cmo_slo.durations import DurationError, duration, parse_duration
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
 from cmo_slo.rulefile import (
     GeneratedFile,
@@ -84,7 +85,7 @@ def build(
                     err=True,
                 )
             return
-        interval = scrape_interval or DEFAULT_SCRAPE_INTERVAL
+        interval = _in_one_spelling(scrape_interval or DEFAULT_SCRAPE_INTERVAL)
         compiled = with_links(load_objectives(find_objectives(objectives)), runbooks_url, dashboards_url)
         content = (render_for_operator if form == "operator" else render)(compiled, interval)
     except (ObjectivesError, CompileError) as error:
@@ -98,6 +99,14 @@ def build(
 
 
 rules.add_command(check)
+
+
+def _in_one_spelling(interval: str) -> str:
+    """``60s`` as ``1m``, which is how a check of the compiled file spells it; what is wrong as it is."""
+    try:
+        return duration(parse_duration(interval))
+    except DurationError:
+        return interval
 
 
 def _write(file: GeneratedFile) -> None:

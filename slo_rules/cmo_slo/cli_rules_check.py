@@ -7,6 +7,7 @@ nothing else does; what was left out, and the count, go to standard error.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from cmo_slo.checks import CHECKS, Context, Finding, RuleDocument, Severity, read_rules, run_checks
+from cmo_slo.checks import CHECKS, Context, Finding, ReadFile, RuleDocument, Severity, read_rules, run_checks
 from cmo_slo.checks.alertmanager_config import AlertmanagerConfigError, read_alertmanager
 from cmo_slo.checks.context import (
     DEFAULT_BUDGET_SAMPLES_PER_MINUTE,
@@ -50,10 +51,9 @@ SHIPPED_RETENTION: Final = 40 * DAY
 _EXIT_FOUND: Final = 1
 _FRESH: Final = "fresh"
 _BUILD: Final = "run `cmo rules build`"
-_BUILD_OR_SAY_LINKS: Final = (
-    f"{_BUILD}, or give the --runbooks-url and --dashboards-url that it was built with"
-)
+_LINKS: Final = "--runbooks-url and --dashboards-url that it was built with"
 _PROMTOOL: Final = "promtool"
+_PROMTOOL_PLACE: Final = re.compile(r"(?:(\d+):\d+: )?(.*)")
 
 
 class WrongInputError(click.ClickException):
@@ -270,7 +270,8 @@ class _Run:
         """Files that one Prometheus loads together; of one, whether it holds what was ``compiled``."""
         findings: list[Finding] = []
         if compiled is not None:
-            findings += _freshness(GeneratedFile(files[0], compiled), _BUILD_OR_SAY_LINKS)
+            generated = GeneratedFile(files[0], compiled)
+            findings += _freshness(generated, _mend(generated, duration(self.context.scrape_interval)))
             if not files[0].exists():
                 return _Checked(1, tuple(findings))
         documents: list[RuleDocument] = []
@@ -295,7 +296,7 @@ class _Run:
 
     def _file(self, file: Path) -> tuple[Sequence[RuleDocument], list[Finding]]:
         read = read_rules(_read(file), str(file))
-        return read.documents, [*read.findings, *_promtool(self.promtool, file, read.documents)]
+        return read.documents, [*read.findings, *_promtool(self.promtool, file, read)]
 
 
 def _as_compiled(context: Context, documents: Sequence[RuleDocument]) -> Context:
@@ -328,18 +329,43 @@ def _freshness(file: GeneratedFile, mend: str = _BUILD) -> Iterator[Finding]:
         yield _of_file(file.path, _FRESH, "is not what the objectives compile to", mend)
 
 
-def _promtool(promtool: Path | None, file: Path, documents: Sequence[RuleDocument]) -> Iterator[Finding]:
-    if promtool is None or not all(document.native for document in documents):
+def _mend(file: GeneratedFile, scrape_interval: str) -> str:
+    """How to mend a file that is stale; to build it for another interval would make it a wrong one."""
+    said = file.compiled_for
+    if said is None:
+        return f"{_BUILD}, or give the --scrape-interval, {_LINKS}"
+    if said != scrape_interval:
+        return f"it was compiled for scrapes every {said}: give --scrape-interval {said}"
+    interval = "" if said == DEFAULT_SCRAPE_INTERVAL else f" --scrape-interval {said}"
+    return f"run `cmo rules build{interval}`, or give the {_LINKS}"
+
+
+def _promtool(promtool: Path | None, file: Path, read: ReadFile) -> Iterator[Finding]:
+    if promtool is None or not all(document.native for document in read.documents):
         return  # promtool reads no manifests
-    complaint = promtool_complaint(promtool, file)
-    if complaint:
-        yield _of_file(
-            file, _PROMTOOL, " ".join(complaint.split()), "correct it, or Prometheus refuses the file"
-        )
+    told = {finding.line for finding in read.findings if finding.severity is Severity.ERROR}
+    for line, wrong in _complaints(promtool_complaint(promtool, file) or "", file):
+        if line not in told:  # what is told already is not told twice
+            yield _of_file(
+                file, _PROMTOOL, wrong, "correct it, or Prometheus refuses the file", line=line or 1
+            )
 
 
-def _of_file(file: Path, name: str, wrong: str, mend: str) -> Finding:
-    return Finding(str(file), 1, "", "", name, Severity.ERROR, wrong, mend)
+def _complaints(said: str, file: Path) -> Iterator[tuple[int | None, str]]:
+    """What promtool says, one by one, each with its line where it names one."""
+    rest = []
+    for each in said.splitlines():
+        if each.startswith(f"{file}: "):
+            line, wrong = _PROMTOOL_PLACE.findall(each.removeprefix(f"{file}: "))[0]
+            yield int(line) if line else None, wrong
+        else:
+            rest.append(each)
+    if wrong := " ".join(" ".join(rest).replace("FAILED:", "").split()):
+        yield None, wrong
+
+
+def _of_file(file: Path, name: str, wrong: str, mend: str, *, line: int = 1) -> Finding:
+    return Finding(str(file), line, "", "", name, Severity.ERROR, wrong, mend)
 
 
 def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import stat
 import subprocess
@@ -44,6 +45,7 @@ RULE_TESTS: Final = "rule_tests"
 """The folder of the tests of compiled rules, beside theirs."""
 
 _PROMTOOL_TIMEOUT_SECONDS: Final = 120
+_COMPILED_FOR: Final = re.compile(r"# Compiled by `cmo rules build` .*, for a scrape interval of (\w+)\.$")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -82,6 +84,16 @@ class GeneratedFile:
             return read_text_file(self.path, LARGEST_RULE_FILE_BYTES) == self.content
         except (OSError, UnreadableFileError):
             return False
+
+    @property
+    def compiled_for(self) -> str | None:
+        """The scrape interval in the head of the file that is there, ``None`` if it says none."""
+        try:
+            head, _, _ = read_text_file(self.path, LARGEST_RULE_FILE_BYTES).partition("\n")
+        except (OSError, UnreadableFileError):
+            return None
+        said = _COMPILED_FOR.match(head)
+        return said[1] if said else None
 
     def write(self) -> None:
         """Write the whole file or nothing, and its folder where that is missing.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cmo_stack import detached, topology
 from cmo_stack.exit_status import ExitStatus
@@ -23,6 +24,9 @@ from cmo_stack.stack_options import (
     teller,
     wanted_ports,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @click.group(
@@ -74,7 +78,7 @@ def up(
     home = _home()
     wanted = wanted_ports(options)
     if home.running():
-        context.exit(_show_running(home))
+        context.exit(_show_running(home, _asked_for(context)))
     ports = Ports.choose(wanted, prefer_defaults=True)
     for name, port in ports.unusual(wanted).items():
         tell(f"Port {getattr(DEFAULT_PORTS, name)} is busy: the {name} listens on {port}.")
@@ -149,20 +153,55 @@ def _table(state: detached.State | None, parts: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _show_running(home: detached.Home) -> ExitStatus:
+def _show_running(home: detached.Home, asked: Mapping[str, Any]) -> ExitStatus:
     state = home.state
     how = "" if state is None else f" ({_settings_of(state)})"
     click.echo(f"A stack is already running{how}, and stays as it is. `cmo stack down` stops it.", err=True)
     _show_addresses(home)
-    missing = [part["name"] for part in _health(state) if not part["serves"]] if state else []
-    if not missing:
-        return ExitStatus.COMPLIANT
-    click.echo(
-        f"Not serving: {', '.join(missing)}. `cmo stack down`, then `cmo stack up`, starts all anew; "
-        f"logs are in {home.log.parent}.",
-        err=True,
-    )
-    return ExitStatus.UNREADABLE
+    problems = _wrong_with(state, asked, home) if state else []
+    for problem in problems:
+        click.echo(problem, err=True)
+    return ExitStatus.UNREADABLE if problems else ExitStatus.COMPLIANT
+
+
+def _asked_for(context: click.Context) -> dict[str, Any]:
+    """The options of the command line: whoever has given one expects a stack that has it."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+
+
+def _wrong_with(state: detached.State, asked: Mapping[str, Any], home: detached.Home) -> list[str]:
+    """Why a running stack is not the one that was asked for, a line each."""
+    problems = []
+    differing = _differing(state, asked)
+    if differing:
+        problems.append(
+            f"Not what was asked for: {'; '.join(differing)}. `cmo stack down` first, then ask again."
+        )
+    missing = [part["name"] for part in _health(state) if not part["serves"]]
+    if missing:
+        problems.append(
+            f"Not serving: {', '.join(missing)}. `cmo stack down`, then `cmo stack up`, starts all anew; "
+            f"logs are in {home.log.parent}."
+        )
+    return problems
+
+
+def _differing(state: detached.State, asked: Mapping[str, Any]) -> list[str]:
+    running = {
+        "profile": state.profile,
+        "seed": state.seed,
+        "scrape_interval": state.scrape_interval_seconds,
+        **{f"{part}_port": getattr(state.ports, part) for part in Ports.names()},
+    }
+    return [
+        f"--{name.replace('_', '-')} {asked[name]}, and it runs with {value}"
+        for name, value in running.items()
+        if name in asked and value is not None and asked[name] != value
+    ]
 
 
 def _settings_of(state: detached.State) -> str:

@@ -69,6 +69,8 @@ class State:
     parts: tuple[RunningPart, ...] = ()
     message: str = ""
     exit_status: int = 0
+    seed: int | None = None
+    """None where a release that did not note it has started the stack."""
     schema: str = field(default=SCHEMA)
 
     @classmethod
@@ -210,6 +212,7 @@ def supervise(settings: Settings, home: Home) -> int:
             ports=settings.ports,
             profile=settings.profile,
             scrape_interval_seconds=settings.scrape_interval_seconds,
+            seed=settings.seed,
         )
         home.write(state)
         try:

@@ -67,14 +67,14 @@ class NotificationServer(ThreadingHTTPServer):
 
 
 class NotificationHandler(BaseHTTPRequestHandler, ABC):
-    """Answers ``GET`` of a few pages in JSON, and hands over the body of what is posted."""
+    """Answers ``GET`` of a few pages in JSON or as text, and hands over the body of what is posted."""
 
     usage: str
     """What can be asked for, told to who asks for something else."""
 
     @abstractmethod
-    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
-        """What makes the content of each page, by its path; ``/healthz`` is there already."""
+    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any] | str]]:
+        """What makes the content of each page, by its path, a text or JSON; ``/healthz`` is there already."""
 
     @abstractmethod
     def received(self, body: bytes) -> tuple[HTTPStatus, Mapping[str, Any]]:
@@ -114,11 +114,16 @@ class NotificationHandler(BaseHTTPRequestHandler, ABC):
         self.close_connection = True
         self._answer(status, {"error": problem})
 
-    def _answer(self, status: HTTPStatus, content: Mapping[str, Any]) -> None:
-        body = json.dumps(content).encode()
+    def _answer(self, status: HTTPStatus, content: Mapping[str, Any] | str) -> None:
+        form, text = (
+            ("text/plain; charset=utf-8", content)
+            if isinstance(content, str)
+            else ("application/json", json.dumps(content))
+        )
+        body = text.encode()
         with contextlib.suppress(OSError):  # whoever asked has gone
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", form)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -74,6 +74,24 @@ def phone_lines(notification: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _readable(notifications: Iterable[dict[str, Any]]) -> str:
+    """A line for each alert of each notification: when it came, for whom, and what the phone shows."""
+    lines = [
+        f"{_local_time(notification['received'])}  {_receiver(notification)}  {line}\n"
+        for notification in notifications
+        for line in phone_lines(notification)
+    ]
+    return "".join(lines) or "No page has come.\n"
+
+
+def _local_time(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def _receiver(notification: Mapping[str, Any]) -> str:
+    return _on_one_line(str(notification.get("receiver", "-")))
+
+
 def _on_one_line(text: str) -> str:
     words = " ".join(text.split())
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in words)
@@ -81,10 +99,11 @@ def _on_one_line(text: str) -> str:
 
 class _Handler(NotificationHandler):
     server: Pager
-    usage = "GET /pages or /healthz; POST notifications to /page"
+    usage = "GET /pages, /pages.txt or /healthz; POST notifications to /page"
 
-    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any]]]:
-        return {"/pages": lambda: {"pages": self.server.page_log.read()}}
+    def pages(self) -> Mapping[str, Callable[[], Mapping[str, Any] | str]]:
+        log = self.server.page_log
+        return {"/pages": lambda: {"pages": log.read()}, "/pages.txt": lambda: _readable(log.read())}
 
     def received(self, body: bytes) -> tuple[HTTPStatus, Mapping[str, Any]]:
         """Keep a notification and show it; all that can be wrong with it is found before."""

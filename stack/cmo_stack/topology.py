@@ -214,7 +214,7 @@ def _pager(settings: Settings) -> Part:
         "pager",
         ["cmo_stack.pager", "--port", str(port), "--log", str(page_log(settings))],
         version="receives pages",
-        address=f"http://{LOOPBACK}:{port}/pages",
+        address=f"http://{LOOPBACK}:{port}/pages.txt",
         port=port,
         serves=checks(settings.ports)["pager"],
     )

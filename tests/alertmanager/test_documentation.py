@@ -122,7 +122,7 @@ def test_the_steps_lead_to_a_configuration_with_its_templates(amtool: servers.Se
     machine = Machine(tmp_path / "etc/alertmanager", amtool)
     copied = machine.run(block("sh", "cp alertmanager/templates"))
     assert copied.returncode == 0, copied.stderr
-    assert copied.stdout.count("FILL IN") == PRODUCTION.count("# FILL IN") + 1, "each line, and the heading"
+    assert copied.stdout.count("FILL IN") == PRODUCTION.count("# FILL IN"), "each line, and not the heading"
     secrets = machine.run(block("sh", "group=prometheus"))
     assert secrets.returncode == 0, secrets.stderr
     assert (machine.folder / "secrets").stat().st_mode & 0o777 == 0o750
@@ -175,6 +175,45 @@ def test_an_empty_receiver_is_accepted_and_the_page_says_how_to_fill_it(
         receivers[name]["email_configs"] = copy.deepcopy(receivers["monitoring-tickets"]["email_configs"])
     _accepted(amtool, tmp_path, left)
     assert silent(left) == set()
+
+
+@every_amtool
+def test_the_list_for_slack_and_pagerduty_alone_leaves_everybody_told_by_them(
+    amtool: servers.Server, tmp_path: Path
+) -> None:
+    (shown,) = yaml.safe_load(block("yaml", "heartbeat-url"))
+    left: dict[str, Any] = copy.deepcopy(yaml.safe_load(PRODUCTION))
+    for lacking in ("e-mail", "ticket webhook", "webhook that keeps pages"):
+        left = without(left, lacking)
+    assert _taken_by_the_list() == {
+        name: set(before) - set(after)
+        for name, before, after in _receivers_of(yaml.safe_load(PRODUCTION), left)
+        if set(before) - set(after)
+    }
+    left["receivers"] = [shown if each["name"] == "dead-man" else each for each in left["receivers"]]
+    if amtool.version < (0, 26, 0):
+        shown["webhook_configs"][0] = {"url": "https://heartbeat.example.org", "send_resolved": False}
+    _accepted(amtool, tmp_path, left)
+    assert silent(left) == set()
+    kinds = {key for each in left["receivers"] if each["name"] != "dead-man" for key in each} - {"name"}
+    assert kinds == {"slack_configs", "pagerduty_configs"}
+    assert not [key for key in left["global"] if key.startswith("smtp_")]
+
+
+def _taken_by_the_list() -> dict[str, set[str]]:
+    """What the page's list takes out of each receiver but the dead-man."""
+    section = PAGE.partition("**Slack and PagerDuty alone**")[2].partition("Secrets of step 3")[0]
+    taken: dict[str, set[str]] = {}
+    for names, kinds in re.findall(r"^ +- of (.*): (.*_configs.*)[;.]$", section, re.M):
+        for name in re.findall("`([^`]+)`", names):
+            taken[name] = set(re.findall("`([^`]+)`", kinds))
+    return taken
+
+
+def _receivers_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [
+        (one["name"], one, other) for one, other in zip(before["receivers"], after["receivers"], strict=True)
+    ]
 
 
 def without(content: Mapping[str, Any], lacking: str) -> dict[str, Any]:

@@ -91,6 +91,22 @@ def test_the_retention_is_needed_and_the_check_says_so(etc: Path) -> None:
     assert all("samples are kept for 15d" in line for line in found)
 
 
+def test_the_search_for_another_name_or_job_finds_every_place() -> None:
+    commands = re.findall(r"^    (grep -rl.*)$", PAGE, re.M)
+    by_name, by_either = (set(_listed(command)) for command in commands)
+    files = [*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "grafana/dashboards").glob("*.json")]
+    texts = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
+    assert by_name == {file for file, text in texts.items() if "cmo-015" in text}
+    job = {file for file, text in texts.items() if 'job="cmo"' in text.replace("\\", "")}
+    assert by_either == by_name | job
+    assert job - by_name, "which is why there are two commands"
+
+
+def _listed(command: str) -> list[str]:
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def _command() -> tuple[str, str]:
     """The command of the section, and what it prints."""
     command, printed = block("console").replace("\\\n", "").splitlines()

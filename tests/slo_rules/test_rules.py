@@ -67,13 +67,34 @@ def test_build_writes_a_file_that_check_accepts_and_a_change_makes_stale(tmp_pat
     stale = run(*own)
     assert stale.exit_code == 1
     assert (
-        "is not what the objectives compile to; run `cmo rules build`, or give the --runbooks-url and "
-        "--dashboards-url that it was built with" in stale.stdout
+        "is not what the objectives compile to; it was compiled for scrapes every 5s: give "
+        "--scrape-interval 5s [" in stale.stdout
+    )
+    head, _, rest = compiled.read_text().partition("\n")
+    compiled.write_text(f"{head}\n{rest.replace('interval: 5s', 'interval: 6s')}")
+    changed = run(*own, "--scrape-interval", "5s")
+    assert (
+        "; run `cmo rules build --scrape-interval 5s`, or give the --runbooks-url and --dashboards-url that "
+        "it was built with [" in changed.stdout
+    )
+    compiled.write_text(rest)
+    headless = run(*own)
+    assert (
+        "; run `cmo rules build`, or give the --scrape-interval, --runbooks-url and --dashboards-url that it "
+        "was built with [" in headless.stdout
     )
     compiled.unlink()
     missing = run(*own)
     assert missing.exit_code == 1
     assert "is missing; run `cmo rules build`" in missing.stdout
+
+
+def test_an_interval_has_one_spelling_in_what_is_built_and_what_is_checked(tmp_path: Path) -> None:
+    compiled = tmp_path / "cmo-015.yml"
+    assert run("build", "cmo-015", "--scrape-interval", "60s", "--output", compiled).exit_code == 0
+    assert compiled.read_text().splitlines()[0].endswith(", for a scrape interval of 1m.")
+    checked = run("check", compiled, "--objectives", "cmo-015", "--scrape-interval", "60s")
+    assert "[error fresh]" not in checked.stdout
 
 
 def test_build_prints_nothing_but_rules_on_standard_output() -> None:

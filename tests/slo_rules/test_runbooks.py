@@ -135,6 +135,22 @@ def test_every_page_can_be_practised() -> None:
     assert {name for name in pages if "```sh" not in PAGES[name].section(LAST_IF_ANY)} == set()
 
 
+@every_runbook
+def test_an_exercise_shows_pages_that_can_be_read(name: str) -> None:
+    assert "/pages\n" not in PAGES[name].text, (
+        "that is one line of JSON; /pages.txt has a line for each alert"
+    )
+
+
+def test_a_page_that_few_failures_hold_is_ended_by_good_questions() -> None:
+    """The last 15 minutes count where few ask, so an exercise that only mends leaves the page firing."""
+    for name in ("CMOLiveQueriesFailing", "CMOLiveQueriesSlow", "CMOLiveQueriesHanging"):
+        broken, mended = re.findall(r"^```sh\n(.*?)^```$", PAGES[name].section(LAST_IF_ANY), re.M | re.S)
+        assert "seq 300" in mended
+        assert "/pages.txt" in broken
+        assert mended.strip().endswith("/pages.txt")
+
+
 # --- names -----------------------------------------------------------------------------------------
 
 

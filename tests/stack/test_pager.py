@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import resource
 import socket
 import sys
@@ -200,3 +201,21 @@ def test_an_unknown_path_says_which_there_are(pager: int) -> None:
 
 def test_an_alert_without_labels_is_shown_too() -> None:
     assert phone_lines({"alerts": [{"status": "resolved"}]}) == ["RESOLVED unnamed alert"]
+
+
+def test_pages_can_be_read_without_a_program(pager: int) -> None:
+    empty = health.get(pager, "/pages.txt")
+    assert empty == (http.client.OK, b"No page has come.\n")
+    others = {"labels": {"alertname": "CMOCostHigh", "severity": "ticket"}, "status": "resolved"}
+    _post(pager, "/page", {"receiver": "pager", "alerts": [{**ALERT, "status": "firing"}, others]})
+    _post(pager, "/page", {"receiver": "two\nlines", "alerts": [others]})
+    _post(pager, "/page", {"alerts": [others]})
+    lines = health.get(pager, "/pages.txt")[1].decode().splitlines()
+    when = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ")
+    assert all(when.match(line) for line in lines)
+    assert [when.sub("", line) for line in lines] == [
+        "pager  FIRING CMOLiveQueriesFailing [page]: Live queries are failing - docs/runbooks/x.md",
+        "pager  RESOLVED CMOCostHigh [ticket]",
+        "two lines  RESOLVED CMOCostHigh [ticket]",
+        "-  RESOLVED CMOCostHigh [ticket]",
+    ]

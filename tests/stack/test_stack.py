@@ -97,6 +97,7 @@ def test_a_stack_that_is_left_running_serves_until_it_is_taken_down(
         assert f"cmo loadtest run --target http://127.0.0.1:{state.ports.service})" in up.stderr
         _status_shows_every_part_serving(tmp_path)
         _a_second_up_says_so_and_changes_nothing(tmp_path, state)
+        _a_second_up_that_asks_for_another_stack_fails(tmp_path, state)
         _everything_listens_on_this_machine_alone(state)
         configured = partial(_prometheus_has_the_rules_and_the_alertmanager, state)
         wait_until(configured, "the rules and the Alertmanager in Prometheus")
@@ -165,6 +166,20 @@ def _a_second_up_says_so_and_changes_nothing(folder: Path, before: detached.Stat
     assert done.returncode == 0
     assert "already running (profile healthy, scraped every 1 s)" in done.stderr
     assert f"http://127.0.0.1:{before.ports.prometheus}" in done.stdout
+    same = _cmo(folder, "stack", "up", "--profile", "healthy", "--scrape-interval", "1", "--seed", "1")
+    assert (same.returncode, same.stderr) == (0, done.stderr)
+    assert _state(folder) == before
+
+
+def _a_second_up_that_asks_for_another_stack_fails(folder: Path, before: detached.State) -> None:
+    other = ("--profile", "report", "--scrape-interval", "15", "--seed", "2", "--pager-port", "9")
+    done = _cmo(folder, "stack", "up", *other)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == (
+        "Not what was asked for: --profile report, and it runs with healthy; --seed 2, and it runs with 1; "
+        "--scrape-interval 15, and it runs with 1; "
+        f"--pager-port 9, and it runs with {before.ports.pager}. `cmo stack down` first, then ask again."
+    )
     assert _state(folder) == before
 
 

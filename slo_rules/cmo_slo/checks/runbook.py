@@ -11,7 +11,7 @@ from cmo_slo.checks.finding import Reporter, rules_in
 from cmo_slo.checks.policy import RUNBOOK_ANNOTATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from cmo_slo.checks.context import Context
     from cmo_slo.checks.finding import Finding
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _REPORT: Final = Reporter("runbook")
 _SUFFIX: Final = ".md"
+_CLOSE: Final = 0.9
+"""How alike names are of which one may be a slip of the other. Another prefix leaves them alike to 0.88."""
 
 
 def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Finding]:
@@ -37,11 +39,21 @@ def check(documents: Sequence[RuleDocument], context: Context) -> Iterator[Findi
         name = _file_name(link, rule.alert)
         # Addresses are often written in small letters, as kube-prometheus has them.
         if name.lower() not in there:
-            near = difflib.get_close_matches(name, sorted(context.runbooks), n=1)
-            mend = f"did you mean {near[0]}?" if near else "write it, or correct the link"
             yield _REPORT.error(
-                place, f"its runbook {link!r} does not exist", f"expected {name} among the runbooks; {mend}"
+                place, _wrong(link), f"expected {name} among the runbooks; {_mend(name, context.runbooks)}"
             )
+
+
+def _wrong(link: str) -> str:
+    if "://" in link:
+        return f"its runbook {link!r} is none of the given ones, and the address is not fetched"
+    return f"its runbook {link!r} does not exist"
+
+
+def _mend(name: str, runbooks: Collection[str]) -> str:
+    by_stem = {one.removesuffix(_SUFFIX): one for one in sorted(runbooks)}
+    near = difflib.get_close_matches(name.removesuffix(_SUFFIX), by_stem, n=1, cutoff=_CLOSE)
+    return f"did you mean {by_stem[near[0]]}?" if near else "write it, or correct the link"
 
 
 def _file_name(link: str, alert: str) -> str:

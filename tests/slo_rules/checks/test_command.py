@@ -159,7 +159,7 @@ def test_runbooks_are_looked_up_in_the_folder(tmp_path: Path) -> None:
     write(tmp_path / "runbooks/Other.md", "# Other")
     missing = check(file, "--runbooks", tmp_path / "runbooks")
     assert missing.exit_code == 1
-    assert "does not exist; expected ShopFailing.md among the runbooks" in missing.stdout
+    assert "is not fetched; expected ShopFailing.md among the runbooks; write it" in missing.stdout
     assert "runbooks were not looked up" not in missing.stderr
     write(tmp_path / "runbooks/ShopFailing.md", "# ShopFailing")
     assert check(file, "--runbooks", tmp_path / "runbooks").exit_code == 0
@@ -222,10 +222,13 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_promtool_is_asked_about_rule_files_and_not_about_manifests(tmp_path: Path, promtool: Path) -> None:
-    file = write(tmp_path / "rules.yml", rule_file(group(alert("sum("))))
+    texts = {"summary": "{{ $labels.job"}
+    file = write(tmp_path / "rules.yml", rule_file(group(alert("up == 0", annotations=texts))))
     lines = check(file, "--promtool", promtool).stdout.splitlines()
     found = [line for line in lines if "[error promtool]" in line]
     assert len(found) == 1
+    assert "FAILED" not in found[0]
+    assert found[0].startswith(f'{file}:1: group "group", rule 1, "SomethingWrong": annotation "summary": ')
     disabled = check(file, "--promtool", promtool, "--disable", "promtool")
     assert "[error promtool]" not in disabled.stdout
     assert "promtool" not in disabled.stderr
@@ -233,3 +236,30 @@ def test_promtool_is_asked_about_rule_files_and_not_about_manifests(tmp_path: Pa
     result = check(write(tmp_path / "manifest.yml", manifest), "--promtool", promtool)
     assert "[error promtool]" not in result.stdout
     assert "SomethingWrong" in result.stdout
+
+
+def test_a_mistake_is_told_once_at_its_line_and_what_promtool_alone_knows_beside_it(
+    tmp_path: Path, promtool: Path
+) -> None:
+    texts = {"summary": "{{ $labels.job"}
+    rules = group(
+        alert("sum(", "First"), alert("up == 0", "Second", annotations=texts), alert("a b", "Third")
+    )
+    file = write(tmp_path / "rules.yml", rule_file(rules))
+    lines = check(file, "--promtool", promtool).stdout.splitlines()
+    unreadable = [line for line in lines if "cannot be read" in line]
+    assert [line.split(": ")[1] for line in unreadable] == ["First", "Third"]
+    (other,) = [line for line in lines if "[error promtool]" in line]
+    assert '"Second"' in other
+    assert "could not parse expression" not in other
+
+
+def test_what_promtool_says_of_a_line_is_told_at_that_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "rules.yml", MINE)
+    said = f'  FAILED:\n{file}: 5:13: group "g": new in PromQL\nlint error\nMetric: a'
+    tool = write(tmp_path / "promtool", f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 3\n")
+    tool.chmod(0o755)
+    assert check(file, "--promtool", tool).stdout.splitlines() == [
+        f"{file}:1: lint error Metric: a; correct it, or Prometheus refuses the file [error promtool]",
+        f'{file}:5: group "g": new in PromQL; correct it, or Prometheus refuses the file [error promtool]',
+    ]

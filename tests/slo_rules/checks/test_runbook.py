@@ -58,3 +58,17 @@ def test_nothing_is_said_of_alerts_that_need_no_action_nor_without_runbooks_to_c
     assert in_rules("runbook", missing) == []
     assert in_rules("runbook", missing, runbooks=frozenset()) == []
     assert len(in_rules("runbook", missing, runbooks=RUNBOOKS)) == 1
+
+
+def test_of_an_address_it_says_that_it_was_not_fetched() -> None:
+    (found,) = in_rules("runbook", linking("https://example.com/ShopFaling"), runbooks=RUNBOOKS)
+    assert found.wrong.startswith("its runbook 'https://example.com/ShopFaling' is none of the given ones")
+    assert found.wrong.endswith(", and the address is not fetched")
+    assert found.mend == "expected ShopFaling.md among the runbooks; did you mean ShopFailing.md?"
+
+
+@pytest.mark.parametrize("name", ["OwnScrapeFailing", "CMOShopFailing", "Shop"])
+def test_only_a_slip_is_taken_for_another_name(name: str) -> None:
+    there = RUNBOOKS | {"CMOScrapeFailing.md", "CMOProbeFailing.md"}
+    (found,) = in_rules("runbook", linking(f"docs/runbooks/{name}.md"), runbooks=there)
+    assert found.mend == f"expected {name}.md among the runbooks; write it, or correct the link"
