@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 120.0
 
-# Stacks of their own: those of the pages, and after them those of services that are well.
+# Stacks of their own: those of the pages, and after them that of a service that is well.
 OWN_STACKS = ("test_pages.py", "test_verdicts_when_healthy.py")
 
 

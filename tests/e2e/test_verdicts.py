@@ -1,8 +1,9 @@
-"""The verdict on the criticised settings, and every way in which their run cannot be judged."""
+"""The verdict on the criticised settings, and every way in which a run cannot be judged."""
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cmo_loadtest.scenarios import SCENARIOS
@@ -10,10 +11,12 @@ from cmo_slo.objectives import find_objectives
 from cmo_stack import health
 from cmo_stack.free_ports import free_port
 
-from .conftest import another_prometheus, check, query
+from .conftest import another_prometheus, check, drive, query, running_stack, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cmo_stack.stack import Stack
 
     from .conftest import RecordedRun
 
@@ -134,3 +137,46 @@ def test_a_wrong_flag_is_wrong_usage_and_no_verdict(report_run: RecordedRun) -> 
     answer = check("--run", report_run.directory, "--objectve", "cmo-015")
     assert (answer.status, answer.stdout) == (3, "")
     assert "--objective" in answer.stderr
+
+
+def test_a_restart_in_mid_scenario_is_inconclusive_and_a_catastrophe(
+    tmp_path: Path, index_directory: Path
+) -> None:
+    scenario = "clinical_rush"
+    with running_stack(tmp_path / "stack", index_directory, "healthy") as stack:
+        # The load in the thread, not the crash: a process dies with the thread that started it.
+        with ThreadPoolExecutor(1) as pool:
+            load = pool.submit(drive, stack, tmp_path / "runs", [scenario])
+            _crash_and_restart_half_way(stack, scenario)
+            run = load.result()
+        source = ("--prometheus-url", _prometheus(stack), "--run", run)
+        answer = check(*source, "--scenario", scenario, "--format", "json")
+        text = check(*source, "--scenario", scenario)
+    assert answer.status == 2, answer.stderr
+    statuses = {
+        objective["name"]: {unit["status"] for unit in objective["units"]}
+        for objective in answer.verdict["objectives"]
+    }
+    assert statuses["no_catastrophic_failure"] == {"FAIL"}, text.stdout
+    assert statuses["success"] == {"INCONCLUSIVE"}
+    assert "PASS" not in statuses["within_2s"] | statuses["cache_hits"]
+    assert text.status == 2
+    assert "started anew" in text.stdout or "restart" in text.stdout
+
+
+def _crash_and_restart_half_way(stack: Stack, scenario: str) -> None:
+    url = _prometheus(stack)
+    half = SCENARIOS[scenario].operations // 2
+
+    def half_done() -> bool:
+        finished = query(url, f'sum(cmo_queries_total{{scenario="{scenario}"}})')
+        return bool(finished) and float(finished[0]["value"][1]) >= half
+
+    wait_until("half of the operations", half_done)
+    service = stack.process("service")
+    service.kill()
+    service.start()
+
+
+def _prometheus(stack: Stack) -> str:
+    return f"http://{health.LOOPBACK}:{stack.settings.ports.prometheus}"
