@@ -153,8 +153,9 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
     failing, slow = _objective_pages(objectives, surroundings)
     hangs = _of_kind(objectives, hanging.HangingAlert)
     hung = tuple(fires(surroundings.slo, one.alert) for one in hangs)
+    ended = tuple(hanging.ended(one, surroundings) for one in hangs)
     for objective_page, objective, own in failing:
-        yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *hung)), objective)
+        yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *ended)), objective)
     before = (*gone, *lingering, *(own for _, _, own in failing))
     for of_hang in hangs:
         yield hanging.rule(of_hang, surroundings, before)

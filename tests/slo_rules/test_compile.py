@@ -169,7 +169,7 @@ def test_pages_exclude_each_other() -> None:
     pages = [rule for rule in all_rules(compile_rules(SHIPPED)) if rule.labels.get("severity") == "page"]
     assert [(rule.alert, rule.expression.count("unless on ()")) for rule in pages] == [
         ("CMOServiceDown", 0),
-        ("CMOLiveQueriesFailing", 2),
+        ("CMOLiveQueriesFailing", 3),
         ("CMOLiveQueriesHanging", 3),
         ("CMOLiveQueriesSlow", 6),
         ("CMONoLiveTraffic", 8),

@@ -252,6 +252,31 @@ def test_what_hung_is_no_second_page_when_it_ends(
     assert complaint(second, test, promtool, tmp_path) == ""
 
 
+@each_promtool
+def test_some_that_hang_on_do_not_hide_that_others_fail(promtool: servers.Server, tmp_path: Path) -> None:
+    oldest = catalogue.OLDEST_QUERY_AGE.name
+    hang_then_fail = (
+        *service(Scrapes(20, hang=2), Scrapes(40, answered=3, failed=7)),
+        Series(oldest, full_labels(oldest, {}), "0x24 0+15x200"),
+    )
+    steps = WELL.steps + 20 + 8
+    samples = [{"labels": f'{{alertname="{FAILING}"}}', "value": 1}]
+    test = fired_by(hang_then_fail, steps, {FAILING})
+    test["tests"][0]["promql_expr_test"] = [
+        {
+            "expr": f'count by (alertname) (ALERTS{{alertname="{FAILING}",alertstate="firing"}})',
+            "eval_time": duration(steps * STEP),
+            "exp_samples": samples,
+        },
+        {
+            "expr": f'count by (alertname) (ALERTS{{alertname="{HANGING}",alertstate="firing"}})',
+            "eval_time": duration((WELL.steps + 18) * STEP),
+            "exp_samples": [{"labels": f'{{alertname="{HANGING}"}}', "value": 1}],
+        },
+    ]
+    assert complaint(FAILING, test, promtool, tmp_path) == ""
+
+
 def alone(alert: str) -> str:
     """What a page is called here that leaves nothing out."""
     return f"{alert}Alone"

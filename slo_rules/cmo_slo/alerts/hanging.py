@@ -17,7 +17,7 @@ from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field
 
 from cmo_slo import recorded
-from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding, read_back
+from cmo_slo.alerts.alert import Alert, Duration, Surroundings, alert_rule, excluding, fires, read_back
 from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import SECOND, duration
 from cmo_slo.indicators import no_boolean
@@ -75,6 +75,15 @@ def condition(alert: HangingAlert, surroundings: Surroundings) -> str:
         f"  time() - timestamp({live}) < {fresh / SECOND:g}\n"
         f")"
     )
+
+
+def ended(alert: HangingAlert, surroundings: Surroundings) -> str:
+    """Whether the page fires still, though none is old any more: some that hang on must not hide failures."""
+    oldest = selector(
+        catalogue.OLDEST_QUERY_AGE.name, {"job": (surroundings.job,), "scenario": (catalogue.LIVE,)}
+    )
+    after = surroundings.window(alert.after) / SECOND
+    return f"{fires(surroundings.slo, alert.alert)}\nunless on ()\nmax({oldest}) > {after:g}"
 
 
 def _older(alert: HangingAlert, surroundings: Surroundings, in_progress: str) -> str:
