@@ -27,6 +27,19 @@ if TYPE_CHECKING:
 _LAST_WEEK: Final = 7 * DAY - HOUR // 2
 _COVERED: Final = 0.8
 _FEWEST_QUESTIONS: Final = 2
+_FEWEST_SCRAPES: Final = 4
+_ANSWERED_POORLY: Final = tuple(
+    map(
+        str,
+        (
+            catalogue.ProbeResult.TOO_SLOW,
+            catalogue.ProbeResult.DEGRADED,
+            catalogue.ProbeResult.APOLOGY,
+            catalogue.ProbeResult.WRONG_SOURCE,
+            catalogue.ProbeResult.WRONG_ANSWER,
+        ),
+    )
+)
 
 
 class NoTrafficAlert(Alert):
@@ -60,6 +73,10 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
     nobody_answered = f"sum by (scenario) ({summed(answered, probe_window)})"
     # Where nothing is counted any more nobody is known to be answered, either.
     uncounted = f"absent_over_time({answered}[{duration(probe_window)}])"
+    lately = max(MINUTE, _FEWEST_SCRAPES * surroundings.interval)
+    poor = selector(
+        catalogue.PROBE_RESULTS.name, {"job": (surroundings.probe_job,), "result": _ANSWERED_POORLY}
+    )
     of_a_load_test = selector(
         recorded.STARTED_QUERIES, {"slo": (surroundings.slo,), "scenario": surroundings.scenarios}
     )
@@ -73,9 +90,13 @@ def condition(alert: NoTrafficAlert, surroundings: Surroundings) -> str:
         f"sum by (scenario) ({summed(answered, probe_window)} or 0 * {uncounted}) == 0\n"
         f"and on ()\n"
         f"{_probes_fail(surroundings, probe_window)}\n"
-        # A load test that leaves no room for the prober keeps nobody out whom it was not meant to.
+        # The prober is answered, but late or poorly, because a load test asks: that is what a load test does.
         f"unless on ()\n"
-        f"sum({summed(of_a_load_test, max(MINUTE, 2 * surroundings.interval))}) > 0\n"
+        f"(\n"
+        f"  sum({summed(of_a_load_test, lately)}) > 0\n"
+        f"  and on ()\n"
+        f"  sum(increase({poor}[{duration(lately)}])) > 0\n"
+        f")\n"
         f"or\n"
         f"{nobody_answered} == 0\n"
         f"and on (scenario)\n"

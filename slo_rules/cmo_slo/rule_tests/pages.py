@@ -310,7 +310,7 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     yield from _probe_cases(window, waits)
     yield from _unanswered_cases(window, waits, alert.unanswered_queries)
     if surroundings.scenarios:
-        yield _load_test_case(surroundings.scenarios[0], window + waits + 2)
+        yield from _load_test_cases(surroundings.scenarios[0], window + waits + 2)
     long = window + waits + 2
     yield Case(
         "an idle night with a prober that is well: silent",
@@ -337,13 +337,21 @@ def no_traffic_cases(alert: NoTrafficAlert, surroundings: Surroundings) -> Itera
     )
 
 
-def _load_test_case(scenario: str, long: int) -> Case:
+def _load_test_cases(scenario: str, long: int) -> Iterator[Case]:
     name = catalogue.QUERIES_STARTED.name
     asked = Series(name, {**full_labels(name, {}), "scenario": scenario}, "0+40x900")
-    return Case(
-        "a load test leaves no room for the prober, and nobody live asks: silent",
-        (*_traffic("5x900", "0x900"), asked),
+    canary = {**TARGET, "job": "probe", "canary": "0"}
+    results = catalogue.PROBE_RESULTS.name
+    late = Series(results, {**canary, "result": str(catalogue.ProbeResult.TOO_SLOW)}, "0+1x900")
+    yield Case(
+        "a load test makes the prober wait, and nobody live asks: silent",
+        (*_traffic("5x900"), Series(catalogue.PROBE_UP.name, canary, "0x900"), late, asked),
         silent=(long, long + 10),
+    )
+    yield Case(
+        "the prober gets no answer at all while a load test asks: it fires",
+        (*_traffic("5x900", "0x900"), asked),
+        firing=(long,),
     )
 
 
