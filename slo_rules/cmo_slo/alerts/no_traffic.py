@@ -28,17 +28,12 @@ _LAST_WEEK: Final = 7 * DAY - HOUR // 2
 _COVERED: Final = 0.8
 _FEWEST_QUESTIONS: Final = 2
 _FEWEST_SCRAPES: Final = 4
-_ANSWERED_POORLY: Final = tuple(
-    map(
-        str,
-        (
-            catalogue.ProbeResult.TOO_SLOW,
-            catalogue.ProbeResult.DEGRADED,
-            catalogue.ProbeResult.APOLOGY,
-            catalogue.ProbeResult.WRONG_SOURCE,
-            catalogue.ProbeResult.WRONG_ANSWER,
-        ),
-    )
+_ANSWERED_POORLY: Final = (
+    catalogue.ProbeResult.TOO_SLOW,
+    catalogue.ProbeResult.DEGRADED,
+    catalogue.ProbeResult.APOLOGY,
+    catalogue.ProbeResult.WRONG_SOURCE,
+    catalogue.ProbeResult.WRONG_ANSWER,
 )
 
 
