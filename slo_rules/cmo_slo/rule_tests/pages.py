@@ -62,6 +62,15 @@ def down_cases(surroundings: Surroundings) -> Iterator[Case]:
         firing=(2 * many + restart + 2,),
         silent=(many,),
     )
+    without = [
+        up(f"_x{many + 6 * number} 1 1 1 stale", instance=f"pod-{number}") for number in range(many // 6 + 2)
+    ]
+    yield Case(
+        "half of the time it has no target at all, between two names: it fires",
+        (up(f"1x{many - 1} stale", instance="before"), *without),
+        firing=(2 * many + restart + 2,),
+        silent=(many,),
+    )
     half = many // 2
     yield Case(
         "it crashes from the first scrape on: it fires once it is known for long enough",
