@@ -144,31 +144,34 @@ def _pages(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]
     Each leaves out those that go before it in that order: one incident wakes people once.
     """
     gone: tuple[str, ...] = ()
-    lingering: tuple[str, ...] = ()
+    paged: list[str] = []
     for of_absence in _of_kind(objectives, down.DownAlert):
         yield down.scraped_rule(surroundings)
         yield down.rule(of_absence, surroundings)
         gone = (down.condition(surroundings),)
-        lingering = (fires(surroundings.slo, of_absence.alert),)
+        paged.append(of_absence.alert)
+
+    def before() -> tuple[str, ...]:
+        return (*gone, fires(surroundings.slo, *paged)) if paged else gone
+
     failing, slow = _objective_pages(objectives, surroundings)
     hangs = _of_kind(objectives, hanging.HangingAlert)
-    hung = tuple(fires(surroundings.slo, one.alert) for one in hangs)
     ended = tuple(hanging.ended(one, surroundings) for one in hangs)
     for objective_page, objective, own in failing:
+        # Not while the one before it only fires on: after an outage failures would be told minutes late.
         yield _for_objective(page.rule(objective_page, surroundings, own, (*gone, *ended)), objective)
-    before = (*gone, *lingering, *(own for _, _, own in failing))
+    paged += [one.alert for one, _, _ in failing]
     for of_hang in hangs:
-        yield hanging.rule(of_hang, surroundings, before)
-        before += (hanging.condition(of_hang, surroundings),)
-    before += (*hung, *(fires(surroundings.slo, one.alert) for one, _, _ in failing))
+        yield hanging.rule(of_hang, surroundings, before())
+        paged.append(of_hang.alert)
     for objective_page, objective, own in slow:
         threshold = _threshold(objectives, objective)
-        slow_page = page.rule(objective_page, surroundings, own, before, threshold)
+        slow_page = page.rule(objective_page, surroundings, own, before(), threshold)
         yield _for_objective(slow_page, objective)
+    # The slow ones too: users who left after they had waited are slow, and nobody was answered.
+    paged += [one.alert for one, _, _ in slow]
     for of_silence in _of_kind(objectives, no_traffic.NoTrafficAlert):
-        # The slow ones too: users who left after they had waited are slow, and nobody was answered.
-        suffering = (*before, *(own for _, _, own in slow))
-        yield no_traffic.rule(of_silence, surroundings, suffering)
+        yield no_traffic.rule(of_silence, surroundings, before())
 
 
 def _load_test(objectives: Objectives, surroundings: Surroundings) -> Iterator[Rule]:

@@ -7,7 +7,7 @@ from typing import Any
 
 _SELECTOR = re.compile(r"([a-z_]+:[\w:]+)(?:\{([^}]*)\})?")
 _OBJECTIVE = re.compile(r'objective=~?"([^"]*)"')
-_FIRING = re.compile(r'ALERTS\{[^}]*alertname="(\w+)"')
+_FIRING = re.compile(r'ALERTS\{[^}]*alertname=~?"([^"]*)"')
 _MATCHER = re.compile(r'(\w+)(=~?)"([^"]*)"')
 
 
@@ -15,7 +15,7 @@ def rules_of_alert(document: dict[str, Any], *alerts: str) -> dict[str, Any]:
     """The same groups in the same order, with the rules that the alerts read, directly or not."""
     everything = [rule for group in document["groups"] for rule in group["rules"]]
     own = [rule["expr"] for rule in everything if rule.get("alert") in alerts]
-    asked = {alert for expression in own for alert in _FIRING.findall(expression)}
+    asked = {alert for expression in own for alert in _asked(expression)}
     own += [rule["expr"] for rule in everything if rule.get("alert") in asked]
     objectives = {name for names in _OBJECTIVE.findall("\n".join(own)) for name in names.split("|")}
     # A window is recorded for all objectives at once: what others count is nothing to this alert.
@@ -38,12 +38,17 @@ def rules_of_alert(document: dict[str, Any], *alerts: str) -> dict[str, Any]:
     return {"groups": [group for group in groups if group["rules"]]}
 
 
+def _asked(expression: str) -> set[str]:
+    """The alerts of which an expression asks whether they fire."""
+    return {alert for names in _FIRING.findall(expression) for alert in names.split("|")}
+
+
 def _reads(rule: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether a rule selects what another records, as far as the labels say that the other sets itself.
 
     Or asks whether it fires.
     """
-    return other.get("alert", "") in _FIRING.findall(rule["expr"]) or any(
+    return other.get("alert", "") in _asked(rule["expr"]) or any(
         name == other.get("record") and _selects(matchers, other["labels"])
         for name, matchers in _SELECTOR.findall(rule["expr"])
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from cmo_exporter import catalogue
 from cmo_slo import recorded
+from cmo_slo.alerts.page import LINGERS_SCRAPES
 from cmo_slo.durations import SECOND, duration
 from cmo_slo.rule_tests.case import Phase, Series, counter
 from cmo_slo.rule_tests.stimulus import full_labels, up
@@ -275,6 +276,23 @@ def test_some_that_hang_on_do_not_hide_that_others_fail(promtool: servers.Server
         },
     ]
     assert complaint(FAILING, test, promtool, tmp_path) == ""
+
+
+@each_promtool
+def test_an_incident_that_changes_its_nature_is_one_page_at_a_time(
+    promtool: servers.Server, tmp_path: Path
+) -> None:
+    """All fail, then all that come hang: a page fires all the while, and never two."""
+    changing = service(Scrapes(20, failed=10), Scrapes(120, hang=10))
+    first = fired_by(changing, WELL.steps + 20 + 60, {FAILING, alone(HANGING)})
+    over = WELL.steps + 20 + 60 + LINGERS_SCRAPES
+    firing = 'count by (alertname) (ALERTS{alertstate="firing"})'
+    for steps, alert in {over - 2: FAILING, over + 2: HANGING}.items():
+        samples = [{"labels": f'{{alertname="{one}"}}', "value": 1} for one in (alert, alone(HANGING))]
+        first["tests"][0]["promql_expr_test"].append(
+            {"expr": firing, "eval_time": duration(steps * STEP), "exp_samples": samples}
+        )
+    assert complaint(HANGING, first, promtool, tmp_path) == ""
 
 
 def alone(alert: str) -> str:

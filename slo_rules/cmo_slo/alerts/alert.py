@@ -297,9 +297,10 @@ def excluding(condition: str, others: tuple[str, ...]) -> str:
     return "\nunless on ()\n".join(f"(\n  {indented(one)}\n)" for one in (condition, *others))
 
 
-def fires(slo: str, alert: str) -> str:
-    """Whether a page fires, or still does: what it was about has ended, and has its effects yet.
+def fires(slo: str, *alerts: str) -> str:
+    """Whether one of some pages fires, or still does: what it was about has ended, and has its effects yet.
 
-    Queries that hung are slow or failed at the moment when they end, and are no incident of their own.
+    Queries that hung are slow or failed at the moment when they end, and are no incident of their own. A rule
+    sees what those before it in its group have written in the same evaluation.
     """
-    return selector("ALERTS", {"slo": (slo,), "alertname": (alert,), "alertstate": ("firing",)})
+    return selector("ALERTS", {"slo": (slo,), "alertname": alerts, "alertstate": ("firing",)})
