@@ -1,7 +1,7 @@
 """``python -m cmo_oracle``: run one instance of the service.
 
-Settings come from flags, then ``CMO_*`` variables, then the profile. One worker process: the exporter, the
-breaker and L1 belong to it alone.
+Settings come from flags, then ``CMO_*`` variables, then the profile. One process, to which the exporter, the
+breaker and L1 belong; or several workers (`cmo_oracle.workers`), each with a breaker and an L1 of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 _WRONG_USAGE: Final = 3
 _KEEP_ALIVE_SECONDS: Final = 120
 _GRACE_SECONDS: Final = 2
+_SERVER_SETTINGS: Final[dict[str, Any]] = {
+    "timeout_keep_alive": _KEEP_ALIVE_SECONDS,
+    "timeout_graceful_shutdown": _GRACE_SECONDS,
+    "lifespan": "on",
+    # There are none here, and uvicorn logs the URL, query string and all, of those it refuses.
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+}
 _PORT: Final = click.IntRange(0, 65535)
 _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 
@@ -50,6 +60,13 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
     "--host", default="127.0.0.1", show_default=True, help="Address of the service and its metrics."
 )
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="Port of the service.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Worker processes of this instance; they share its ports and everything but breaker and L1.",
+)
 @click.option("--metrics-port", type=_PORT, default=9464, show_default=True, help="Port of /metrics.")
 @click.option(
     "--upstream-url",
@@ -81,7 +98,7 @@ _FOLDER: Final = click.Path(file_okay=False, path_type=Path)
     help="Time every query independently of the exporter into this file.",
 )
 @click.option("--revision", default="unknown", help="Source revision, for cmo_build_info.")
-def main(profile: str, changes: tuple[str, ...], **where: Any) -> None:
+def main(profile: str, changes: tuple[str, ...], workers: int, **where: Any) -> None:
     """Run the reference clinical question-answering service.
 
     Keys are read from the environment variables CMO_MODEL_API_KEY and CMO_PERPLEXITY_API_KEY, or from the
@@ -98,35 +115,36 @@ def main(profile: str, changes: tuple[str, ...], **where: Any) -> None:
         perplexity_key=secret(PERPLEXITY_KEY),
         **where,
     )
-    serve(settings)
+    serve(settings, workers=workers)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C.
+def serve(settings: Settings, *, workers: int = 1) -> None:
+    """Serve until SIGTERM or Ctrl-C, in this process or in several workers of it.
 
     Raises:
         SettingsError: the address is taken or is not ours.
         ExporterError: that of the metrics is, or a setting of theirs cannot be used.
         CorpusError: the passages cannot be read.
     """
-    # Imported here because the engine takes seconds, and a wrong setting is to be told at once.
-    import uvicorn  # noqa: PLC0415
+    with _listening(settings.host, settings.port) as listener:
+        if workers == 1:
+            _serve_alone(settings, listener)
+            return
+        # Imported here because the engine takes seconds, and a wrong setting is to be told at once.
+        from cmo_oracle.workers import serve_with_workers  # noqa: PLC0415
+
+        serve_with_workers(settings, listener, workers=workers, server_settings=_SERVER_SETTINGS)
+
+
+def _serve_alone(settings: Settings, listener: socket.socket) -> None:
+    import uvicorn  # noqa: PLC0415 - takes long, as above
 
     from cmo_oracle.app import create_app, with_timer  # noqa: PLC0415
 
     app = create_app(settings)
-    config = uvicorn.Config(
-        with_timer(app, settings),
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        lifespan="on",
-        ws="none",  # there are none here, and uvicorn logs the URL, query string and all, of those it refuses
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    config = uvicorn.Config(with_timer(app, settings), **_SERVER_SETTINGS)
     # The metrics before anything else: their port, if it is taken, is to be told as plainly as the service's.
-    with _listening(settings.host, settings.port) as listener, app.state.service.exporter, writing_logs():
+    with app.state.service.exporter, writing_logs():
         # uvicorn stops in order and then raises the signal again, which would end the process before the
         # last lines of the log are written.
         signal.signal(signal.SIGTERM, _exit)

@@ -212,6 +212,7 @@ def _exporter_settings(settings: Settings) -> ExporterSettings:
         },
         host=settings.host,
         port=settings.metrics_port,
+        shared_directory=settings.metrics_directory,
         version=VERSION,
         revision=settings.revision,
         query_log=True,

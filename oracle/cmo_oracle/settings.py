@@ -38,6 +38,7 @@ class Settings:
         host: address of the service and of its metrics.
         port: port of the service.
         metrics_port: port of ``/metrics``; 0: a free one.
+        metrics_directory: where workers of one instance find each other's metrics; None: it is one process.
         scenarios: load-test scenarios that a request may name in its header; none: the header is ignored.
         timing_log: file of the independent timer; None: there is no timer.
         upstream_key: API key of the upstream.
@@ -54,6 +55,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     metrics_port: int = 9464
+    metrics_directory: Path | None = None
     scenarios: tuple[str, ...] = ()
     timing_log: Path | None = None
     upstream_key: str = field(default=_NO_KEY, repr=False)

@@ -59,7 +59,8 @@ class Settings:
     """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened.
 
     ``slo`` is the label of the watchdogs that it waits for; ``None`` where any will do. ``notify_token_file``
-    holds the bearer token for ``notify_url``; ``None`` where it asks for none.
+    holds the bearer token for ``notify_url``; ``None`` where it asks for none. ``host`` is the address that it
+    listens on.
     """
 
     port: int
@@ -68,10 +69,11 @@ class Settings:
     log: Path
     slo: str | None = None
     notify_token_file: Path | None = None
+    host: str = LOOPBACK
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """Where people on this machine find it, wherever else it listens."""
         return f"http://{LOOPBACK}:{self.port}"
 
 
@@ -194,7 +196,7 @@ class DeadMan(NotificationServer):
     """Receives the watchdog, looks at the clock, and tells the pager about outages."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__((LOOPBACK, settings.port), _Handler)
+        super().__init__((settings.host, settings.port), _Handler)
         self._settings = settings
         self._lock = threading.Lock()
         self._silence = Silence(settings.timeout_seconds, time.monotonic())
@@ -332,6 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cmo_stack.dead_man", description="Pages when the watchdog is no longer heard."
     )
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=DEFAULT_PORTS.dead_man)
     parser.add_argument(
         "--timeout",
@@ -369,6 +372,7 @@ def main() -> None:
         arguments.log,
         arguments.slo,
         arguments.notify_token_file,
+        arguments.host,
     )
     try:
         with DeadMan(settings) as dead_man:
@@ -376,7 +380,7 @@ def main() -> None:
             dead_man.serve_forever()
     except OSError as error:
         raise SystemExit(
-            f"The dead-man cannot listen on {settings.address}, or not write {settings.log}: {error}. "
+            f"The dead-man cannot listen on {settings.host}:{settings.port}, or not write {settings.log}: {error}. "
             "Choose another --port or --log."
         ) from None
     except KeyboardInterrupt:

@@ -196,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cmo_stack.pager", description="A small receiver of pages."
     )
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORTS.pager)
     parser.add_argument(
         "--log", type=Path, default=Path(".cmo/pages.jsonl"), help="one JSON line a notification"
@@ -203,7 +204,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter
         sys.stdout.reconfigure(errors="backslashreplace")
-    with Pager(arguments.port, arguments.log) as pager:
+    with Pager(arguments.port, arguments.log, arguments.host) as pager:
         pager.serve_forever()
 
 
