@@ -1,7 +1,7 @@
 """Several worker processes of one instance: they share its port, its index, L2 and its metrics.
 
-uvicorn starts them anew (spawn), ends them together and replaces one that dies. Each has a breaker and an L1 of
-its own; their exporters add up to one target, through a folder in memory that lives as long as the instance.
+uvicorn starts them, ends them together and replaces one that dies. Each has a breaker and an L1 of its own;
+their exporters add up to one target, through a folder in memory that lives as long as the instance.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ class Settings:
     """One dead-man: where it listens, how long it waits, whom it tells, and where it keeps what happened.
 
     ``slo`` is the label of the watchdogs that it waits for; ``None`` where any will do. ``notify_token_file``
-    holds the bearer token for ``notify_url``; ``None`` where it asks for none. ``host`` is the address that it
-    listens on.
+    holds the bearer token for ``notify_url``; ``None`` where it asks for none. It listens on
+    the address ``host``.
     """
 
     port: int
@@ -380,7 +380,8 @@ def main() -> None:
             dead_man.serve_forever()
     except OSError as error:
         raise SystemExit(
-            f"The dead-man cannot listen on {settings.host}:{settings.port}, or not write {settings.log}: {error}. "
+            f"The dead-man cannot listen on http://{settings.host}:{settings.port}, or not write "
+            f"{settings.log}: {error}. "
             "Choose another --port or --log."
         ) from None
     except KeyboardInterrupt:
