@@ -1,0 +1,40 @@
+# One image for all that is ours: reference service, upstream stub, prober, pager, dead-man, load test and checker.
+# docker-compose.yml starts it with a command for each. Nothing of the build stays in it: no compiler, no pip, no source.
+
+FROM python:3.11-slim-bookworm AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+
+# Packages first: they change less often than the source, so a change of that rebuilds in seconds.
+COPY requirements/image.txt requirements/image-build.txt requirements/
+RUN python -m venv tools && tools/bin/pip install --no-deps --require-hashes --requirement requirements/image-build.txt
+RUN python -m venv /opt/cmo && /opt/cmo/bin/pip install --no-deps --require-hashes --requirement requirements/image.txt
+
+COPY . source
+# Compiled here, because whoever runs it may not write there; and pip has then done its work.
+RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels ./source \
+    && /opt/cmo/bin/pip install --no-deps --no-index wheels/*.whl \
+    && /opt/cmo/bin/python -m compileall -q -j 0 /opt/cmo/lib \
+    && /opt/cmo/bin/pip uninstall --yes --quiet pip
+
+
+FROM python:3.11-slim-bookworm
+
+# A named volume takes the owner of the folder that it is first mounted over: each of these is such a folder, for the
+# user that will write there. 10001 is ours; the others are those of the images of Grafana and VictoriaMetrics.
+RUN groupadd --gid 10001 cmo \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/cmo --shell /usr/sbin/nologin cmo \
+    && install -d -o 10001 -g 10001 /var/lib/cmo \
+    && install -d -o 472 -g 472 -m 0700 /var/lib/grafana-password \
+    && install -d -o 65534 -g 65534 /var/lib/victoria-metrics
+
+COPY --from=build /opt/cmo /opt/cmo
+ENV PATH=/opt/cmo/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 CMO_STATE_DIR=/var/lib/cmo
+WORKDIR /var/lib/cmo
+USER 10001:10001
+
+# Of the reference service, which is what the image runs when it is told nothing else.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 \
+    CMD ["python", "-m", "cmo_stack.answers", "http://127.0.0.1:8000/readyz"]
+EXPOSE 8000 9464
+CMD ["python", "-m", "cmo_oracle", "--host", "0.0.0.0"]

@@ -1,0 +1,63 @@
+"""``python -m cmo_stack.first_password FILE``: make a password at the first start, and never again.
+
+So that nothing starts with a password that everybody knows, and nobody has to think of one before they have
+seen anything. The password is written to the file alone, and never printed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Final
+
+_BYTES: Final = 24
+_READABLE_BY_ITS_USER: Final = 0o400
+
+
+class PasswordFileError(Exception):
+    """The file of the password cannot be used; the message says why."""
+
+
+def ensure(path: Path) -> bool:
+    """Make the password, if there is none; whether it was made now.
+
+    Raises:
+        PasswordFileError: it cannot be written, or what is there is no password.
+    """
+    try:
+        if path.exists():
+            if not path.read_text(encoding="utf-8").strip():
+                raise PasswordFileError(f"{path} is empty. Remove it, and a new password is made.")
+            return False
+        unfinished = path.with_name(f"{path.name}.unfinished")  # a power cut must not leave half a password
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READABLE_BY_ITS_USER)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise PasswordFileError(f"{path} cannot be read, or not be written: {error}") from None
+    return True
+
+
+def main(arguments: list[str]) -> int:
+    """Make the password and say so; 0 when there is one, else 3."""
+    if len(arguments) != 1:
+        sys.stderr.write("Expected the path of one file, which is to hold the password.\n")
+        return 3
+    path = Path(arguments[0])
+    try:
+        made = ensure(path)
+    except PasswordFileError as error:
+        sys.stderr.write(f"{error}\n")
+        return 3
+    sys.stdout.write(f"{path}: {'a password was made' if made else 'the password is there already'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

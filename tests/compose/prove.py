@@ -1,0 +1,133 @@
+"""``make test-compose``: prove docker-compose.yml with a real engine, in 8 minutes at most on two processors.
+
+Where an engine answers, it is used, with the images of its registry. Else, for root on Debian, one of our own
+is started, with stand-in images made of Debian packages, and removed again. Else that is said, and the file
+alone is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cmo_bootstrap import apt
+from cmo_bootstrap.work import SetupError
+from cmo_stack.free_ports import free_port
+from cmo_stack.signals import EndedBySignal, unwinding
+
+from . import private_engine, stand_ins
+from .debian_trees import Archives
+from .private_engine import Engine, NoEngineError
+from .proof import prove
+from .running_stack import ROOT, ComposedStack
+from .telling import NotProvedError, step, tell
+
+_INSIDE = "--inside"
+_NO_ENGINE = 75
+_PORTS = (
+    "CMO_GRAFANA_PORT",
+    "CMO_SERVICE_PORT",
+    "CMO_PAGER_PORT",
+    "CMO_PROMETHEUS_PORT",
+    "CMO_ALERTMANAGER_PORT",
+    "CMO_PROXY_PORT",
+    "CMO_VICTORIA_METRICS_PORT",
+    "CMO_VMALERT_PORT",
+    "CMO_ALERTMANAGER_A_PORT",
+    "CMO_ALERTMANAGER_B_PORT",
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Prove it; 0 when it is proved, or when no engine can run here, which is then said."""
+    try:
+        with unwinding():
+            if arguments[:1] == [_INSIDE]:
+                return _in_own_engine(Path(arguments[1]))
+            return _with_an_engine_that_is_here() if _engine_answers() else _with_an_engine_of_our_own()
+    except NoEngineError as error:
+        return _without_engine(str(error))
+    except (NotProvedError, SetupError) as error:
+        tell(f"NOT PROVED. {error}")
+        return 1
+    except EndedBySignal as request:
+        tell(f"Ended by {request.signal.name}.")
+        return request.status
+
+
+def _engine_answers() -> bool:
+    docker = shutil.which("docker")
+    return bool(docker) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+def _with_an_engine_that_is_here() -> int:
+    tell("A Docker engine answers here: it is used, with the images of its registry.")
+    engine = Engine(("docker",), ("docker", "compose"), dict(os.environ), has_registry=True)
+    stack = ComposedStack(engine, f"cmo-proof-{os.getpid()}", {name: str(free_port()) for name in _PORTS})
+    prove(stack)
+    return 0
+
+
+def _with_an_engine_of_our_own() -> int:
+    machine = apt.distribution()
+    if machine is None or machine.family != "debian":
+        raise NoEngineError("no Docker engine answers, and one of our own needs Debian's packages")
+    if os.geteuid() != 0:
+        raise NoEngineError("no Docker engine answers, and only root can start one")
+    state = ROOT / ".cmo"
+    state.mkdir(exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="compose-", dir=state))
+    try:
+        archives = Archives(machine, work / "apt")
+        private_engine.prepare_engine(machine, archives, work)
+        stand_ins.prepare_trees(archives, work)
+        shutil.rmtree(work / "apt")
+        command = [sys.executable, "-m", "tests.compose.prove", _INSIDE, str(work)]
+        status = private_engine.run_in_namespaces(command, work)
+    finally:
+        shutil.rmtree(work)
+        tell("The engine is gone, with its images and its data.")
+    if status == _NO_ENGINE:
+        raise NoEngineError("Docker's engine does not start here; why is said above")
+    return status
+
+
+def _in_own_engine(work: Path) -> int:
+    engine = private_engine.engine_in(work)
+    try:
+        with private_engine.running(engine, work):
+            stand_ins.make_images(engine, work)
+            prove(ComposedStack(engine, "cmo"))
+    except NoEngineError as error:
+        tell(str(error))
+        return _NO_ENGINE
+    return 0
+
+
+def _without_engine(why: str) -> int:
+    tell(f"NO ENGINE, so nothing was run: {why}.")
+    client = shutil.which("docker")
+    if client and subprocess.run([client, "compose", "version"], capture_output=True).returncode == 0:
+        with step("`docker compose config` reads the file, with all profiles"):
+            command = [
+                client,
+                "compose",
+                "--project-directory",
+                str(ROOT),
+                "--profile",
+                "*",
+                "config",
+                "--quiet",
+            ]
+            if subprocess.run(command, check=False).returncode != 0:
+                return 1
+    tell("What the file says is checked by tests/compose/test_compose_file.py, in `make test`.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
