@@ -7,15 +7,17 @@ WORKDIR /build
 
 # Packages first: they change less often than the source, so a change of that rebuilds in seconds.
 COPY requirements/image.txt requirements/image-build.txt requirements/
-RUN python -m venv tools && tools/bin/pip install --no-deps --require-hashes --requirement requirements/image-build.txt
-RUN python -m venv /opt/cmo && /opt/cmo/bin/pip install --no-deps --require-hashes --requirement requirements/image.txt
+RUN python -m venv tools \
+    && tools/bin/pip install --no-compile --no-deps --require-hashes --requirement requirements/image-build.txt
+RUN python -m venv /opt/cmo \
+    && /opt/cmo/bin/pip install --no-compile --no-deps --require-hashes --requirement requirements/image.txt
 
 COPY . source
 # Compiled here, because whoever runs it may not write there; and pip has then done its work.
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels ./source \
-    && /opt/cmo/bin/pip install --no-deps --no-index wheels/*.whl \
-    && /opt/cmo/bin/python -m compileall -q -j 0 /opt/cmo/lib \
-    && /opt/cmo/bin/pip uninstall --yes --quiet pip
+    && /opt/cmo/bin/pip install --no-compile --no-deps --no-index wheels/*.whl \
+    && /opt/cmo/bin/pip uninstall --yes --quiet pip \
+    && /opt/cmo/bin/python -m compileall -q -j 0 /opt/cmo/lib
 
 
 FROM python:3.11-slim-bookworm

@@ -1,7 +1,7 @@
 """A Docker engine of our own, in namespaces of its own, that leaves nothing behind.
 
 Its processes, mounts, interfaces and packet filter live in namespaces that end with it, whatever ends it:
-with the first process of a process namespace the kernel kills all others. So no other engine, no port and no rule
+with the first process of a process namespace the kernel kills all others. So no other engine, port or rule
 of the machine is touched. Only its control groups and its folder are outside; both are removed by name.
 """
 

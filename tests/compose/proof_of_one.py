@@ -68,7 +68,7 @@ def check_image(stack: ComposedStack) -> None:
     program = "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is not None)"
     options = ("run", "--rm", "--network=none", "--read-only", image)
     stack.engine.docker(*options, "/opt/cmo/bin/python", "-c", program)
-    require("Judge a run" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image")
+    require("--prometheus-url" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image")
 
 
 def check_password(stack: ComposedStack) -> None:

@@ -43,6 +43,7 @@ _PYTHON_PACKAGES: Final = (
     "passwd",
     "coreutils",
     "dash",
+    "libstdc++6",
     "busybox-static",
 )
 # Large, and not what the images are for.
