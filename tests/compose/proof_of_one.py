@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from .running_stack import ComposedStack, get, post, value, wait_for
@@ -25,6 +28,7 @@ SERVICES: Final = (
 )
 GRAFANA: Final = "grafana"
 _OPERATIONS_OF_CLINICAL_RUSH: Final = 300
+_ASKING_AT_ONCE: Final = 8
 _QUESTION_KEPT: Final = "Which metabolites are kept over a restart?"
 
 
@@ -68,7 +72,9 @@ def check_image(stack: ComposedStack) -> None:
     program = "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is not None)"
     options = ("run", "--rm", "--network=none", "--read-only", image)
     stack.engine.docker(*options, "/opt/cmo/bin/python", "-c", program)
-    require("--prometheus-url" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image")
+    require(
+        "--prometheus-url" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image"
+    )
 
 
 def check_password(stack: ComposedStack) -> None:
@@ -120,17 +126,20 @@ def page(stack: ComposedStack, service: str) -> str:
     pager, asked = stack.url("pager", 8095), stack.url(service, 8000)
     before = len(pages(pager))
     stack.compose("stop", "--timeout", "5", "upstream")
-    number = 0
+    count = itertools.count(1)
+
+    def ask(_: int) -> None:
+        question = f"Which pathway is number {next(count)} of {time.time()}?"
+        post(f"{asked}/query", {"question": question})
 
     def paged() -> bool:
-        nonlocal number
-        number += 1
-        post(f"{asked}/query", {"question": f"Which pathway is number {number} of {time.time()}?"})
         return len(pages(pager)) > before
 
-    wait_for(paged, "a page at the pager after the upstream was stopped")
+    with ThreadPoolExecutor(_ASKING_AT_ONCE) as pool:
+        while_waiting = functools.partial(pool.map, ask, range(_ASKING_AT_ONCE))
+        wait_for(lambda: paged() or (list(while_waiting()) and paged()), "a page, with the upstream stopped")
     name = str(pages(pager)[-1]["labels"]["alertname"])
-    tell(f"paged {name} after {number} questions without a model")
+    tell(f"paged {name} after {next(count) - 1} questions without a model")
     stack.up(["upstream"])
     return name
 

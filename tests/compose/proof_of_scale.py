@@ -2,15 +2,96 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
+
+from .proof_of_one import check_confined, check_verdict, page, pages, silence
+from .running_stack import ComposedStack, get, value, wait_for
+from .telling import require, step, tell
 
 if TYPE_CHECKING:
-    from .running_stack import ComposedStack
+    from collections.abc import Callable
+
+PROFILES: Final = ("scale", "scale-load")
+SERVICES: Final = (
+    "service-a",
+    "service-b",
+    "proxy",
+    "proxy-prober",
+    "prometheus-a",
+    "prometheus-b",
+    "victoria-metrics",
+    "vmalert",
+    "alertmanager-a",
+    "alertmanager-b",
+)
+_INSTANCES, _WORKERS_OF_EACH = 2, 2
+_QUERIES: Final = 'sum(cmo_queries_total{job="cmo"})'
 
 
 def prove(stack: ComposedStack) -> None:
-    """Prove the scaled stack.
+    """Prove the scaled stack: without the small one, of which it needs Redis, upstream, pager and dead-man.
 
     Raises:
         NotProvedError: something is not as it should be.
     """
+    with step("docker compose --profile scale up, until every service is healthy"):
+        stack.up(SERVICES, PROFILES)
+        check_confined(stack)
+        check_cluster(stack)
+    with step("docker compose run scale-load: the load test through the proxy, judged by VictoriaMetrics"):
+        check_verdict(
+            stack.compose("run", "--rm", "--no-TTY", "scale-load", profiles=PROFILES, may_fail=True)
+        )
+        check_instances(stack)
+    with step("The upstream is stopped, until vmalert and the cluster of Alertmanagers have paged"):
+        before = len(pages(stack.url("pager", 8095)))
+        name = page(stack, "proxy")
+    with step("Restarting every container in turn"):
+        check_restarts(stack)
+    with step("How often was that page sent by two Alertmanagers?"):
+        sent = [alert for alert in pages(stack.url("pager", 8095))[before:] if _is(alert, name)]
+        require(len(sent) == 1, f"{name} paged once, found {len(sent)} times")
+
+
+def check_cluster(stack: ComposedStack) -> None:
+    """Two Alertmanagers know each other, and what is told to one the other knows."""
+    one, other = stack.url("alertmanager-a", 9093), stack.url("alertmanager-b", 9093)
+
+    def members(url: str) -> int:
+        status = get(f"{url}/api/v2/status")
+        return len(status["cluster"]["peers"]) if status else 0
+
+    wait_for(lambda: members(one) == members(other) == 2, "two Alertmanagers in one cluster")  # noqa: PLR2004
+    made = silence(one)
+    wait_for(
+        lambda: made in [each["id"] for each in get(f"{other}/api/v2/silences") or []],
+        "a silence that was made at one Alertmanager is known to the other",
+    )
+
+
+def check_instances(stack: ComposedStack) -> None:
+    """Both instances took part, with all their workers, and no series is there twice."""
+    url = stack.url("victoria-metrics", 8428)
+    took_part = 'count(sum by (instance) (cmo_queries_total{job="cmo",scenario="clinical_rush"}) > 0)'
+    wait_for(lambda: value(url, took_part) == _INSTANCES, "queries of the load test at both instances")
+    workers = value(url, 'count(cmo_worker_start_time_seconds{job="cmo"})')
+    require(workers == _INSTANCES * _WORKERS_OF_EACH, f"{_WORKERS_OF_EACH} workers each, found {workers}")
+    series = value(url, 'count(up{job="cmo"})')
+    require(series == _INSTANCES, f"the replicas' samples make one series for each instance, found {series}")
+    tell(f"{_INSTANCES} instances, {workers:g} workers, no series twice")
+
+
+def check_restarts(stack: ComposedStack) -> None:
+    """Every container comes back, and VictoriaMetrics has what it had."""
+    url, moment = stack.url("victoria-metrics", 8428), str(time.time() - 5)
+    kept: Callable[[], float | None] = lambda: value(url, _QUERIES, time=moment)  # noqa: E731
+    before = kept()
+    for service in SERVICES:
+        stack.restart(service)
+    require(before is not None and kept() == before, f"{before} queries at {moment}, found {kept()}")
+
+
+def _is(alert: dict[str, object], name: str) -> bool:
+    labels = alert["labels"]
+    return isinstance(labels, dict) and labels["alertname"] == name
