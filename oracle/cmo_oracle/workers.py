@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from cmo_oracle.settings import Settings
 
+# A worker that does not answer for so long is replaced, and it answers nothing while it imports the engine:
+# seconds, or on a busy machine many of them.
+_LONGEST_START_SECONDS: Final = 120
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it, for this user alone
 
 
@@ -61,7 +64,13 @@ def serve_with_workers(
         writing_logs(),
     ):
         app = WorkerApp(replace(settings, metrics_directory=Path(shared)))
-        config = uvicorn.Config(app, factory=True, workers=workers, **server_settings)
+        config = uvicorn.Config(
+            app,
+            factory=True,
+            workers=workers,
+            timeout_worker_healthcheck=_LONGEST_START_SECONDS,
+            **server_settings,
+        )
         Multiprocess(config, [listener]).run()
 
 

@@ -1,11 +1,11 @@
 """``python -m cmo_stack.vmalert_rules``: the compiled rules, in groups as vmalert has to evaluate them.
 
 Prometheus' rules see at once what the rules before them have recorded. vmalert writes results to a database
-that shows them seconds later, so a rule sees what the one before it said an evaluation ago. For most rules that
-is a delay; but a difference between a copy of a counter and the copy before it would always be 0, because it
+that shows them seconds later, so a rule sees what the one before it said an evaluation ago. For most that is
+a delay; but a difference between a copy of a counter and the copy before it would always be 0, for it
 would see the same copy twice. So here the rules are those of Prometheus, word for word, and only their groups
-differ: each step of the chain is a group of its own, evaluated for the same moments as the step before it, but
-so much later that the results of that step are there (``eval_delay``). A page is later by as much.
+differ: each step of the chain is a group of its own, evaluated for the same moments as the step before it, so
+much later that the results of that step are there (``eval_delay``). A page is later by as much.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ARRIVAL_SECONDS: Final = 5
 """How late a sample may arrive: a second in the queue of Prometheus' remote write, the rest for its way."""
 
 VISIBLE_SECONDS: Final = 4
-"""How long a result takes until it can be read: half a second in vmalert, a second or two in VictoriaMetrics."""
+"""How long until a result can be read: half a second in vmalert, a second or two in VictoriaMetrics."""
 
 _HEAD: Final = """\
 # Made of {name} by `python -m cmo_stack.vmalert_rules`, for vmalert: the same rules, in groups that are

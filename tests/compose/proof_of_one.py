@@ -44,6 +44,7 @@ def prove(stack: ComposedStack) -> None:
         check_image(stack)
     with step("docker compose up, until every service is healthy"):
         stack.up(services)
+        check_whole(f"{stack.url('service', 8000)}")
         check_password(stack)
         check_confined(stack)
     with step("docker compose run load: the load test, and a verdict"):
@@ -75,6 +76,14 @@ def check_image(stack: ComposedStack) -> None:
     require(
         "--prometheus-url" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image"
     )
+
+
+def check_whole(service_url: str) -> None:
+    """The service has its engine and all three tiers of its cache; it would answer without them."""
+    said = get(f"{service_url}/readyz") or {}
+    require(said.get("ready") and not said["degraded"], f"a service of which every part works, found {said}")
+    tiers = [said["parts"][f"cache_{tier}"] for tier in ("l1", "l2", "l3")]
+    require(tiers == ["ok"] * len(tiers), f"three tiers of cache, found {said['parts']}")
 
 
 def check_password(stack: ComposedStack) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from .proof_of_one import check_confined, check_verdict, page, pages, silence
+from .proof_of_one import check_confined, check_verdict, check_whole, page, pages, silence
 from .running_stack import ComposedStack, get, value, wait_for
 from .telling import require, step, tell
 
@@ -37,6 +37,7 @@ def prove(stack: ComposedStack) -> None:
     """
     with step("docker compose --profile scale up, until every service is healthy"):
         stack.up(SERVICES, PROFILES)
+        check_whole(stack.url("proxy", 8000))
         check_confined(stack)
         check_cluster(stack)
     with step("docker compose run scale-load: the load test through the proxy, judged by VictoriaMetrics"):
@@ -62,7 +63,7 @@ def check_cluster(stack: ComposedStack) -> None:
         status = get(f"{url}/api/v2/status")
         return len(status["cluster"]["peers"]) if status else 0
 
-    wait_for(lambda: members(one) == members(other) == 2, "two Alertmanagers in one cluster")  # noqa: PLR2004
+    wait_for(lambda: members(one) == members(other) == 2, "two Alertmanagers in one cluster")
     made = silence(one)
     wait_for(
         lambda: made in [each["id"] for each in get(f"{other}/api/v2/silences") or []],
