@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+_NOW: Final = "vector(time())"
 _CONNECT_SECONDS: Final = 5.0
 _HTTP_OK: Final = 200
 _HTTP_REDIRECTS: Final = range(300, 400)
@@ -118,13 +119,15 @@ class Prometheus:
         Raises:
             DataSourceError: the answer is not complete, or there is none.
         """
-        result = self._query("time()", "scalar")
+        # VictoriaMetrics knows no scalars, and answers any with a vector: it is asked for one.
+        result = self._query(_NOW, "vector")
         try:
-            now = float(result[1])
-        except (IndexError, OverflowError, TypeError, ValueError) as error:
-            raise self._malformed("time()") from error
+            (sample,) = result
+            now = float(sample["value"][1])
+        except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise self._malformed(_NOW) from error
         if not math.isfinite(now):
-            raise self._malformed("time()")
+            raise self._malformed(_NOW)
         return now
 
     def _query(self, query: str, result_type: str, **parameters: str) -> list[Any]:

@@ -80,9 +80,26 @@ def test_every_other_answer_is_an_error_in_words(answers: Answers, words: str) -
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("result", [[], ["x"], [1.0, "late"], [1.0, None], [1.0, "NaN"], [1.0, 10**400]])
+def at(*value: Any) -> dict[str, Any]:
+    """One sample of a vector, as Prometheus and VictoriaMetrics answer it."""
+    return {"metric": {}, "value": list(value)}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [],
+        ["x"],
+        [{"metric": {}}],
+        [at(1.0, "late")],
+        [at(1.0, None)],
+        [at(1.0, "NaN")],
+        [at(1.0, 10**400)],
+        [at(1.0, "5"), at(1.0, "5")],
+    ],
+)
 def test_a_time_that_is_none_is_an_error(result: list[Any]) -> None:
-    answers = Answers(200, answer(result, "scalar"), JSON)
+    answers = Answers(200, answer(result, "vector"), JSON)
     wrong = pytest.raises(DataSourceError, match="not Prometheus's")
     with answers.serve() as url, Prometheus(url) as client, wrong:
         client.now()
@@ -104,7 +121,7 @@ def test_an_address_that_is_none(url: str) -> None:
 
 
 def seen_authorization(url_user: str, credentials: Credentials) -> str | None:
-    answers = Answers(200, answer([1.0, "5"], "scalar"), JSON)
+    answers = Answers(200, answer([at(1.0, "5")], "vector"), JSON)
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(answers.serve()).replace("//", f"//{url_user}")
         client = stack.enter_context(Prometheus(url, credentials=credentials))
