@@ -2,7 +2,7 @@
 # Any Python 3.11 or later will do: make PYTHON=python3.12 demo
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test bench bench-exporter bench-rules check format pins clean
+.PHONY: help setup setup-test demo test test-compose bench bench-exporter bench-rules check format pins clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -19,6 +19,9 @@ demo: setup ## Run the whole path on this machine and print a verdict, in three 
 test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest -n 2 tests/e2e; fi
+
+test-compose: setup ## Prove docker-compose.yml with a real Docker engine, in 8 minutes; as root on Debian it brings its own
+	@.venv/bin/python -m tests.compose.prove
 
 bench: bench-exporter bench-rules ## Run every benchmark
 
@@ -42,6 +45,11 @@ format: setup ## Mend what the linters can mend
 pins: setup ## Pin requirements anew after a change of dependencies (needs uv); PINS=--upgrade for newer ones
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) pyproject.toml \
 	    requirements/build.in --all-extras --no-emit-package cmo-observability --output-file requirements/dev.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml --extra oracle --extra slo \
+	    --extra loadtest --extra probe --no-emit-package cmo-observability --constraints requirements/dev.txt \
+	    --output-file requirements/image.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes requirements/build.in \
+	    --constraints requirements/dev.txt --output-file requirements/image-build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) requirements/lightrag-1.4.in \
 	    --excludes requirements/lightrag-1.4.excludes --output-file requirements/lightrag-1.4.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) requirements/chainlit.in \

@@ -40,6 +40,7 @@ class Archives:
         self._work = work
         work.mkdir(parents=True, exist_ok=True)
         self._own = apt.machine_sources(machine, work)
+        self._known: dict[str, apt.PrivateApt] = {}
 
     def of(self, release: str) -> apt.PrivateApt:
         """A private apt that knows the packages of one release.
@@ -47,11 +48,14 @@ class Archives:
         Raises:
             SetupError: they are not to be had.
         """
+        if release in self._known:
+            return self._known[release]
         sources = self._own
         if release != self._machine.codename:
             sources = [apt.Source(self._own[0].uri, release, ("main",))]
         private = apt.PrivateApt(self._machine, sources, self._work / release)
         private.update()
+        self._known[release] = private
         return private
 
     def whole(self, release: str, packages: Sequence[str], tree: Path) -> None:

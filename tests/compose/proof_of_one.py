@@ -14,7 +14,7 @@ from .stand_ins import NO_STAND_IN
 from .telling import require, step, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 SERVICES: Final = (
     "redis",
@@ -130,8 +130,11 @@ def check_verdict(done: Any) -> None:
     )
 
 
-def page(stack: ComposedStack, service: str) -> str:
-    """Stop the model, ask until somebody is paged, start it again; the page's name."""
+def page(stack: ComposedStack, service: str, meanwhile: Callable[[], None] = lambda: None) -> str:
+    """Stop the model, ask until somebody is paged, start it again; the page's name.
+
+    ``meanwhile`` happens to the stack while questions are asked.
+    """
     pager, asked = stack.url("pager", 8095), stack.url(service, 8000)
     before = len(pages(pager))
     stack.compose("stop", "--timeout", "5", "upstream")
@@ -144,9 +147,11 @@ def page(stack: ComposedStack, service: str) -> str:
     def paged() -> bool:
         return len(pages(pager)) > before
 
-    with ThreadPoolExecutor(_ASKING_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_ASKING_AT_ONCE + 1) as pool:
+        happening = pool.submit(meanwhile)
         while_waiting = functools.partial(pool.map, ask, range(_ASKING_AT_ONCE))
         wait_for(lambda: paged() or (list(while_waiting()) and paged()), "a page, with the upstream stopped")
+        happening.result()
     name = str(pages(pager)[-1]["labels"]["alertname"])
     tell(f"paged {name} after {next(count) - 1} questions without a model")
     stack.up(["upstream"])

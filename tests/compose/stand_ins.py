@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -72,24 +73,36 @@ def prepare_trees(archives: Archives, work: Path) -> None:
     Raises:
         SetupError: a package is not to be had.
     """
-    with step("Unpacking Prometheus, Alertmanager, VictoriaMetrics, Redis and HAProxy for stand-in images"):
-        servers = work / "servers"
-        archives.whole(NEWER, _SERVER_PACKAGES, servers)
-        make_root(servers)
-        for name in _LEFT_OUT:
-            (servers / "usr/bin" / name).unlink(missing_ok=True)
-        own(servers / "prometheus", *_NOBODY)
-        own(servers / "alertmanager", *_NOBODY)
-    with step(f"Unpacking Python for a stand-in of {PYTHON_IMAGE}, and downloading the pinned packages"):
-        python = work / "python"
-        archives.whole(PYTHONS, _PYTHON_PACKAGES, python)
-        make_root(python)
-        (python / "usr/local/bin").mkdir(parents=True, exist_ok=True)
-        for name in ("python", "python3"):
-            (python / "usr/local/bin" / name).symlink_to("/usr/bin/python3.11")
-        _download_wheels(python / "wheels", work)
-        # The Dockerfile asks the index of Python packages, as everybody can; this is what answers here.
-        (python / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    with (
+        step(
+            "Unpacking Prometheus, Alertmanager, VictoriaMetrics, Redis, HAProxy and Python for stand-in images"
+        ),
+        ThreadPoolExecutor(2) as pool,
+    ):
+        for prepared in [pool.submit(prepare, archives, work) for prepare in (_servers, _python)]:
+            prepared.result()
+
+
+def _servers(archives: Archives, work: Path) -> None:
+    tree = work / "servers"
+    archives.whole(NEWER, _SERVER_PACKAGES, tree)
+    make_root(tree)
+    for name in _LEFT_OUT:
+        (tree / "usr/bin" / name).unlink(missing_ok=True)
+    own(tree / "prometheus", *_NOBODY)
+    own(tree / "alertmanager", *_NOBODY)
+
+
+def _python(archives: Archives, work: Path) -> None:
+    tree = work / "python"
+    archives.whole(PYTHONS, _PYTHON_PACKAGES, tree)
+    make_root(tree)
+    (tree / "usr/local/bin").mkdir(parents=True, exist_ok=True)
+    for name in ("python", "python3"):
+        (tree / "usr/local/bin" / name).symlink_to("/usr/bin/python3.11")
+    _download_wheels(tree / "wheels", work)
+    # The Dockerfile asks the index of Python packages, as everybody can; this is what answers here.
+    (tree / "etc/pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
 
 
 def make_images(engine: Engine, work: Path) -> None:
