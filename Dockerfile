@@ -2,6 +2,8 @@
 # docker-compose.yml starts it with a command for each. Nothing of the build stays in it: no compiler, no pip, no source.
 
 FROM python:3.11-slim-bookworm AS build
+# For who is behind a mirror of Python packages: docker compose build --build-arg PIP_INDEX_URL=...
+ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 

@@ -74,9 +74,7 @@ def prepare_trees(archives: Archives, work: Path) -> None:
         SetupError: a package is not to be had.
     """
     with (
-        step(
-            "Unpacking Prometheus, Alertmanager, VictoriaMetrics, Redis, HAProxy and Python for stand-in images"
-        ),
+        step("Unpacking what stand-in images are made of: servers, Python and its packages"),
         ThreadPoolExecutor(2) as pool,
     ):
         for prepared in [pool.submit(prepare, archives, work) for prepare in (_servers, _python)]:
