@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from .debian_trees import Archives
 
+FOLDER: Final = "compose-"
+"""How the name of an engine's folder begins; the id of the process that it belongs to follows."""
+
 _ENGINE_PACKAGES: Final = ("docker.io", "iptables")
 _COMPOSE_PACKAGES: Final = ("docker-compose",)
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -144,6 +147,15 @@ def run_in_namespaces(command: Sequence[str], work: Path) -> int:
                 process.kill()
     finally:
         _remove_cgroups(cgroup_of(work))
+
+
+def remove_what_was_killed(state: Path) -> None:
+    """Remove folders and control groups of engines whose process was killed, and so could not do it."""
+    for work in state.glob(f"{FOLDER}*"):
+        owner = work.name.removeprefix(FOLDER).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            _remove_cgroups(cgroup_of(work))
+            shutil.rmtree(work)
 
 
 def cgroup_of(work: Path) -> str:

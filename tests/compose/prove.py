@@ -80,7 +80,8 @@ def _with_an_engine_of_our_own() -> int:
         raise NoEngineError("no Docker engine answers, and only root can start one")
     state = ROOT / ".cmo"
     state.mkdir(exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="compose-", dir=state))
+    private_engine.remove_what_was_killed(state)
+    work = Path(tempfile.mkdtemp(prefix=f"{private_engine.FOLDER}{os.getpid()}-", dir=state))
     try:
         archives = Archives(machine, work / "apt")
         private_engine.prepare_engine(machine, archives, work)
