@@ -28,7 +28,7 @@ _MATCHER: Final = re.compile(r'^(?P<name>[a-zA-Z_]\w*)(?P<type>=~|!~|!=|=)"(?P<v
 
 
 class NotInCustomResourceError(Exception):
-    """A part of Alertmanager's configuration is not known to have a counterpart in an ``AlertmanagerConfig``."""
+    """A part of Alertmanager's configuration has no counterpart here."""
 
     exit_status = ExitStatus.USAGE
 
@@ -63,8 +63,8 @@ def _translated(place: str, plain: Mapping[str, Any], spellings: Mapping[str, _S
         if key not in spellings:
             raise NotInCustomResourceError(
                 f"{where}: it is not known what this field of Alertmanager's configuration is called in an "
-                f"AlertmanagerConfig. Expected one of {', '.join(sorted(spellings))}. Leave it out, or say in "
-                "cmo_stack/kubernetes/alertmanager_config.py what it is called there."
+                f"AlertmanagerConfig. Expected one of {', '.join(sorted(spellings))}. Leave it out, or "
+                "say in cmo_stack/kubernetes/alertmanager_config.py what it is called there."
             )
         name, convert = spellings[key]
         translated[name] = convert(where, value)
