@@ -1,4 +1,4 @@
-"""The AlertmanagerConfig says what alertmanager/production.yml says: it is read back, compared, and loaded."""
+"""The AlertmanagerConfig says what alertmanager/production.yml says: read back, compared, loaded."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAIN_NAMES = {
 def as_the_operator_reads_it(value: Any, name: str = "") -> Any:
     """The plain configuration: matchers as text, keys of the Secret as files, pairs as a mapping.
 
-    Names are taken apart at their capitals, which the Operator's documentation does too, but for the few above.
+    Names are taken apart at their capitals, but for the few above.
     """
     if isinstance(value, list) and name in ("details", "headers"):
         return {one["key"]: one["value"] for one in value}

@@ -1,4 +1,4 @@
-"""examples/kubernetes: fresh, valid by the published schemas, equal to what they are made from, and without secrets."""
+"""examples/kubernetes: fresh, valid by the published schemas, true to its sources, and without secrets."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ def _all_manifests() -> list[Any]:
 
 
 def _only(kind: str) -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = [one.values[0] for one in _all_manifests() if one.values[0]["kind"] == kind]
     return found
 
 
 def test_it_is_fresh_and_nothing_is_left_over() -> None:
-    """`cmo kubernetes build --output examples/kubernetes` mends it; what that does not write is to be deleted."""
+    """`cmo kubernetes build --output examples/kubernetes` mends it; delete what that does not write."""
     there = {path for path in EXAMPLE.rglob("*") if path.is_file() and path.name != "README.md"}
     made = manifest_files(OBJECTIVES, EXAMPLE)
     assert {file.path for file in made} == there

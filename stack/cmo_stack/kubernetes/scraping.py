@@ -1,8 +1,8 @@
 """``ServiceMonitor``s under the job names that rules, dashboards and ``cmo check`` know.
 
 The Operator names a job after the Service that it finds, so each endpoint is given its job by a relabelling.
-Prometheus and Alertmanager are scraped once more under the names ``prometheus`` and ``alertmanager``: an alert
-on missing targets must find them, whatever a chart calls them.
+Prometheus and Alertmanager are scraped once more under the names ``prometheus`` and ``alertmanager``: an
+alert on missing targets must find them, whatever a chart calls them.
 """
 
 from __future__ import annotations
