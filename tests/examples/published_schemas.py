@@ -1,9 +1,9 @@
 """The published schemas of Kubernetes 1.32 and of the Prometheus Operator 0.80, as strict as they can be.
 
 They come from packages of models that were generated from them. An API server drops a field that it does not
-know without a word, or refuses the object; here it is always a complaint. Two things are added, as the Operator
-itself checks them: the patterns of durations, which the packages have lost, and child routes, which the schema
-leaves open because it cannot refer to itself. Rules in CEL and most closed lists of words are lost, too.
+know without a word, or refuses the object; here it is always a complaint. Two things are added, as the
+Operator itself checks them: the patterns of durations, which the packages have lost, and child routes, which
+the schema leaves open because it cannot refer to itself. Rules in CEL and most lists of words are lost.
 """
 
 from __future__ import annotations
