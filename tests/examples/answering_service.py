@@ -1,7 +1,7 @@
 """A small instrumented service, as a team has one: it answers from a cache or from LightRAG, and says which.
 
-Its answers are made up, its instrumentation is that of the exporter. Started as a process of its own: its port
-is its argument, that of its metrics the variable ``METRICS_PORT``; with ``APOLOGISES`` it answers nothing.
+Its answers are made up, its instrumentation is that of the exporter. Started as a process of its own: its
+port is its argument, that of its metrics is in ``METRICS_PORT``; with ``APOLOGISES`` it answers nothing.
 """
 
 from __future__ import annotations

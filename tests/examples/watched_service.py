@@ -52,7 +52,7 @@ def answering_service(folder: Path, **environment: str) -> Iterator[AnsweringSer
 
 @contextlib.contextmanager
 def prometheus(server: Server, configuration: Path, folder: Path, port: int) -> Iterator[str]:
-    """A Prometheus with that configuration, which it reads again when it is asked to; its address."""
+    """A Prometheus with that configuration, which it reads again when asked; its address."""
     url = f"http://127.0.0.1:{port}"
     process = ManagedProcess(
         server.label,
@@ -62,6 +62,7 @@ def prometheus(server: Server, configuration: Path, folder: Path, port: int) -> 
             f"--storage.tsdb.path={folder / 'prometheus'}",
             f"--web.listen-address=127.0.0.1:{port}",
             "--web.enable-lifecycle",
+            "--storage.tsdb.retention.time=40d",
         ],
         log_path=folder / "prometheus.log",
         ready=lambda: _ok(f"{url}/-/ready"),
