@@ -63,6 +63,8 @@ def prometheus(server: Server, configuration: Path, folder: Path, port: int) -> 
             f"--web.listen-address=127.0.0.1:{port}",
             "--web.enable-lifecycle",
             "--storage.tsdb.retention.time=40d",
+            # An alert that fires just when a new configuration is read is lost, until it is sent again.
+            "--rules.alert.resend-delay=2s",
         ],
         log_path=folder / "prometheus.log",
         ready=lambda: _ok(f"{url}/-/ready"),
