@@ -48,11 +48,13 @@ def _only(kind: str) -> dict[str, Any]:
 
 
 def test_it_is_fresh_and_nothing_is_left_over() -> None:
-    """`cmo kubernetes build --output examples/kubernetes` mends it; delete what that does not write."""
     there = {path for path in EXAMPLE.rglob("*") if path.is_file() and path.name != "README.md"}
     made = manifest_files(OBJECTIVES, EXAMPLE)
-    assert {file.path for file in made} == there
-    assert [file.path.name for file in made if not file.fresh] == []
+    mend = (
+        "run `cmo kubernetes build --output examples/kubernetes`, delete what that does not write, and commit"
+    )
+    assert {file.path for file in made} == there, mend
+    assert [file.path.name for file in made if not file.fresh] == [], mend
 
 
 @pytest.mark.parametrize("manifest", _all_manifests())
