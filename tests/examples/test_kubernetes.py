@@ -62,6 +62,11 @@ def test_it_is_valid_by_the_published_schema(manifest: dict[str, Any]) -> None:
     assert complaints(manifest) == []
 
 
+@pytest.mark.parametrize("manifest", _all_manifests())
+def test_its_name_is_one_that_kubernetes_takes(manifest: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", manifest["metadata"]["name"])
+
+
 def _misspelt(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The manifest with one field misspelt, once for each kind of place that has a field of its schema."""
     seen = set()
@@ -117,14 +122,32 @@ def test_the_rules_are_the_compiled_ones() -> None:
 def test_jobs_are_those_of_the_shipped_configuration() -> None:
     """By a relabelling, so that the name of a Service does not matter."""
     scraped = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())["scrape_configs"]
-    jobs = [
-        relabelling["replacement"]
-        for monitor in _documents(EXAMPLE / "service-monitors.yml")
-        for endpoint in monitor["spec"]["endpoints"]
-        for relabelling in endpoint["relabelings"]
-        if relabelling["targetLabel"] == "job" and relabelling["action"] == "replace"
-    ]
+    jobs = []
+    for monitor in _documents(EXAMPLE / "service-monitors.yml"):
+        relabellings = [endpoint["relabelings"] for endpoint in monitor["spec"]["endpoints"]]
+        assert relabellings == relabellings[:1] * len(relabellings), "each port has the same job"
+        ((relabelling,), *_) = relabellings
+        assert (relabelling["targetLabel"], relabelling["action"]) == ("job", "replace")
+        jobs.append(relabelling["replacement"])
     assert jobs == [job["job_name"] for job in scraped]
+
+
+def test_the_operators_own_services_are_found_whatever_a_chart_calls_their_port() -> None:
+    monitors = {one["metadata"]["name"]: one["spec"] for one in _documents(EXAMPLE / "service-monitors.yml")}
+    for name in ("prometheus", "alertmanager"):
+        spec = monitors[f"cmo-{name}"]
+        assert spec["selector"]["matchLabels"] == {f"operated-{name}": "true"}
+        assert [endpoint["port"] for endpoint in spec["endpoints"]] == ["web", "http-web"]
+
+
+def test_only_the_service_is_shown_its_token() -> None:
+    """It is a secret of its own; whoever else is scraped has no business with it."""
+    shown = [
+        monitor["metadata"]["name"]
+        for monitor in _documents(EXAMPLE / "service-monitors.yml")
+        if any("authorization" in endpoint for endpoint in monitor["spec"]["endpoints"])
+    ]
+    assert shown == ["cmo"]
 
 
 def test_who_runs_no_prober_has_no_monitor_of_one(tmp_path: Path) -> None:
@@ -137,7 +160,7 @@ def test_who_runs_no_prober_has_no_monitor_of_one(tmp_path: Path) -> None:
 
 def test_another_job_interval_and_namespaces_are_where_they_belong(tmp_path: Path) -> None:
     text = find_objectives("cmo-015").read_text()
-    text = text.replace("{job: cmo,", "{job: oracle,").replace("jobs: [cmo, ", "jobs: [oracle, ")
+    text = text.replace("{job: cmo,", "{job: Oracle_1,").replace("jobs: [cmo, ", "jobs: [Oracle_1, ")
     (mine := tmp_path / "my.yml").write_text(text)
     made = manifest_files(load_objectives(mine), tmp_path, "5s", Cluster("watch", "clinic"))
     files = {file.path.name: file.content for file in made}
@@ -149,7 +172,13 @@ def test_another_job_interval_and_namespaces_are_where_they_belong(tmp_path: Pat
         ["watch"],
         ["watch"],
     ]
-    assert monitors[0]["spec"]["endpoints"][0]["relabelings"][0]["replacement"] == "oracle"
+    assert monitors[0]["spec"]["endpoints"][0]["relabelings"][0]["replacement"] == "Oracle_1"
+    assert [one["metadata"]["name"] for one in monitors] == [
+        "cmo",
+        "cmo-probe",
+        "cmo-prometheus",
+        "cmo-alertmanager",
+    ]
     assert yaml.safe_load(files["prometheus-rule.yml"])["spec"]["groups"][0]["interval"] == "5s"
     assert yaml.safe_load(files["kustomization.yaml"])["namespace"] == "watch"
 
