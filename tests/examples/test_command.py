@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,16 @@ def test_it_writes_what_the_kustomization_names_and_nothing_to_standard_output(
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert written == {*named, "kustomization.yaml"}
     assert err.splitlines() == [f"wrote {folder / name}" for name in [*named, "kustomization.yaml"]]
+
+
+def test_the_command_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "examples/kubernetes/README.md").read_text()
+    (command,) = re.findall(r"^ +(cmo kubernetes build (?:.*\\\n)*.*)$", readme, re.MULTILINE)
+    assert cli.run(shlex.split(command.replace("\\\n", " "))[1:]) == 0
+    kustomization = next(tmp_path.glob("*/kustomization.yaml"))
+    assert f"resources: [{kustomization.parent.name}]" in readme
+    assert f"grep -rn 'FILL IN' {kustomization.parent.name}" in readme
 
 
 def test_what_is_there_under_other_names_stays(tmp_path: Path) -> None:
