@@ -36,7 +36,9 @@ TEMPLATES_CONFIG_MAP: Final = f"{CONFIG_NAME}-alertmanager-templates"
 TEMPLATES_FILE: Final = "cmo.tmpl"
 
 _DISTRIBUTION: Final = "cmo-observability"
-_TO_FILL_IN: Final = ("example.org", PROMETHEUS_ADDRESS, STAGING_ADDRESS)
+_EXAMPLE: Final = "example.org"
+"""The domain of every address in ``alertmanager/production.yml`` that is to be filled in."""
+
 _HEAD: Final = "# Made by `cmo kubernetes build`: build it again rather than edit it.\n# {source}\n"
 _KUSTOMIZATION: Final = """\
 # Made by `cmo kubernetes build`. What is marked FILL IN belongs into a kustomization of yours that names this
@@ -92,21 +94,17 @@ def manifest_files(
         ),
         "prometheus-rule.yml": render_for_operator(objectives, scrape_interval),
         "alertmanager-config.yml": _text(
-            "It says what alertmanager/production.yml says; comments are there.", [_alertmanager_config()]
+            "It says what alertmanager/production.yml says; comments are there.",
+            [_alertmanager_config()],
+            to_fill_in=[_EXAMPLE],
         ),
         "alertmanager-templates.yml": _text(
-            "It holds alertmanager/templates/cmo.tmpl.",
-            [
-                config_map(
-                    TEMPLATES_CONFIG_MAP,
-                    TEMPLATES_FILE,
-                    _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}")),
-                )
-            ],
+            f"It holds alertmanager/templates/{TEMPLATES_FILE}.", [_alertmanager_templates()]
         ),
         "nightly-check.yml": _text(
             "It needs a service that is scraped every second, see README.md.",
             [nightly_check(objectives.name, version)],
+            to_fill_in=[STAGING_ADDRESS, PROMETHEUS_ADDRESS],
         ),
         **_dashboards(),
     }
@@ -123,6 +121,11 @@ def _alertmanager_config() -> dict[str, Any]:
     return alertmanager_config(yaml.safe_load(_read(committed("alertmanager", "production.yml"))))
 
 
+def _alertmanager_templates() -> dict[str, Any]:
+    text = _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}"))
+    return config_map(TEMPLATES_CONFIG_MAP, TEMPLATES_FILE, text)
+
+
 def _dashboards() -> dict[str, str]:
     """One file for each compiled dashboard, whichever there are."""
     return {
@@ -137,17 +140,12 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _text(source: str, documents: Sequence[Mapping[str, Any]]) -> str:
+def _text(source: str, documents: Sequence[Mapping[str, Any]], to_fill_in: Sequence[str] = ()) -> str:
+    """Manifests as YAML; lines with a text that is to be filled in are marked, as in ``production.yml``."""
     dumped = [
         yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
         for document in documents
     ]
-    lines = "---\n".join(dumped).splitlines(keepends=True)
-    return _HEAD.format(source=source) + "".join(map(_marked, lines))
-
-
-def _marked(line: str) -> str:
-    """A line with the mark of what has to be filled in, as in ``alertmanager/production.yml``."""
-    if any(text in line for text in _TO_FILL_IN):
-        return f"{line.rstrip()}  # FILL IN\n"
-    return line
+    lines = "---\n".join(dumped).split("\n")
+    marked = (f"{line}  # FILL IN" if any(text in line for text in to_fill_in) else line for line in lines)
+    return _HEAD.format(source=source) + "\n".join(marked)
