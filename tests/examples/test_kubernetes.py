@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/kubernetes"
 README = (EXAMPLE / "README.md").read_text()
 OBJECTIVES = load_objectives(find_objectives("cmo-015"))
-DASHBOARD = '{\n  "title": "# … \u2028 µ: {{x}} \\\\d+ ",\n  "url": "https://example.org"\n}\n'
+PLAIN = '{\n  "title": "# … µ: {{x}} \\\\d+",\n  "url": "https://example.org"\n}\n'
+ODD = PLAIN.replace("…", "\u2028 ").replace("}\n", "} \n")
+"""What cannot be written as a literal block of YAML."""
 FREE_NAMES = ("labels", "annotations", "matchLabels", "data", "limits", "requests")
 """Fields whose keys are anybody's choice."""
 
@@ -201,16 +203,14 @@ def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
 
 
 def test_whatever_dashboards_are_compiled_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("two", "one"):
-        (tmp_path / f"{name}.json").write_text(DASHBOARD)
+    (tmp_path / "two.json").write_text(ODD)
+    (tmp_path / "one.json").write_text(PLAIN)
     monkeypatch.setattr(manifests, "compiled_directory", lambda: tmp_path)
     files = manifest_files(OBJECTIVES, Path("there"))
     names = [str(file.path) for file in files if file.path.parent.name == "dashboards"]
     assert names == ["there/dashboards/one.yml", "there/dashboards/two.yml"]
-    (one,) = [file for file in files if file.path.name == "one.yml"]
-    assert yaml.safe_load(one.content)["data"] == {"one.json": DASHBOARD}, (
-        "byte by byte, and without any mark"
-    )
+    held = [yaml.safe_load(file.content)["data"] for file in files if file.path.parent.name == "dashboards"]
+    assert held == [{"one.json": PLAIN}, {"two.json": ODD}], "byte by byte, and without any mark"
     assert yaml.safe_load(files[-1].content)["resources"][-2:] == ["dashboards/one.yml", "dashboards/two.yml"]
 
 
