@@ -20,7 +20,7 @@ test: setup-test check ## Run every test
 	.venv/bin/pytest -n 4 --dist worksteal --ignore=tests/e2e
 	@if [ -d tests/e2e ]; then set -x; .venv/bin/pytest -n 2 tests/e2e; fi
 
-test-compose: setup ## Prove docker-compose.yml with a real Docker engine, in 8 minutes; as root on Debian it brings its own
+test-compose: setup ## Prove docker-compose.yml with a real Docker engine, in 8 minutes (docs/compose.md)
 	@.venv/bin/python -m tests.compose.prove
 
 bench: bench-exporter bench-rules ## Run every benchmark
