@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -161,10 +162,11 @@ def post(url: str, content: Any, **headers: str) -> Any:
         with _DIRECT.open(request, timeout=60) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        with error:
-            return json.loads(error.read() or b"null")
+        with error, contextlib.suppress(ValueError):  # a proxy answers in HTML
+            return json.load(error)
     except (OSError, ValueError):
-        return None
+        pass
+    return None
 
 
 def value(prometheus_url: str, query: str, **parameters: str) -> float | None:
