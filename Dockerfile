@@ -15,10 +15,11 @@ RUN python -m venv /opt/cmo \
     && /opt/cmo/bin/pip install --no-compile --no-deps --require-hashes --requirement requirements/image.txt
 
 COPY . source
-# Compiled here, because whoever runs it may not write there; and pip has then done its work.
+# Compiled here, because whoever runs it may not write there. Tests of packages are a third of them, and pip is done.
 RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels ./source \
     && /opt/cmo/bin/pip install --no-compile --no-deps --no-index wheels/*.whl \
     && /opt/cmo/bin/pip uninstall --yes --quiet pip \
+    && find /opt/cmo/lib -type d -name tests -prune -exec rm -r {} + \
     && /opt/cmo/bin/python -m compileall -q -j 0 /opt/cmo/lib
 
 

@@ -44,6 +44,7 @@ _PYTHON_PACKAGES: Final = (
     "passwd",
     "coreutils",
     "dash",
+    "findutils",
     "libstdc++6",
     "busybox-static",
 )
