@@ -196,9 +196,7 @@ def running(engine: Engine, work: Path) -> Iterator[None]:
         tell(f"A Docker engine of our own runs: {version}")
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
+        # Nothing of it is wanted any more, and the kernel ends its containers with the namespace.
         process.kill()
 
 

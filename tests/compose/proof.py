@@ -22,12 +22,14 @@ def prove(stack: ComposedStack) -> None:
     fast = {"CMO_SCRAPE_INTERVAL": "1s", "CMO_SCALE_SCRAPE_INTERVAL": "5s"}
     # A stack whose service is well until it is broken here.
     well = {"CMO_PROFILE": "healthy", "CMO_UPSTREAM_CALIBRATION": "calm"}
-    short = {"CMO_LOAD_SCENARIOS": "clinical_rush"}
+    short = {"CMO_LOAD_SCENARIOS": "clinical_rush", "CMO_HEALTH_INTERVAL": "3s"}
     stack = replace(stack, settings={**stack.settings, **fast, **well, **short})
     try:
         proof_of_one.prove(stack)
         proof_of_scale.prove(stack)
     finally:
-        with step("Taking everything down, volumes too"):
-            stack.compose("down", "--volumes", "--timeout", "5", profiles=["*"], may_fail=True)
+        # An engine of our own goes with all that is in it.
+        if stack.engine.has_registry:
+            with step("Taking everything down, volumes too"):
+                stack.compose("down", "--volumes", "--timeout", "5", profiles=["*"], may_fail=True)
     tell("PROVED: `docker compose up` gives what docs/compose.md says.")
