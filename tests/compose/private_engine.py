@@ -22,15 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from cmo_bootstrap import apt
 from cmo_bootstrap.work import SetupError
 
-from .debian_trees import NEWER, unpack
+from .debian_trees import NEWER
 from .telling import NotProvedError, step, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from cmo_bootstrap import apt
 
     from .debian_trees import Archives
 
@@ -88,7 +87,7 @@ def prepare_engine(machine: apt.Distribution, archives: Archives, work: Path) ->
         packages = own.download_with_dependencies(_ENGINE_PACKAGES) if _lacks_engine() else []
         with contextlib.suppress(SetupError):  # Debian 12 has the client in docker.io
             packages = own.download(["docker-cli"]) if packages else []
-        unpack([*packages, *archives.of(NEWER).download(_COMPOSE_PACKAGES)], tree)
+        apt.unpack([*packages, *archives.of(NEWER).download(_COMPOSE_PACKAGES)], tree)
         for name in ("iptables", "ip6tables"):
             link = tree / "usr/sbin" / name
             if packages and not link.exists():
@@ -106,8 +105,10 @@ def _on_path(name: str) -> str | None:
 def engine_in(work: Path) -> Engine:
     """The engine whose files are in a folder."""
     tree = work / "engine"
-    libraries = [str(path) for path in sorted((tree / "usr/lib").glob("*-linux-gnu*"))]
-    bins = [str(tree / "usr" / name) for name in ("bin", "sbin")]
+    libraries = [
+        str(path) for name in ("usr/lib", "lib") for path in sorted((tree / name).glob("*-linux-gnu*"))
+    ]
+    bins = [str(tree / name) for name in ("usr/bin", "usr/sbin", "bin", "sbin")]
     environment = {
         **os.environ,
         "PATH": ":".join([*bins, os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]),
