@@ -26,6 +26,27 @@ NEUTRAL: Final = "#808080"
 SERIES: Final = ("#0072B2", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Colours of series; the first is that of live traffic. Green and vermilion are left to verdicts."""
 
+OUTCOMES: Final = {
+    "success": PASS,
+    "failure": FAIL,
+    "error": FAIL,
+    "timeout": WARN,
+    "rejected": "#CC79A7",
+    "cancelled": NEUTRAL,
+}
+"""Colours of what becomes of queries and calls; their names stand beside them."""
+SOURCES: Final = {
+    "cache": "#56B4E9",
+    "lightrag": "#0072B2",
+    "perplexity": "#CC79A7",
+    "stale": WARN,
+    "default": FAIL,
+}
+"""Colours of where answers come from; the last two are none."""
+
+PALETTE: Final = tuple(sorted({PASS, WARN, FAIL, NEUTRAL, *SERIES}))
+"""Every colour that a dashboard may have."""
+
 _DECIMALS: Final = 12
 _LOWEST: Final = -sys.float_info.max
 """Below this there is no value, only "no data"; memory may shrink, and that is no lack of data."""

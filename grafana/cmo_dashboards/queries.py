@@ -6,12 +6,15 @@ beside the query.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cmo_dashboards.document import panels, title_of
+from cmo_dashboards.variables import ALL, VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cmo_dashboards.dashboard import Dashboard
 
 
@@ -23,13 +26,13 @@ class Macros:
         range: of the dashboard, as a PromQL duration.
         rate_interval: at least four scrape intervals.
         interval: the step of the picture.
-        scenario: a regular expression of scenarios; the default is what "All" means.
+        chosen: what variables stand for, each a regular expression; "All" where one is not named.
     """
 
     range: str = "15m"
     rate_interval: str = "4s"
     interval: str = "1s"
-    scenario: str = ".+"
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def replace(self, expression: str) -> str:
         """The expression without macros; longer names first, because some begin with others."""
@@ -37,7 +40,7 @@ class Macros:
             ("__rate_interval", self.rate_interval),
             ("__interval", self.interval),
             ("__range", self.range),
-            ("scenario", self.scenario),
+            *((variable.name, self.chosen.get(variable.name, ALL)) for variable in VARIABLES),
         ):
             expression = expression.replace(f"${{{name}}}", value).replace(f"${name}", value)
         return expression

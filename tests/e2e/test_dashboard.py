@@ -21,7 +21,7 @@ SCRAPES_OF_LIVE_TRAFFIC = 8
 PANEL_QUERIES = [
     one
     for dashboard in shipped_dashboards()
-    for one in queries(dashboard, Macros(range="15m", rate_interval="4s", interval="1s", scenario=".+"))
+    for one in queries(dashboard, Macros(range="15m", rate_interval="4s", interval="1s"))
 ]
 
 

@@ -11,6 +11,7 @@ import yaml
 from cmo_dashboards import shipped_dashboards
 from cmo_dashboards.checks import CHECKS, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
+from cmo_dashboards.colours import NEUTRAL
 from cmo_dashboards.document import Document, every_panel, panels
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
@@ -39,6 +40,11 @@ def _target(document: Document) -> dict[str, Any]:
     return target
 
 
+def _variable(document: Document) -> dict[str, Any]:
+    variable: dict[str, Any] = document["templating"]["list"][1]
+    return variable
+
+
 def _defaults(document: Document) -> dict[str, Any]:
     defaults: dict[str, Any] = _panel(document)["fieldConfig"]["defaults"]
     return defaults
@@ -47,6 +53,8 @@ def _defaults(document: Document) -> dict[str, Any]:
 def _ask(expression: str) -> Fault:
     return lambda document: _target(document).update(expr=expression)
 
+
+_STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
 
 FAULTS: list[tuple[str, str, Fault]] = [
     ("ids", "has id None", lambda d: _panel(d).pop("id")),
@@ -61,6 +69,19 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("datasource", "expected", lambda d: _target(d)["datasource"].update(uid="prometheus-1")),
     ("datasource", "expected", lambda d: d["annotations"]["list"][0].pop("datasource")),
     ("datasource", "no variable", lambda d: d["templating"]["list"].pop(0)),
+    (
+        "variables",
+        "not defined before",
+        lambda d: _variable(d)["query"].update(query='label_values(up{x=~"$job"}, x)'),
+    ),
+    ("variables", "no variable of this", lambda d: d["templating"]["list"].pop(1)),
+    ("variables", "no variable of this", lambda d: next(every_panel(d)).update(repeat="tier")),
+    ("variables", "narrows nothing", lambda d: _variable(d).update(name="component")),
+    ("variables", "in the order", lambda d: d["templating"]["list"].reverse()),
+    ("variables", "is not asked anew", lambda d: _variable(d).update(refresh=1)),
+    ("colours", "has the colour", lambda d: _defaults(d)["thresholds"]["steps"][1].update(color="green")),
+    ("colours", "has the colour", lambda d: d["annotations"]["list"][0].update(iconColor="red")),
+    ("colours", "by a colour alone", lambda d: _defaults(d)["mappings"].append(_STATE)),
     ("units", "has unit", lambda d: _defaults(d).pop("unit")),
     ("units", "has unit", lambda d: _defaults(d).update(unit="percent")),
     ("units", "has minimum", lambda d: _defaults(d).pop("min")),
