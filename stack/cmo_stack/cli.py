@@ -101,6 +101,12 @@ COMMANDS: Final = {
             ("dashboards",),
         ),
         LazyCommand(
+            "kubernetes",
+            "cmo_stack.kubernetes.cli",
+            "Make manifests for a cluster that runs the Prometheus Operator.",
+            ("slo", "dashboards"),
+        ),
+        LazyCommand(
             "probe", "cmo_probe.cli", "Ask a service canary questions from outside, as metrics.", ("probe",)
         ),
     )

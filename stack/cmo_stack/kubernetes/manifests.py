@@ -1,0 +1,151 @@
+"""Every manifest as a file: what is shipped, read from its place, and written in the form of Kubernetes.
+
+The edge of this package: the other modules turn data into manifests, this one reads files and makes YAML of
+them that a reviewer can read.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+from cmo_dashboards.shipped import compiled_directory
+from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL
+from cmo_slo.rulefile import GeneratedFile, render_for_operator
+
+from cmo_stack.configuration import committed
+from cmo_stack.kubernetes.alertmanager_config import CONFIG_NAME, alertmanager_config
+from cmo_stack.kubernetes.cluster import Cluster
+from cmo_stack.kubernetes.config_maps import config_map, dashboard
+from cmo_stack.kubernetes.nightly_check import (
+    IMAGE_NAME,
+    PROMETHEUS_ADDRESS,
+    STAGING_ADDRESS,
+    nightly_check,
+)
+from cmo_stack.kubernetes.scraping import scraped_services, service_monitor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from cmo_slo.model import Objectives
+
+TEMPLATES_CONFIG_MAP: Final = f"{CONFIG_NAME}-alertmanager-templates"
+TEMPLATES_FILE: Final = "cmo.tmpl"
+
+_DISTRIBUTION: Final = "cmo-observability"
+_EXAMPLE: Final = "example.org"
+"""The domain of every address in ``alertmanager/production.yml`` that is to be filled in."""
+
+_HEAD: Final = "# Made by `cmo kubernetes build`: build it again rather than edit it.\n# {source}\n"
+_KUSTOMIZATION: Final = """\
+# Made by `cmo kubernetes build`. What is marked FILL IN belongs into a kustomization of yours that names this
+# folder, as patches: see README.md.
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: {namespace}
+resources:
+{resources}
+images:
+- name: {image}
+  newTag: {version}
+"""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Several lines as a literal block, as people write them, and no anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Whether something that stands twice is written twice: always."""
+        del data
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def manifest_files(
+    objectives: Objectives,
+    directory: Path,
+    scrape_interval: str = DEFAULT_SCRAPE_INTERVAL,
+    cluster: Cluster | None = None,
+) -> list[GeneratedFile]:
+    """Every file that belongs into ``directory``, the one that Kustomize reads last.
+
+    Raises:
+        CompileError: the interval is unusable.
+        ConfigurationMissingError: a file of this distribution is not where it should be.
+        NotInCustomResourceError: Alertmanager's configuration cannot be said as an ``AlertmanagerConfig``.
+        TooLargeError: a dashboard does not fit into a ``ConfigMap``.
+    """
+    cluster = cluster or Cluster()
+    version = metadata.version(_DISTRIBUTION)
+    texts = {
+        "service-monitors.yml": _text(
+            "Rules, dashboards and `cmo check` know these jobs by their names.",
+            [service_monitor(one, scrape_interval) for one in scraped_services(objectives, cluster)],
+        ),
+        "prometheus-rule.yml": render_for_operator(objectives, scrape_interval),
+        "alertmanager-config.yml": _text(
+            "It says what alertmanager/production.yml says; comments are there.",
+            [_alertmanager_config()],
+            to_fill_in=[_EXAMPLE],
+        ),
+        "alertmanager-templates.yml": _text(
+            f"It holds alertmanager/templates/{TEMPLATES_FILE}.", [_alertmanager_templates()]
+        ),
+        "nightly-check.yml": _text(
+            "It needs a service that is scraped every second, see README.md.",
+            [nightly_check(objectives.name, version)],
+            to_fill_in=[STAGING_ADDRESS, PROMETHEUS_ADDRESS],
+        ),
+        **_dashboards(),
+    }
+    texts["kustomization.yaml"] = _KUSTOMIZATION.format(
+        namespace=cluster.monitoring_namespace,
+        resources="\n".join(f"- {name}" for name in texts),
+        image=IMAGE_NAME,
+        version=version,
+    )
+    return [GeneratedFile(directory / name, text) for name, text in texts.items()]
+
+
+def _alertmanager_config() -> dict[str, Any]:
+    return alertmanager_config(yaml.safe_load(_read(committed("alertmanager", "production.yml"))))
+
+
+def _alertmanager_templates() -> dict[str, Any]:
+    text = _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}"))
+    return config_map(TEMPLATES_CONFIG_MAP, TEMPLATES_FILE, text)
+
+
+def _dashboards() -> dict[str, str]:
+    """One file for each compiled dashboard, whichever there are."""
+    return {
+        f"dashboards/{path.stem}.yml": _text(
+            f"It holds grafana/dashboards/{path.name}.", [dashboard(path.stem, _read(path))]
+        )
+        for path in sorted(compiled_directory().glob("*.json"))
+    }
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _text(source: str, documents: Sequence[Mapping[str, Any]], to_fill_in: Sequence[str] = ()) -> str:
+    """Manifests as YAML; lines with a text that is to be filled in are marked, as in ``production.yml``."""
+    dumped = [
+        yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+        for document in documents
+    ]
+    lines = "---\n".join(dumped).split("\n")
+    marked = (f"{line}  # FILL IN" if any(text in line for text in to_fill_in) else line for line in lines)
+    return _HEAD.format(source=source) + "\n".join(marked)

@@ -1,0 +1,305 @@
+"""examples/kubernetes: fresh, valid by the published schemas, true to its sources, and without secrets."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cmo_dashboards.shipped import compiled_directory
+from cmo_slo.objectives import find_objectives, load_objectives
+from cmo_stack.kubernetes import config_maps, manifests
+from cmo_stack.kubernetes.cluster import Cluster, WrongNamespaceError
+from cmo_stack.kubernetes.manifests import manifest_files
+
+from .published_schemas import complaints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples/kubernetes"
+README = (EXAMPLE / "README.md").read_text()
+OBJECTIVES = load_objectives(find_objectives("cmo-015"))
+PLAIN = '{\n  "title": "# … µ: {{x}} \\\\d+",\n  "url": "https://example.org"\n}\n'
+ODD = PLAIN.replace("…", "\u2028 ").replace("}\n", "} \n")
+"""What cannot be written as a literal block of YAML."""
+FREE_NAMES = ("labels", "annotations", "matchLabels", "data", "limits", "requests")
+"""Fields whose keys are anybody's choice."""
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def _all_manifests() -> list[Any]:
+    paths = sorted(EXAMPLE.rglob("*.yml"))
+    found = [(path, document) for path in paths for document in _documents(path)]
+    return [
+        pytest.param(document, id=f"{path.relative_to(EXAMPLE)}:{document['metadata']['name']}")
+        for path, document in found
+    ]
+
+
+def _only(kind: str) -> dict[str, Any]:
+    found: dict[str, Any]
+    (found,) = [one.values[0] for one in _all_manifests() if one.values[0]["kind"] == kind]
+    return found
+
+
+def test_it_is_fresh_and_nothing_is_left_over() -> None:
+    there = {path for path in EXAMPLE.rglob("*") if path.is_file() and path.name != "README.md"}
+    made = manifest_files(OBJECTIVES, EXAMPLE)
+    mend = (
+        "run `cmo kubernetes build --output examples/kubernetes`, delete what that does not write, and commit"
+    )
+    assert {file.path for file in made} == there, mend
+    assert [file.path.name for file in made if not file.fresh] == [], mend
+
+
+@pytest.mark.parametrize("manifest", _all_manifests())
+def test_it_is_valid_by_the_published_schema(manifest: dict[str, Any]) -> None:
+    assert complaints(manifest) == []
+
+
+@pytest.mark.parametrize("manifest", _all_manifests())
+def test_its_name_is_one_that_kubernetes_takes(manifest: dict[str, Any]) -> None:
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", manifest["metadata"]["name"])
+
+
+def _misspelt(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The manifest with one field misspelt, once for each kind of place that has a field of its schema."""
+    seen = set()
+    for place in _places(manifest):
+        shape = tuple("*" if isinstance(step, int) else step for step in place)
+        if shape in seen or any(name in FREE_NAMES for name in shape[:-1]):
+            continue
+        seen.add(shape)
+        wrong = copy.deepcopy(manifest)
+        holder: Any = wrong
+        for step in place[:-1]:
+            holder = holder[step]
+        holder[f"{place[-1]}x"] = holder.pop(place[-1])
+        yield ".".join(map(str, place)), wrong
+
+
+def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*place, key)
+            yield from _places(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _places(inner, (*place, index))
+
+
+@pytest.mark.parametrize("manifest", _all_manifests())
+def test_no_misspelt_field_passes(manifest: dict[str, Any]) -> None:
+    misspelt = list(_misspelt(manifest))
+    assert len(misspelt) > 3
+    assert [where for where, wrong in misspelt if complaints(wrong) == []] == []
+
+
+def test_wrong_values_do_not_pass_either() -> None:
+    config = _only("AlertmanagerConfig")
+    config["spec"]["route"]["routes"][0]["matchers"][0]["matchType"] = "=="
+    config["spec"]["route"]["routes"][1]["groupWait"] = "a minute"
+    config["spec"]["receivers"][0]["slackConfigs"][0]["apiURL"] = "https://hooks.example.org/secret"
+    assert [line.partition(":")[0] for line in complaints(config)] == [
+        "$.spec.receivers[0].slackConfigs[0].apiURL",
+        "$.spec.route.routes[0].matchers[0].matchType",
+        "$.spec.route.routes[1].groupWait",
+    ]
+
+
+def test_the_rules_are_the_compiled_ones() -> None:
+    compiled = ROOT / "slo_rules/rules"
+    assert (EXAMPLE / "prometheus-rule.yml").read_text() == (compiled / "kubernetes/cmo-015.yml").read_text()
+    plain = yaml.safe_load((compiled / "cmo-015.yml").read_text())
+    assert _only("PrometheusRule")["spec"] == plain
+
+
+def test_jobs_are_those_of_the_shipped_configuration() -> None:
+    """By a relabelling, so that the name of a Service does not matter."""
+    scraped = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    jobs = []
+    for monitor in _documents(EXAMPLE / "service-monitors.yml"):
+        relabellings = [endpoint["relabelings"] for endpoint in monitor["spec"]["endpoints"]]
+        assert relabellings == relabellings[:1] * len(relabellings), "each port has the same job"
+        ((relabelling,), *_) = relabellings
+        assert (relabelling["targetLabel"], relabelling["action"]) == ("job", "replace")
+        jobs.append(relabelling["replacement"])
+    assert jobs == [job["job_name"] for job in scraped]
+
+
+def test_the_operators_own_services_are_found_whatever_a_chart_calls_their_port() -> None:
+    monitors = {one["metadata"]["name"]: one["spec"] for one in _documents(EXAMPLE / "service-monitors.yml")}
+    for name in ("prometheus", "alertmanager"):
+        spec = monitors[f"cmo-{name}"]
+        assert spec["selector"]["matchLabels"] == {f"operated-{name}": "true"}
+        assert [endpoint["port"] for endpoint in spec["endpoints"]] == ["web", "http-web"]
+
+
+def test_only_the_service_is_shown_its_token() -> None:
+    """It is a secret of its own; whoever else is scraped has no business with it."""
+    shown = [
+        monitor["metadata"]["name"]
+        for monitor in _documents(EXAMPLE / "service-monitors.yml")
+        if any("authorization" in endpoint for endpoint in monitor["spec"]["endpoints"])
+    ]
+    assert shown == ["cmo"]
+
+
+def test_who_runs_no_prober_has_no_monitor_of_one(tmp_path: Path) -> None:
+    text = find_objectives("cmo-015").read_text()
+    (mine := tmp_path / "my.yml").write_text(text.replace("jobs: [cmo, probe, ", "jobs: [cmo, "))
+    files = {file.path.name: file.content for file in manifest_files(load_objectives(mine), tmp_path)}
+    names = [one["metadata"]["name"] for one in yaml.safe_load_all(files["service-monitors.yml"])]
+    assert names == ["cmo", "cmo-prometheus", "cmo-alertmanager"]
+
+
+def test_another_job_interval_and_namespaces_are_where_they_belong(tmp_path: Path) -> None:
+    text = find_objectives("cmo-015").read_text()
+    text = text.replace("{job: cmo,", "{job: Oracle_1,").replace("jobs: [cmo, ", "jobs: [Oracle_1, ")
+    (mine := tmp_path / "my.yml").write_text(text)
+    made = manifest_files(load_objectives(mine), tmp_path, "5s", Cluster("watch", "clinic"))
+    files = {file.path.name: file.content for file in made}
+    monitors = list(yaml.safe_load_all(files["service-monitors.yml"]))
+    assert [one["spec"]["endpoints"][0]["interval"] for one in monitors] == ["5s"] * 4
+    assert [one["spec"]["namespaceSelector"]["matchNames"] for one in monitors] == [
+        ["clinic"],
+        ["clinic"],
+        ["watch"],
+        ["watch"],
+    ]
+    assert monitors[0]["spec"]["endpoints"][0]["relabelings"][0]["replacement"] == "Oracle_1"
+    assert [one["metadata"]["name"] for one in monitors] == [
+        "cmo",
+        "cmo-probe",
+        "cmo-prometheus",
+        "cmo-alertmanager",
+    ]
+    assert yaml.safe_load(files["prometheus-rule.yml"])["spec"]["groups"][0]["interval"] == "5s"
+    assert yaml.safe_load(files["kustomization.yaml"])["namespace"] == "watch"
+
+
+@pytest.mark.parametrize("name", ["", "Cmo", "a_b", "-a", "a-", "a" * 64])
+def test_a_name_that_is_none_of_a_namespace_is_refused(name: str) -> None:
+    with pytest.raises(WrongNamespaceError, match="namespace"):
+        Cluster(service_namespace=name)
+
+
+def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
+    found = {path.stem: _documents(path) for path in (EXAMPLE / "dashboards").glob("*.yml")}
+    compiled = {path.stem: path.read_text() for path in compiled_directory().glob("*.json")}
+    assert found.keys() == compiled.keys()
+    for name, (manifest,) in found.items():
+        assert manifest["data"] == {f"{name}.json": compiled[name]}
+        assert manifest["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert (EXAMPLE / f"dashboards/{name}.yml").stat().st_size < config_maps.LARGEST_CONFIG_MAP_BYTES
+
+
+def test_whatever_dashboards_are_compiled_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "two.json").write_text(ODD)
+    (tmp_path / "one.json").write_text(PLAIN)
+    monkeypatch.setattr(manifests, "compiled_directory", lambda: tmp_path)
+    files = manifest_files(OBJECTIVES, Path("there"))
+    names = [str(file.path) for file in files if file.path.parent.name == "dashboards"]
+    assert names == ["there/dashboards/one.yml", "there/dashboards/two.yml"]
+    held = [yaml.safe_load(file.content)["data"] for file in files if file.path.parent.name == "dashboards"]
+    assert held == [{"one.json": PLAIN}, {"two.json": ODD}], "byte by byte, and without any mark"
+    assert yaml.safe_load(files[-1].content)["resources"][-2:] == ["dashboards/one.yml", "dashboards/two.yml"]
+
+
+def test_a_dashboard_that_fits_just_so_is_taken_and_one_byte_more_is_not() -> None:
+    """In bytes, not in characters."""
+    most = config_maps.LARGEST_CONFIG_MAP_BYTES
+    config_maps.dashboard("large", "µ" * (most // 2))
+    with pytest.raises(config_maps.TooLargeError, match=f"large.json has {most + 1} bytes"):
+        config_maps.dashboard("large", "µ" * (most // 2) + "m")
+
+
+def test_the_templates_are_those_that_are_shipped() -> None:
+    (manifest,) = _documents(EXAMPLE / "alertmanager-templates.yml")
+    assert manifest["data"] == {"cmo.tmpl": (ROOT / "alertmanager/templates/cmo.tmpl").read_text()}
+
+
+def test_the_kustomization_names_every_file() -> None:
+    kustomization = yaml.safe_load((EXAMPLE / "kustomization.yaml").read_text())
+    assert sorted(kustomization["resources"]) == sorted(
+        str(path.relative_to(EXAMPLE)) for path in EXAMPLE.rglob("*.yml")
+    )
+
+
+def test_what_is_to_be_filled_in_is_marked() -> None:
+    for path in EXAMPLE.rglob("*.yml"):
+        for line in path.read_text().splitlines():
+            unsaid = re.search(r"example\.org|\.svc:", line)
+            assert bool(unsaid) == line.endswith("  # FILL IN"), f"{path.name}: {line}"
+
+
+def _values(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _values(inner)
+
+
+@pytest.mark.parametrize("manifest", _all_manifests())
+def test_secrets_are_named_and_the_readme_says_how_each_is_made(manifest: dict[str, Any]) -> None:
+    assert manifest["kind"] != "Secret"
+    selectors = [one for one in _values(manifest) if {"name", "key"} <= one.keys() and "value" not in one]
+    for selector in selectors:
+        made = re.search(rf"secret generic {selector['name']}((?: \\\n|[^\n`])*)", README)
+        assert made, f"the README does not make {selector['name']}"
+        assert re.search(rf"--from-file={re.escape(selector['key'])}\b", made[1]), selector
+    receivers = manifest["spec"].get("receivers", ()) if "spec" in manifest else ()
+    assert not receivers or len(selectors) > 5
+
+
+def test_no_path_of_this_machine_and_no_address_of_an_index_is_in_it() -> None:
+    for path in EXAMPLE.rglob("*"):
+        if path.is_file():
+            text = path.read_text()
+            assert str(ROOT) not in text
+            assert not re.search(r"/work/|/home/|/root\b|pypi|index-url|BEGIN [A-Z ]*PRIVATE KEY", text)
+
+
+def test_blocks_of_the_readme_are_valid_too() -> None:
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    documents = [yaml.safe_load(block) for block in blocks]
+    kinds = [document["kind"] for document in documents]
+    assert kinds == ["Service", "Kustomization", "Alertmanager"]
+    assert [complaints(one) for one in documents if one["kind"] != "Kustomization"] == [[], []]
+
+
+def test_patches_of_the_readme_hit_what_is_there() -> None:
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
+    (kustomization,) = [one for one in map(yaml.safe_load, blocks) if one["kind"] == "Kustomization"]
+    shipped = {
+        (one.values[0]["kind"], one.values[0]["metadata"]["name"]): one.values[0] for one in _all_manifests()
+    }
+    for patch in kustomization["patches"]:
+        for operation in yaml.safe_load(patch["patch"]):
+            value: Any = shipped[patch["target"]["kind"], patch["target"]["name"]]
+            for step in operation["path"].strip("/").split("/"):
+                value = value[int(step) if isinstance(value, list) else step]
+            assert type(value) is type(operation["value"])
+            assert "example.org" in value or ".svc:" in value, f"{operation['path']} is not to be filled in"
+
+
+def test_the_readme_refers_to_what_is_there() -> None:
+    alertmanager = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[2])
+    configuration = alertmanager["spec"]["alertmanagerConfiguration"]
+    assert configuration["name"] == _only("AlertmanagerConfig")["metadata"]["name"]
+    (template,) = configuration["templates"]
+    (templates,) = _documents(EXAMPLE / "alertmanager-templates.yml")
+    assert template["configMap"]["name"] == templates["metadata"]["name"]
+    assert template["configMap"]["key"] in templates["data"]
+    for target in re.findall(r"\]\((\.\./\.\./[^)#]+)", README):
+        assert (EXAMPLE / target).exists(), target
