@@ -84,6 +84,20 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
     return (*steps, Step(edge, missed))
 
 
+def budget_steps(objective: Objective) -> tuple[Step, ...]:
+    """Colours of what is left of an error budget: the verdict on the ratio of its window, in other words.
+
+    With a target of 95 %, 95.5 % of good events leave a tenth of the budget: a warning band of 0.5 points is
+    one of a tenth here. Where nothing is left the target is met exactly, which a strict one does not allow.
+    """
+    edge = math.nextafter(0.0, math.inf) if objective.operator is Operator.ABOVE else 0.0
+    steps = [Step(None, NEUTRAL), Step(_LOWEST, FAIL)]
+    if objective.warning_band:
+        safe = round(objective.warning_band / (1.0 - objective.target), _DECIMALS)
+        return (*steps, Step(edge, WARN), Step(safe, PASS))
+    return (*steps, Step(edge, PASS))
+
+
 def pass_edge(objective: Objective) -> float:
     """The first value at which the judgement of an objective changes, seen from below."""
     target = objective.target

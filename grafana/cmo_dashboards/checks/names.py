@@ -24,14 +24,33 @@ if TYPE_CHECKING:
 _Labels = dict[str, tuple[str, ...] | None]
 
 _OF_EVERY_TARGET: Final[_Labels] = {"job": None, "instance": None}
-_ALERT_STATES: Final = ("firing", "pending")
+_OF_AN_ALERT: Final = ("alertname", "severity", "role", "component", "slo", "objective", "scenario")
 _OWN: Final[Mapping[str, _Labels]] = {
     "up": {},
     "scrape_duration_seconds": {},
     "scrape_samples_scraped": {},
-    "ALERTS": {"alertname": None, "alertstate": _ALERT_STATES, "severity": None, "scenario": None},
+    "ALERTS": {**dict.fromkeys(_OF_AN_ALERT), "alertstate": ("firing", "pending")},
 }
 """Series that Prometheus itself makes of a scrape or a rule."""
+
+OF_THE_MONITOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "prometheus_rule_evaluation_failures_total": ("rule_group",),
+    "prometheus_rule_group_iterations_missed_total": ("rule_group",),
+    "prometheus_rule_group_interval_seconds": ("rule_group",),
+    "prometheus_rule_group_last_duration_seconds": ("rule_group",),
+    "prometheus_config_last_reload_successful": (),
+    "prometheus_notifications_alertmanagers_discovered": (),
+    "prometheus_notifications_sent_total": ("alertmanager",),
+    "prometheus_notifications_errors_total": ("alertmanager",),
+    "prometheus_notifications_dropped_total": (),
+    "prometheus_tsdb_head_series": (),
+    "alertmanager_alerts": ("state",),
+    "alertmanager_config_last_reload_successful": (),
+    "alertmanager_notifications_total": ("integration",),
+    "alertmanager_notifications_failed_total": ("integration",),
+    "process_resident_memory_bytes": (),
+}
+"""What the jobs `prometheus` and `alertmanager` expose, in 2.42 and 0.25 and later, with their labels."""
 
 _LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
     "scenario": ("objective", "scenario"),
@@ -64,6 +83,7 @@ def check(document: Document) -> Iterator[Finding]:
 def known_series() -> dict[str, _Labels]:
     """Every series that can be queried, with its labels and their closed lists of values."""
     known: dict[str, _Labels] = {name: _OF_EVERY_TARGET | labels for name, labels in _OWN.items()}
+    known |= {name: _OF_EVERY_TARGET | dict.fromkeys(labels) for name, labels in OF_THE_MONITOR.items()}
     for metric in catalogue.CATALOGUE:
         for name in metric.series_names:
             labels = _OF_EVERY_TARGET | dict(metric.labels)
