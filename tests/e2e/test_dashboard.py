@@ -40,7 +40,7 @@ def live_traffic(report_run: RecordedRun) -> None:
     wait_until("live traffic in Prometheus", seen)
 
 
-@pytest.mark.parametrize("panel_query", PANEL_QUERIES, ids=lambda one: f"{one.panel}-{one.ref_id}")
+@pytest.mark.parametrize("panel_query", PANEL_QUERIES, ids=lambda one: one.place)
 def test_a_panel_shows_plausible_values(report_run: RecordedRun, panel_query: PanelQuery) -> None:
     values = _values(report_run.prometheus_urls["1s"], panel_query)
     if not panel_query.may_be_empty:
