@@ -49,8 +49,9 @@ def compliance(objectives: Objectives) -> Dashboard:
     return Dashboard(
         uid=objectives.name,
         title=f"{objectives.name.upper()} compliance",
-        description=f"{objectives.requirement}: what is promised, how it stands now, and what fires. "
-        f"Prometheus must have loaded the rules that are compiled from `{objectives.name}`.",
+        description=f"Is {objectives.requirement} met, in each scenario and overall, how much error budget "
+        "is left, and what would fail today? Prometheus must have loaded the rules that are compiled from "
+        f"`{objectives.name}`.",
         scenarios=objectives.scenarios,
         rows=(
             Row("Against the targets, over the whole range", tuple(stat for stat, _ in pairs)),

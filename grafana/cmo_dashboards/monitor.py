@@ -38,8 +38,8 @@ def monitor(objectives: Objectives) -> Dashboard:
     return Dashboard(
         uid=UID,
         title="The monitor itself",
-        description="Is everything scraped, evaluated, recorded and delivered? If not, the other "
-        "dashboards may be quiet for want of data.",
+        description="Can the other pages be believed: is everything scraped, evaluated, recorded and "
+        "delivered? If not, the other dashboards may be quiet for want of data.",
         scenarios=objectives.scenarios,
         rows=(
             Row("Can the other dashboards be believed", _trust(objectives)),

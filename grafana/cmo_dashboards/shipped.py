@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo.model import Links
 from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.monitor import monitor
 from cmo_dashboards.overview import overview
+from cmo_dashboards.promised import with_runbooks
 
 if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
@@ -30,8 +30,7 @@ def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
     """
     objectives = load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
     if runbooks is not None:
-        links = Links(runbooks=runbooks, dashboards=objectives.links.dashboards)
-        objectives = objectives.model_copy(update={"links": links})
+        objectives = with_runbooks(objectives, runbooks)
     return tuple(made(objectives) for made in (overview, compliance, monitor))
 
 

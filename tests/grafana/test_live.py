@@ -51,6 +51,7 @@ QUERIES: Final = [query for dashboard in DASHBOARDS for query in queries(dashboa
 OVERVIEW, COMPLIANCE, MONITOR = "cmo-overview", "cmo-015", "cmo-monitor"
 SHARE_WITHOUT_TRAFFIC: Final = ("Coverage of the recorded windows", "Evaluation time of each rule group")
 """Ratios that are about the monitor, and so are there when nobody asks."""
+JOBS: Final = ("cmo", "prometheus", "alertmanager")
 SEEDED: Final = ("Alerts firing now", "Pages firing", "What fires", "Alerts over time")
 NO_TRAFFIC: Final = 0.0
 
@@ -236,6 +237,11 @@ def _overview_is_true(busy: Values) -> None:
     assert shares["cache"] / sum(shares.values()) == approx(0.8)
     assert _last(busy, OVERVIEW, "Live users now", "A") == {"": 3}
     assert _last(busy, OVERVIEW, "Circuit breakers", "A", "component") == {"lightrag": 7, "perplexity": 1}
+    told = {labels["alertname"] for labels, _ in _one(busy, OVERVIEW, "What fires, and its runbook", "A")}
+    assert "CMOSeeded" in told
+    assert not told & {"CMOWatchdog", "CMOLoadTestRunning"}, "these are no alarm"
+    assert _last(busy, MONITOR, "Watchdog", "A") == {"": 1}
+    assert _last(busy, MONITOR, "Scrape jobs up", "A", "job") == dict.fromkeys(JOBS, 1)
     for panel in ("Pages firing", "Alerts over time"):
         assert all(values[-1] >= 1 for _, values in _one(busy, OVERVIEW, panel, "A")), panel
 
