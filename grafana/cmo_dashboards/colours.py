@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.indicators import HeldLevelIndicator
@@ -93,8 +94,9 @@ def budget_steps(objective: Objective) -> tuple[Step, ...]:
     edge = math.nextafter(0.0, math.inf) if objective.operator is Operator.ABOVE else 0.0
     steps = [Step(None, NEUTRAL), Step(_LOWEST, FAIL)]
     if objective.warning_band:
-        safe = round(objective.warning_band / (1.0 - objective.target), _DECIMALS)
-        return (*steps, Step(edge, WARN), Step(safe, PASS))
+        # As fractions of the decimals in the file: 1 - 0.7 is not quite 0.3.
+        safe = Fraction(str(objective.warning_band)) / (1 - Fraction(str(objective.target)))
+        return (*steps, Step(edge, WARN), Step(float(safe), PASS))
     return (*steps, Step(edge, PASS))
 
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import yaml
-from cmo_dashboards import verdicts
+from cmo_dashboards import Macros, verdicts
 from cmo_dashboards.promised import counted
+from cmo_dashboards.shortfalls import what_would_fail
 from cmo_dashboards.verdicts import Status
 from cmo_slo import verdict as checker
 from cmo_slo.comparison import held_against
@@ -138,6 +139,25 @@ def test_memory_and_users_have_their_own_sides(promtool: servers.Server, tmp_pat
         ({}, verdicts.of_held_level(users, f"vector({value})"), [status]) for value, status in held.items()
     ]
     _expect(promtool, tmp_path, tests)
+
+
+def test_what_would_fail_names_what_is_not_recorded_at_all(promtool: servers.Server, tmp_path: Path) -> None:
+    """Without the rules nothing fails either, which may not look like a pass."""
+    macros = Macros(range="5m", rate_interval="1m", interval="15s")
+    panel = what_would_fail(OBJECTIVES, width=24, height=6)
+    named, rest = (macros.replace(query.expression) for query in panel.queries)
+    raw = {'cmo_worker_start_time_seconds{job="cmo", instance="a", worker="0"}': 1_790_000_000.0}
+    unknown = len(counted(OBJECTIVES))
+    _expect(
+        promtool,
+        tmp_path,
+        [
+            (raw, f"({named}) == {Status.NO_DATA:d}", [unknown * Status.NO_DATA]),
+            (raw, rest, [Status.REST_PASSES]),  # no restart: so much is known without the rules
+            ({}, f"({named}) == {Status.NO_DATA:d}", [unknown * Status.NO_DATA]),
+            ({}, rest, []),
+        ],
+    )
 
 
 def test_every_status_has_words_and_only_those_of_a_verdict_a_colour() -> None:
