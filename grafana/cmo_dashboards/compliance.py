@@ -19,7 +19,7 @@ from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates, 
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_steps
 from cmo_dashboards.dashboard import ALERTS, ALL_TESTS_LEGEND, Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
-from cmo_dashboards.promised import budgeted, find, target_text
+from cmo_dashboards.promised import budgeted, find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.shortfalls import what_would_fail
 
@@ -59,7 +59,7 @@ def compliance(objectives: Objectives) -> Dashboard:
             Row("Against the targets, over time", tuple(series for _, series in pairs)),
             Row("Error budget of live traffic", _budget(objectives)),
             Row("LightRAG and the other components", _components(objectives)),
-            Row("Firing alerts", _alerts()),
+            Row("Firing alerts", _alerts(objectives)),
             Row("Is the service scraped, and did it restart", _health(objectives)),
         ),
     )
@@ -306,7 +306,7 @@ def _ratio_pair(
     return stat, series
 
 
-def _alerts() -> tuple[Panel, ...]:
+def _alerts(objectives: Objectives) -> tuple[Panel, ...]:
     empty = "None fires"
     return (
         Panel(
@@ -332,6 +332,7 @@ def _alerts() -> tuple[Panel, ...]:
             when_red="Follow docs/runbooks/ under the alert's name; pages before tickets.",
             queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
             no_value=empty,
+            data_links=runbook_links(objectives, "${__data.fields.alertname}"),
         ),
         Panel(
             title="Alerts over time",

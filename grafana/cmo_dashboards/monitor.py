@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UID: Final = "cmo-monitor"
 _MOST_SECONDS: Final = 60.0
+_MOST_INTERVALS: Final = 10.0
 _MOST_EVENTS: Final = 1e6
 _MOST_SERIES: Final = 1e8
 _NO_PROMETHEUS: Final = "Prometheus does not scrape itself"
@@ -153,7 +154,9 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             "next: at 100 % evaluations are missed, and alerts come late.",
             when_red="It has no target of its own. Towards 100 %: give Prometheus more processor time, or "
             "a longer scrape interval and the rules compiled for it.",
-            queries=(Query(f"{took}{of_ours} / ({every}{of_ours} > 0)", "{{rule_group}}", 0.0, 2.0),),
+            queries=(
+                Query(f"{took}{of_ours} / ({every}{of_ours} > 0)", "{{rule_group}}", 0.0, _MOST_INTERVALS),
+            ),
             no_value=_NO_PROMETHEUS,
         ),
         Panel(

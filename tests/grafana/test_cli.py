@@ -33,11 +33,13 @@ def test_build_with_published_runbooks_links_each_alert_to_its_own(tmp_path: Pat
     options = ["--output", str(tmp_path), "--runbooks-url", "https://git.example.org/runbooks/"]
     done = CliRunner().invoke(dashboards, ["build", *options])
     assert done.exit_code == 0, done.output
+    for name in ("cmo-overview", "cmo-015"):
+        document = json.loads((tmp_path / f"{name}.json").read_text())
+        [table] = [panel for panel in document["panels"] if panel["type"] == "table"]
+        [link] = table["fieldConfig"]["defaults"]["links"]
+        assert link["url"] == "https://git.example.org/runbooks/${__data.fields.alertname}.md"
+        assert "placement" not in link
     document = json.loads((tmp_path / "cmo-overview.json").read_text())
-    [table] = [panel for panel in document["panels"] if panel["type"] == "table"]
-    [link] = table["fieldConfig"]["defaults"]["links"]
-    assert link["url"] == "https://git.example.org/runbooks/${__data.fields.alertname}.md"
-    assert "placement" not in link
     pages = [panel["links"][0]["url"] for panel in document["panels"] if panel["title"].startswith("Success")]
     assert pages == ["https://git.example.org/runbooks/CMOLiveQueriesFailing.md"]
 
