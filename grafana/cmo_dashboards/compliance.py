@@ -17,9 +17,10 @@ from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndic
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates, coverage
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_steps
-from cmo_dashboards.dashboard import ALERTS, ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.dashboard import ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
-from cmo_dashboards.promised import budgeted, find, runbook_links, target_text
+from cmo_dashboards.promised import budgeted, find, target_text
 from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.shortfalls import what_would_fail
 
@@ -307,44 +308,11 @@ def _ratio_pair(
 
 
 def _alerts(objectives: Objectives) -> tuple[Panel, ...]:
-    empty = "None fires"
     return (
-        Panel(
-            title="Alerts firing now",
-            shape=Shape.STAT,
-            width=4,
-            height=6,
-            unit=Unit.COUNT,
-            answers="How many alerts of this project fire now? No number means that none does, or that "
-            "Prometheus has not loaded the rules: its address /api/v1/rules says which it has.",
-            when_red="Open the runbook of each alert in the table beside: docs/runbooks/ has one a name.",
-            queries=(Query(f"count({ALERTS})", "Alerts", 1, 100, may_be_empty=True),),
-            steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
-            no_value=empty,
-        ),
-        Panel(
-            title="What fires",
-            shape=Shape.TABLE,
-            width=10,
-            height=6,
-            unit=Unit.COUNT,
-            answers="Which alerts fire now, and for what?",
-            when_red="Follow docs/runbooks/ under the alert's name; pages before tickets.",
-            queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
-            no_value=empty,
-            data_links=runbook_links(objectives, "${__data.fields.alertname}"),
-        ),
-        Panel(
-            title="Alerts over time",
-            shape=Shape.TIME_SERIES,
-            width=10,
-            height=6,
-            unit=Unit.COUNT,
-            answers="Since when do alerts fire, and which came first?",
-            when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
-            queries=(Query(f"count by (alertname) ({ALERTS})", "{{alertname}}", 1, 100, may_be_empty=True),),
-            no_value=empty,
-        ),
+        firing_count(objectives, "page", width=3, height=6),
+        firing_count(objectives, "ticket", width=3, height=6),
+        what_fires(objectives, width=9, height=6),
+        alerts_over_time(width=9, height=6),
     )
 
 

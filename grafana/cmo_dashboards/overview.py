@@ -17,7 +17,8 @@ from cmo_dashboards import expressions as promql
 from cmo_dashboards import verdicts
 from cmo_dashboards.budgets import budget_left
 from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step
-from cmo_dashboards.dashboard import ALERTS, Dashboard
+from cmo_dashboards.dashboard import Dashboard
+from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import Link, Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import budgeted, counted, find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up, up_over_time
@@ -31,7 +32,6 @@ _LIVE: Final = promql.ON_CALL.matcher
 _MOST_A_SECOND: Final = 10_000.0
 _MOST_SECONDS: Final = 3_600.0
 _MOST_COUNT: Final = 100_000.0
-_MOST_ALERTS: Final = 100.0
 _BREAKER_STATES: Final = (
     "closed",
     "maintenance",
@@ -71,7 +71,9 @@ def _symptoms(objectives: Objectives) -> tuple[Panel, ...]:
     """Four lines that fill one screen."""
     return (
         *_verdicts(objectives),
-        *_firing(objectives),
+        firing_count(objectives, "page", width=3, height=5),
+        firing_count(objectives, "ticket", width=3, height=5),
+        what_fires(objectives, width=10, height=5),
         *_budgets(objectives),
         _traffic(),
         _ratios(objectives),
@@ -132,45 +134,6 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
             *(runbook_links(objectives, alert.alert) if alert else ()),
             Link("Every objective and scenario", f"/d/{objectives.name}{_TIME}"),
         ),
-    )
-
-
-def _firing(objectives: Objectives) -> tuple[Panel, ...]:
-    return (
-        _firing_count("page", "Pages firing", "people are affected now, or nobody could tell."),
-        _firing_count("ticket", "Tickets firing", "something wants mending in working hours."),
-        Panel(
-            title="What fires, and its runbook",
-            shape=Shape.TABLE,
-            width=10,
-            height=5,
-            unit=Unit.COUNT,
-            answers="Which pages and tickets fire now, and for what? The alert's name is that of its "
-            "runbook in docs/runbooks/; where the objectives give an address of runbooks, each line links "
-            "to it.",
-            when_red="Pages before tickets: open the runbook of the page and follow it.",
-            queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
-            no_value="None fires",
-            data_links=runbook_links(objectives, "${__data.fields.alertname}"),
-        ),
-    )
-
-
-def _firing_count(severity: str, title: str, meaning: str) -> Panel:
-    firing = f'count({ALERTS[:-1]}, severity="{severity}"}})'
-    return Panel(
-        title=title,
-        shape=Shape.STAT,
-        width=3,
-        height=5,
-        unit=Unit.COUNT,
-        answers=f"How many alerts of severity {severity} fire? Each says that {meaning} No number means "
-        "that none does, or that Prometheus has not loaded the rules: then *The monitor itself* says that "
-        "the watchdog is silent.",
-        when_red="The table beside names them.",
-        queries=(Query(firing, title, 1, _MOST_ALERTS, may_be_empty=True),),
-        steps=(Step(None, NEUTRAL), Step(1.0, FAIL if severity == "page" else WARN)),
-        no_value="None fires",
     )
 
 
@@ -376,25 +339,7 @@ def _versions() -> Panel:
 
 def _since_when(objectives: Objectives) -> tuple[Panel, ...]:
     return (
-        Panel(
-            title="Alerts over time",
-            shape=Shape.TIME_SERIES,
-            width=12,
-            height=8,
-            unit=Unit.COUNT,
-            answers="Since when do alerts fire, and which came first?",
-            when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
-            queries=(
-                Query(
-                    f"count by (alertname, severity) ({ALERTS})",
-                    "{{alertname}} ({{severity}})",
-                    1,
-                    _MOST_ALERTS,
-                    may_be_empty=True,
-                ),
-            ),
-            no_value="None fired in this range",
-        ),
+        alerts_over_time(width=12, height=8),
         up_over_time((objectives.service.job, objectives.service.probe_job), width=12, height=8),
     )
 

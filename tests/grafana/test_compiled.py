@@ -93,6 +93,7 @@ def test_documents_are_what_people_are_promised(board: Dashboard) -> None:
     )
     placed = [*document.get("links", []), *document["annotations"]["list"]]
     assert placed
+    placed += [link for panel in panels(document) for link in panel.get("links", [])]
     assert not [item for item in placed if "placement" in item]
     variables = ["datasource", *(variable.name for variable in board.variables)]
     assert [item["name"] for item in document["templating"]["list"]] == variables

@@ -6,6 +6,8 @@ A dashboard with a name that nobody exposes shows "no data", which looks like pe
 from __future__ import annotations
 
 import re
+from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import promql_parser
@@ -80,7 +82,8 @@ def check(document: Document) -> Iterator[Finding]:
             yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
 
 
-def known_series() -> dict[str, _Labels]:
+@cache  # the rule files take longer to read than all else, and each dashboard is held against them
+def known_series() -> Mapping[str, _Labels]:
     """Every series that can be queried, with its labels and their closed lists of values."""
     known: dict[str, _Labels] = {name: _OF_EVERY_TARGET | labels for name, labels in _OWN.items()}
     known |= {name: _OF_EVERY_TARGET | dict.fromkeys(labels) for name, labels in OF_THE_MONITOR.items()}
@@ -92,7 +95,7 @@ def known_series() -> dict[str, _Labels]:
     for name, fixed in recorded_series().items():
         left = _LEVELS.get(name.partition(":")[0], tuple(everything))
         known[name] = {**dict.fromkeys(left), **fixed}
-    return known
+    return MappingProxyType(known)
 
 
 def _check_selector(
