@@ -19,7 +19,15 @@ from cmo_dashboards.verdicts import Status
 from cmo_slo import verdict as checker
 from cmo_slo.comparison import held_against
 from cmo_slo.objectives import load_objectives, shipped_directory
-from cmo_slo.recorded import GOOD_EVENTS_IN_WINDOW, SCRAPED, TOTAL_EVENTS_IN_WINDOW, Window
+from cmo_slo.recorded import (
+    GOOD_EVENTS,
+    GOOD_EVENTS_IN_WINDOW,
+    SCRAPED,
+    TARGET,
+    TOTAL_EVENTS,
+    TOTAL_EVENTS_IN_WINDOW,
+    Window,
+)
 from cmo_stack import servers
 
 if TYPE_CHECKING:
@@ -141,23 +149,66 @@ def test_memory_and_users_have_their_own_sides(promtool: servers.Server, tmp_pat
     _expect(promtool, tmp_path, tests)
 
 
-def test_what_would_fail_names_what_is_not_recorded_at_all(promtool: servers.Server, tmp_path: Path) -> None:
+def test_what_would_fail_tells_apart_what_is_not_recorded_from_what_holds(
+    promtool: servers.Server, tmp_path: Path
+) -> None:
     """Without the rules nothing fails either, which may not look like a pass."""
     macros = Macros(range="5m", rate_interval="1m", interval="15s")
     panel = what_would_fail(OBJECTIVES, width=24, height=6)
     named, rest = (macros.replace(query.expression) for query in panel.queries)
     raw = {'cmo_worker_start_time_seconds{job="cmo", instance="a", worker="0"}': 1_790_000_000.0}
-    unknown = len(counted(OBJECTIVES))
+    targets = {name: value for one in counted(OBJECTIVES) for name, value in _target(one).items()}
+    unknown = f"({named}) == {Status.NO_DATA:d}"
+    everything = [float(len(targets) * Status.NO_DATA)]
+    held = _events(BY_NAME["success"], good=99, total=100)
     _expect(
         promtool,
         tmp_path,
         [
-            (raw, f"({named}) == {Status.NO_DATA:d}", [unknown * Status.NO_DATA]),
-            (raw, rest, [Status.REST_PASSES]),  # no restart: so much is known without the rules
-            ({}, f"({named}) == {Status.NO_DATA:d}", [unknown * Status.NO_DATA]),
-            ({}, rest, []),
+            (raw, unknown, []),
+            (raw, rest, []),
+            ({**raw, **targets}, unknown, everything),
+            ({**raw, **targets}, rest, [Status.REST_PASSES]),  # no restart: so much is known
+            (targets, unknown, everything),
+            (targets, rest, []),
+            ({**targets, **held}, unknown, [float((len(targets) - 1) * Status.NO_DATA)]),
+            ({**targets, **held}, rest, [Status.REST_PASSES]),
         ],
     )
+
+
+@pytest.mark.parametrize("objective", counted(OBJECTIVES), ids=lambda objective: objective.name)
+def test_what_would_fail_agrees_with_the_checker_at_the_target(
+    promtool: servers.Server, tmp_path: Path, objective: Objective
+) -> None:
+    macros = Macros(range="5m", rate_interval="1m", interval="15s")
+    panel = what_would_fail(OBJECTIVES, width=24, height=6)
+    named, rest = (macros.replace(query.expression) for query in panel.queries)
+    own = f'({named}) and on (objective, scenario) label_replace(label_replace(vector(1), "objective", '
+    own += f'"{objective.name}", "", ""), "scenario", "live", "", "")'
+    target = _target(objective)
+    at = int(Fraction(str(objective.target)) * 100)
+    tests: list[tuple[dict[str, float], str, list[float]]] = []
+    for good in (at - 1, at, at + 1):
+        status, _ = held_against(checker.Options(), objective, Fraction(good, 100), "the value")
+        missed = [float(Status.FAIL)] if status is checker.Status.FAIL else []
+        series = {**target, **_events(objective, good=good, total=100)}
+        tests.append((series, own, missed))
+        tests.append((series, rest, [] if missed else [float(Status.REST_PASSES)]))
+    tests.append(({**target, **_events(objective, good=4, total=4)}, own, [Status.TOO_FEW]))
+    tests.append(({**target, **_events(objective, good=0, total=0)}, own, [Status.NO_TRAFFIC]))
+    _expect(promtool, tmp_path, tests)
+
+
+def _target(objective: Objective) -> dict[str, float]:
+    labels = f'slo="cmo-015", objective="{objective.name}", operator="{objective.operator}", unit="ratio"'
+    return {f"{TARGET}{{{labels}}}": objective.target}
+
+
+def _events(objective: Objective, *, good: int, total: int) -> dict[str, float]:
+    """Live events as recorded at each of the five evaluations until a minute has passed."""
+    labels = f'{{slo="cmo-015", objective="{objective.name}", scenario="live"}}'
+    return {f"{GOOD_EVENTS}{labels}": good, f"{TOTAL_EVENTS}{labels}": total}
 
 
 def test_every_status_has_words_and_only_those_of_a_verdict_a_colour() -> None:
