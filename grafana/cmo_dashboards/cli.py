@@ -144,6 +144,7 @@ def _live_findings(prometheus_url: str, macros: Macros, *, idle: bool) -> list[s
 
     wrong = wrong_when_idle if idle else wrong_under_load
     asked = [query for dashboard in _shipped() for query in queries(dashboard, macros)]
+    click.echo(f"Asking {len(asked)} queries …", err=True)
     with Asker(prometheus_url, macros) as asker:
         return list(wrong(asked, asker.ask))
 

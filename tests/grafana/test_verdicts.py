@@ -161,6 +161,7 @@ def test_what_would_fail_tells_apart_what_is_not_recorded_from_what_holds(
     unknown = f"({named}) == {Status.NO_DATA:d}"
     everything = [float(len(targets) * Status.NO_DATA)]
     held = _events(BY_NAME["success"], good=99, total=100)
+    probed = _events(BY_NAME["success"], good=0, total=100, scenario="probe")
     _expect(
         promtool,
         tmp_path,
@@ -173,6 +174,7 @@ def test_what_would_fail_tells_apart_what_is_not_recorded_from_what_holds(
             (targets, rest, []),
             ({**targets, **held}, unknown, [float((len(targets) - 1) * Status.NO_DATA)]),
             ({**targets, **held}, rest, [Status.REST_PASSES]),
+            ({**targets, **probed}, f"({named}) == {Status.FAIL:d}", []),
         ],
     )
 
@@ -205,9 +207,9 @@ def _target(objective: Objective) -> dict[str, float]:
     return {f"{TARGET}{{{labels}}}": objective.target}
 
 
-def _events(objective: Objective, *, good: int, total: int) -> dict[str, float]:
-    """Live events as recorded at each of the five evaluations until a minute has passed."""
-    labels = f'{{slo="cmo-015", objective="{objective.name}", scenario="live"}}'
+def _events(objective: Objective, *, good: int, total: int, scenario: str = "live") -> dict[str, float]:
+    """Events as recorded at each of the five evaluations until a minute has passed."""
+    labels = f'{{slo="cmo-015", objective="{objective.name}", scenario="{scenario}"}}'
     return {f"{GOOD_EVENTS}{labels}": good, f"{TOTAL_EVENTS}{labels}": total}
 
 
