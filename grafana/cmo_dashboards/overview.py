@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 UID: Final = "cmo-overview"
 _COLUMNS: Final = 24
+_NARROWEST: Final = 3
 _LIVE: Final = promql.ON_CALL.matcher
 _MOST_A_SECOND: Final = 10_000.0
 _MOST_SECONDS: Final = 3_600.0
@@ -89,11 +90,11 @@ def _symptoms(objectives: Objectives) -> tuple[Panel, ...]:
 def _verdicts(objectives: Objectives) -> tuple[Panel, ...]:
     """A tile for each objective that live traffic is held against, and whether the service is seen at all."""
     promised = counted(objectives)
-    width = max(3, (_COLUMNS - 3) // len(promised))
-    left = _COLUMNS - width * len(promised)
+    width = max(_NARROWEST, (_COLUMNS - _NARROWEST) // len(promised))
+    left = max(_NARROWEST, _COLUMNS - width * len(promised))
     return (
         *(_verdict(objectives, objective, width) for objective in promised),
-        targets_up(objectives.service.job, width=left if left >= width else width, height=5),
+        targets_up(objectives.service.job, width=left, height=5),
     )
 
 
@@ -139,7 +140,7 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
 
 def _budgets(objectives: Objectives) -> tuple[Panel, ...]:
     promised = budgeted(objectives)
-    width = max(3, 8 // len(promised))
+    width = max(_NARROWEST, 8 // len(promised))
     return tuple(budget_left(objectives, objective, width=width, height=5) for objective in promised)
 
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 from cmo_dashboards import Dashboard, queries, shipped_dashboards
+from cmo_dashboards.checks import run_checks
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.document import defaults_of, every_panel, panels
 from cmo_dashboards.finish import text_of
+from cmo_dashboards.monitor import monitor
+from cmo_dashboards.overview import overview
 from cmo_dashboards.shipped import compiled_directory, file_name
 from cmo_dashboards.walkthrough import walkthrough
 from cmo_exporter import catalogue
@@ -148,6 +151,30 @@ def test_a_file_without_an_objective_that_is_shown_is_refused_by_name(objectives
     fewer = [item for item in objectives.objectives if item.name != "cache_hits"]
     with pytest.raises(ValueError, match="cache_hits"):
         compliance(objectives.model_copy(update={"objectives": tuple(fewer)}))
+
+
+@pytest.mark.parametrize("left_out", [0, 2, 4])
+def test_the_overview_fits_its_screen_with_fewer_objectives(objectives: Objectives, left_out: int) -> None:
+    kept = [item for item in objectives.objectives if item.name in ("success", "within_2s")]
+    others = [item for item in objectives.objectives if item not in kept][left_out:]
+    fewer = objectives.model_copy(update={"objectives": (*kept, *others)})
+    document = overview(fewer).document
+    assert list(run_checks(document)) == []
+    unfolded = [panel["gridPos"] for panel in document["panels"] if panel["type"] != "row"]
+    assert max(place["y"] + place["h"] for place in unfolded) <= SCREEN_ROWS
+
+
+def test_a_file_without_a_watchdog_is_refused_by_name(objectives: Objectives) -> None:
+    silent = [alert for alert in objectives.alerts if alert.kind != "watchdog"]
+    with pytest.raises(ValueError, match="watchdog"):
+        monitor(objectives.model_copy(update={"alerts": tuple(silent)}))
+
+
+def test_without_an_alert_on_scrapes_the_monitor_shows_the_services_job(objectives: Objectives) -> None:
+    fewer = tuple(alert for alert in objectives.alerts if alert.kind != "scrape")
+    document = monitor(objectives.model_copy(update={"alerts": fewer})).document
+    [panel] = [panel for panel in panels(document) if panel["title"] == "Scrape jobs up"]
+    assert [target["expr"] for target in panel["targets"]] == ['min by (job) (up{job=~"cmo"})']
 
 
 def test_descriptions_name_only_metrics_and_runbooks_that_exist() -> None:
