@@ -48,6 +48,17 @@ SLOW_SUCCESSES: Final = {FAILING: 30}
 """Successes of a step that took more than 2 s."""
 CANCELLED_EARLY: Final = {PASSING: 3}
 """Cancelled queries of a step whose users left within 2 s."""
+CALLS: Final = {
+    "lightrag": {"success": 90, "error": 10},
+    "perplexity": {"success": 9, "timeout": 1},
+}
+"""Calls of components that finish in one step, in every scenario."""
+SLOW_CALLS: Final = {"lightrag": 30}
+"""Successful calls of a step that took more than 2 s."""
+ANSWERS: Final = {"cache": 80, "lightrag": 10, "perplexity": 8, "default": 2}
+"""Answers of a step, in every scenario."""
+BREAKERS: Final = {"lightrag": "open", "perplexity": "closed"}
+"""States under load; idle, both are closed."""
 CACHE: Final = {"hit": 80, "miss": 20, "bypass": 7}
 USERS: Final = {catalogue.LIVE: 3, PASSING: 50, FAILING: 60, "cache_effectiveness": 80, BARELY: 49}
 MEGABYTE: Final = 1e6
@@ -86,6 +97,7 @@ class Exposition(Collector):
     scenarios = SCENARIOS
     passing, failing, barely = PASSING, FAILING, BARELY
     cache, users, growth = CACHE, USERS, GROWTH
+    outcomes, answers, calls = OUTCOMES, ANSWERS, CALLS
     rss_loaded, loading_steps = RSS_LOADED, LOADING_STEPS
 
     def __init__(self) -> None:
@@ -148,12 +160,26 @@ class Exposition(Collector):
             return self.steps * sum(OUTCOMES[scenario].values())
         if metric is catalogue.QUERY_CACHE_RESULTS_TOTAL:
             return self.steps * CACHE[labels["result"]]
+        if metric is catalogue.COMPONENT_CALLS:
+            return self.steps * CALLS[labels["component"]].get(labels["outcome"], 0)
+        if metric is catalogue.ANSWERS:
+            return self.steps * ANSWERS.get(labels["source"], 0)
         if metric is catalogue.ACTIVE_USER_SECONDS:
             return self.steps * USERS[scenario]
         if metric is catalogue.ACTIVE_USER_CLOCK:
             return 1_000 + self.scrapes
         if metric in (catalogue.ACTIVE_USERS, catalogue.QUERIES_IN_PROGRESS):
             return USERS[scenario] if self.steps else 0
+        return self._state_value(metric, labels)
+
+    def _state_value(self, metric: catalogue.Metric, labels: Labels) -> float:
+        if metric is catalogue.BREAKER_STATE:
+            state = BREAKERS[labels["component"]] if self.steps else "closed"
+            return float(labels["state"] == state)
+        if metric is catalogue.PROBE_UP:
+            return float(self.steps > 0)
+        if metric is catalogue.BUILD_INFO:
+            return 1
         return self._memory_value(metric, labels)
 
     def _memory_value(self, metric: catalogue.Metric, labels: Labels) -> float:
@@ -165,10 +191,24 @@ class Exposition(Collector):
         return 1_790_000_000 if metric is catalogue.WORKER_START_TIME else 0
 
     def _buckets(self, metric: catalogue.Metric, labels: Labels) -> list[tuple[str, float]]:
-        within, count = self._within_and_count(labels) if metric is catalogue.QUERY_DURATION else (0, 0)
+        within, count = 0, 0
+        if metric is catalogue.QUERY_DURATION:
+            within, count = self._within_and_count(labels)
+        elif metric is catalogue.COMPONENT_DURATION:
+            within, count = self._calls_within_and_count(labels)
         edges = [(str(edge), within if edge >= 2.0 else 0) for edge in metric.buckets if edge <= 2.0]
         edges += [(str(edge), within) for edge in metric.buckets if edge > 2.0]
         return [*edges, ("+Inf", count)]
+
+    def _calls_within_and_count(self, labels: Labels) -> tuple[int, int]:
+        finished = CALLS[labels["component"]]
+        if labels["outcome"] == "success":
+            count, slow = finished["success"], SLOW_CALLS.get(labels["component"], 0)
+        else:
+            count, slow = sum(finished.get(outcome, 0) for outcome in ("error", "timeout", "rejected")), 0
+        if labels["outcome"] == "cancelled":
+            count = 0
+        return self.steps * (count - slow), self.steps * count
 
     def _within_and_count(self, labels: Labels) -> tuple[int, int]:
         finished = OUTCOMES[labels["scenario"]]
