@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
+from cmo_dashboards.components import components
 
 if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
@@ -21,7 +22,11 @@ def shipped_dashboards() -> tuple[Dashboard, ...]:
     Raises:
         cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
     """
-    return (compliance(load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)),)
+    objectives = load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
+    return (
+        components(objectives),
+        compliance(objectives),
+    )
 
 
 def compiled_directory() -> Path:
