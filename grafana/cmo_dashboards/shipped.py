@@ -9,6 +9,7 @@ from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.components import components
+from cmo_dashboards.resources import resources
 
 if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
@@ -26,6 +27,7 @@ def shipped_dashboards() -> tuple[Dashboard, ...]:
     return (
         components(objectives),
         compliance(objectives),
+        resources(objectives),
     )
 
 
