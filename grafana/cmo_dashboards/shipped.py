@@ -9,6 +9,7 @@ from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.components import components
+from cmo_dashboards.load_test import load_test
 from cmo_dashboards.resources import resources
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def shipped_dashboards() -> tuple[Dashboard, ...]:
         components(objectives),
         compliance(objectives),
         resources(objectives),
+        load_test(objectives),
     )
 
 
