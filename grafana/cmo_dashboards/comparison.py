@@ -109,8 +109,8 @@ def quantile_lately(indicator: LatencyIndicator, people: Population, at: Moment)
 def growth(indicator: GrowthIndicator, people: Population, at: Moment) -> str:
     """Growth of memory in each scenario of the range, in the instance where it grew most (estimated).
 
-    The base is the lowest level from just before the scenario's first query on, as in `expressions.growth`. The
-    peak is the last one of the range, not the highest: an exporter keeps it until the scenario's next run
+    The base is the lowest level from just before the scenario's first query on, as in `expressions.growth`.
+    The peak is the last one of the range, not the highest: an exporter keeps it until the scenario's next run
     begins, so that the highest may be that of a run before the range.
     """
     started = selector(catalogue.QUERIES_STARTED.name, {}, people.matcher)

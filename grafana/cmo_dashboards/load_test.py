@@ -13,7 +13,8 @@ each. What a release manager picks instead, and why:
   `cmo_build_info` would give the exactness up. Instead both releases are shown by name at the top.
 
 Differences are in points and have no colour: whether one is more than chance is not to be seen from two
-numbers. `cmo compare` decides that, and `cmo check` whether a run is compliant; this page shows where to look.
+numbers. `cmo compare` decides that, and `cmo check` whether a run is compliant; this page shows where to
+look.
 """
 
 from __future__ import annotations

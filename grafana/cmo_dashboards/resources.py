@@ -189,7 +189,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
 def _processor() -> tuple[Panel, ...]:
     pause = catalogue.GC_PAUSE.name
     buckets = f"sum by (generation, le) (rate({pause}_bucket{{{_CHOSEN}}}[{_RATE}]))"
-    stopped = f"sum by (instance, generation) (rate({pause}_sum{{{_CHOSEN}}}[{_RATE}]))"
+    stopped = f"sum by (instance, generation) (rate({pause}_sum{{{_CHOSEN}}}[{_RATE}])) > 0"
     return (
         Panel(
             title="Processors in use, by mode",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 from cmo_exporter import catalogue
@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -87,6 +87,7 @@ class Exposition(Collector):
     passing, failing, barely = PASSING, FAILING, BARELY
     cache, users, growth = CACHE, USERS, GROWTH
     rss_loaded, loading_steps = RSS_LOADED, LOADING_STEPS
+    closed_by_settings: ClassVar[Mapping[str, tuple[str, ...]]] = _CLOSED_BY_SETTINGS
 
     def __init__(self) -> None:
         self.busy = False
@@ -111,7 +112,8 @@ class Exposition(Collector):
         """One scrape."""
         with self._lock:
             self.scrapes += 1
-            self.steps += self.busy
+            if self.busy:
+                self._step()
             families = [self._family(metric) for metric in catalogue.CATALOGUE]
         yield from families
 
@@ -125,14 +127,18 @@ class Exposition(Collector):
         self._server.server_close()
         self._thread.join()
 
+    def _step(self) -> None:
+        self.steps += 1
+
     def _family(self, metric: catalogue.Metric) -> Family:
         names = list(metric.labels)
-        values = [metric.labels[name] or _CLOSED_BY_SETTINGS[name] for name in names]
+        values = [metric.labels[name] or self.closed_by_settings[name] for name in names]
         sets = [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
         if metric.kind is catalogue.Kind.HISTOGRAM:
             histogram = HistogramMetricFamily(metric.name, metric.help, labels=names)
             for labels in sets:
-                histogram.add_metric(list(labels.values()), self._buckets(metric, labels), sum_value=0.0)
+                buckets, seconds = self._buckets(metric, labels), self._seconds(metric, labels)
+                histogram.add_metric(list(labels.values()), buckets, sum_value=seconds)
             return histogram
         kind = CounterMetricFamily if metric.kind is catalogue.Kind.COUNTER else GaugeMetricFamily
         family = kind(metric.name, metric.help, labels=names)
@@ -169,6 +175,10 @@ class Exposition(Collector):
         edges = [(str(edge), within if edge >= 2.0 else 0) for edge in metric.buckets if edge <= 2.0]
         edges += [(str(edge), within) for edge in metric.buckets if edge > 2.0]
         return [*edges, ("+Inf", count)]
+
+    def _seconds(self, _metric: catalogue.Metric, _labels: Labels) -> float:
+        """The sum of a histogram."""
+        return 0.0
 
     def _within_and_count(self, labels: Labels) -> tuple[int, int]:
         finished = OUTCOMES[labels["scenario"]]
