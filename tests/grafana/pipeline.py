@@ -159,7 +159,9 @@ class Pipeline(Exposition):
         if metric is catalogue.WORKER_RESTARTS:
             return RESTARTS if self.steps else 0
         if metric is catalogue.MEMORY_PEAK:
-            return RSS_LOADED + (self.release.growth_bytes if self._steps_of[self.release] else 0.0)
+            # Kept from run to run: what was tested last decides, and not what is there now.
+            tested = [release for release in (BEFORE, AFTER) if self._steps_of[release]]
+            return RSS_LOADED + (tested[-1].growth_bytes if tested else 0.0)
         constant = {
             catalogue.OPEN_FILES.name: OPEN_FILES,
             catalogue.MAX_FILES.name: MAX_FILES,

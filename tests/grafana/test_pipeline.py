@@ -6,6 +6,7 @@ with the next. Whatever is asked is asked at one moment of the second load, whic
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import defaultdict
@@ -52,8 +53,10 @@ SECOND_STEPS: Final = 10
 """Steps of the loads: a range that holds the second also holds the first, when it is moved there."""
 RECORDED_BY_NOW_SECONDS: Final = 1.0
 """Rules record one series after the other; at a moment this long ago none of a ratio's is missing."""
-EVERYTHING: Final = "5m"
+EVERYTHING: Final = "300000ms"
 """A range that holds all that has happened."""
+LONG_AGO_SECONDS: Final = "3600"
+"""Before anything was scraped."""
 
 Labels = dict[str, str]
 Series = list[tuple[Labels, list[float]]]
@@ -72,12 +75,12 @@ class Watcher:
         except requests.RequestException:
             return False
 
-    def ask(self, query: PanelQuery, moment: float) -> Series:
-        """What a panel shows, at a moment or over the half minute before it."""
+    def ask(self, query: PanelQuery, start: float, moment: float) -> Series:
+        """What a panel shows at a moment, or from a start on up to it."""
         if query.instant:
             found = self.instant(query.expression, moment)
             return [(item["metric"], [float(item["value"][1])]) for item in found]
-        window = {"start": moment - 30, "end": moment, "step": STEP_SECONDS}
+        window = {"start": start, "end": moment, "step": STEP_SECONDS}
         found = self._get("query_range", {"query": query.expression, **window})
         return [(item["metric"], [float(value) for _, value in item["values"]]) for item in found]
 
@@ -113,8 +116,9 @@ class Watched:
         key = (board.uid, moment, range_, *chosen.items())
         if key not in self._asked:
             macros = Macros(range=range_, rate_interval="3s", interval=SCRAPE, chosen=chosen)
+            start = max(moment - _seconds(range_), self.quiet - 30)  # before that there is nothing
             self._asked[key] = {
-                (query.panel, query.ref_id): self.watcher.ask(query, moment)
+                (query.panel, query.ref_id): self.watcher.ask(query, start, moment)
                 for query in queries(board, macros)
             }
         return self._asked[key]
@@ -125,7 +129,7 @@ class Watched:
 
     def idle(self, board: Dashboard) -> Values:
         """What it shows before any load."""
-        return self.values(board, moment=self.quiet)
+        return self.values(board, moment=self.quiet, against=LONG_AGO_SECONDS)
 
     def compared(self) -> Values:
         """What the comparison shows of the second load, held against the last run of the release before."""
@@ -140,7 +144,7 @@ class Watched:
     @property
     def range_of_second(self) -> str:
         """From the gap to the moment that is looked at."""
-        return f"{round((self.moment - self.gap) * 1000)}ms"
+        return _range(self.gap, self.moment)
 
     def offered(self, moment: float) -> dict[str, str]:
         """What "Compare with" offers at a moment, as Grafana takes it out of the results of its query."""
@@ -223,10 +227,37 @@ def test_idle_it_claims_nothing(watched: Watched) -> None:
         steps, units = _steps_of(board), _units_of(board)
         for (panel, ref_id), series in idle.items():
             values = [value for _, found in series for value in found]
+            assert not any(math.isnan(value) for value in values), (panel, ref_id)
             assert not {colour_of(value, steps[panel]) for value in values} & {PASS, WARN}, (panel, ref_id)
             if units[panel] == "percentunit" and panel != "Open files, of those allowed":
                 assert series == [], f"{panel} {ref_id} has a share of nothing"
     assert watched.idle(RESOURCES)["Workers", "A"], "the idle service was not scraped, so this showed nothing"
+
+
+def test_idle_a_comparison_knows_who_was_there_and_that_nobody_came(watched: Watched) -> None:
+    shown = {panel for (panel, _), series in watched.idle(LOAD_TEST).items() if series}
+    assert shown == {
+        "Release in the range",
+        _titled(LOAD_TEST, "Users held (target"),
+        "Users over time",
+        "Queries a second over time (estimated)",
+    }
+
+
+def test_narrowed_to_an_instance_or_a_scenario_it_shows_no_other(watched: Watched) -> None:
+    elsewhere = watched.busy(RESOURCES, instance="elsewhere")
+    assert [place for place, series in elsewhere.items() if series] == []
+    of_one = watched.values(LOAD_TEST, moment=watched.moment, against="10", scenario=FAILING)
+    scenarios = {labels.get("scenario", FAILING) for series in of_one.values() for labels, _ in series}
+    assert scenarios == {FAILING}
+    nobody = watched.busy(COMPONENTS, scenario="nobody", component="nothing")
+    known_of_no_scenario = {
+        "Where the time of a call of LightRAG goes",
+        "Evictions, by tier",
+        "Expirations, by tier",
+        "Answers held, by tier",
+    }
+    assert {panel for (panel, _), series in nobody.items() if series} == known_of_no_scenario
 
 
 def test_busy_every_query_shows_plausible_values(watched: Watched) -> None:
@@ -339,8 +370,10 @@ def test_resources_are_what_they_are(watched: Watched) -> None:
 
 
 def test_growth_within_a_range_after_loading_is_none(watched: Watched) -> None:
-    values = watched.values(RESOURCES, moment=watched.moment, range_=watched.range_of_second)
-    assert _last(values[_titled(RESOURCES, "Growth of memory ("), "A"], "job") == {"cmo": 0.0}
+    since_loading = _range(watched.quiet, watched.moment)
+    values = watched.values(RESOURCES, moment=watched.moment, range_=since_loading)
+    [(_, growth)] = values[_titled(RESOURCES, "Growth of memory ("), "A"]
+    assert set(growth) == {0.0}
 
 
 def test_runs_are_offered_by_their_release(watched: Watched) -> None:
@@ -349,7 +382,14 @@ def test_runs_are_offered_by_their_release(watched: Watched) -> None:
     offered = watched.offered(watched.moment)
     name = f"last run of {truth.BEFORE.version} {truth.REVISION}"
     assert offered == fixed | {name: offered[name]}
-    assert int(offered[name]) < watched.moment - watched.quiet
+    loaded = 'instance:slo_started_queries:increase{scenario!~"live|probe"}'
+    last = f"max(max_over_time(timestamp({loaded} > 0)[{watched.range_of_second}:{SCRAPE}]))"
+    [now] = watched.watcher.instant(last, watched.moment)
+    end_of_first = float(now["value"][1]) - int(offered[name])
+    just_before = f"max_over_time(({loaded})[{4 * STEP_SECONDS:g}s:{SCRAPE}])"
+    at_that_end = watched.watcher.instant(f"max({just_before})", end_of_first)
+    assert [float(item["value"][1]) > 0 for item in at_that_end] == [True], "no load where the run should end"
+    assert end_of_first < watched.gap
 
 
 def test_two_releases_stand_side_by_side(watched: Watched) -> None:
@@ -453,6 +493,14 @@ def _steps_of(board: Dashboard) -> dict[str, tuple[Step, ...]]:
 
 def _units_of(board: Dashboard) -> dict[str, str]:
     return {panel["title"]: defaults_of(panel)["unit"] for panel in panels(board.document)}
+
+
+def _range(start: float, end: float) -> str:
+    return f"{round((end - start) * 1000)}ms"
+
+
+def _seconds(range_: str) -> float:
+    return int(range_.removesuffix("ms")) / 1000
 
 
 def _wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
