@@ -17,7 +17,7 @@ from cmo_slo import recorded
 from cmo_slo.indicators import RatioIndicator
 
 from cmo_dashboards import expressions as promql
-from cmo_dashboards.colours import FAIL, SERIES, WARN, target_line, verdict_steps
+from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import find, runbook_links, target_text
@@ -39,15 +39,15 @@ _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
 _NO_CALLS: Final = "No calls in this range"
 
 BREAKER_STATES: Final = (
-    ("closed", SERIES[0]),
-    ("maintenance", SERIES[2]),
-    ("half_open", WARN),
+    ("closed", NEUTRAL),
+    ("maintenance", WARN),
+    ("budget_limited", WARN),
+    ("rate_limited", WARN),
     ("degraded", WARN),
-    ("rate_limited", SERIES[1]),
-    ("budget_limited", SERIES[1]),
+    ("half_open", WARN),
     ("open", FAIL),
 )
-"""States of a breaker with their colours; of several workers' states the one furthest down is shown."""
+"""States of a breaker with their colours, best first: where workers differ, the worst is shown."""
 
 
 def components(objectives: Objectives) -> Dashboard:
@@ -346,7 +346,8 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="Is a breaker open, and since when? One line for each component and instance. Where "
-            "workers differ, the worst state is shown. Grey: no breaker tells its state.",
+            "workers differ, the worst state is shown. `closed` is the normal one, and as grey as no data: "
+            "read it.",
             when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
             "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
             "works again.",

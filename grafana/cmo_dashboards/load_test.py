@@ -165,7 +165,7 @@ def load_test(objectives: Objectives) -> Dashboard:
         uid="cmo-load-test",
         title="Load test and release comparison",
         description="Did this run, or this release, do better than that one? The range chooses the run, "
-        "*Compare with* the other. It shows, it does not decide: `cmo compare` says whether a difference is "
+        "`Compare with` the other. It shows, it does not decide: `cmo compare` says whether a difference is "
         "more than chance, `cmo check` whether a run is compliant (docs/check.md).",
         scenarios=objectives.scenarios,
         variables=(SCENARIO, HISTORY, AGAINST),
@@ -204,7 +204,7 @@ def _releases() -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers=answers,
             when_red=when_red,
-            queries=(Query(comparison.releases(at), "{{version}} {{revision}}", 1, 1),),
+            queries=(Query(comparison.releases(at), "{{version}} {{revision}}", 0, 1),),
             no_value=no_value,
         )
 
@@ -220,8 +220,8 @@ def _releases() -> tuple[Panel, ...]:
             "Release compared with",
             EARLIER,
             "Which release is it compared with? Version and revision of what was scraped then.",
-            "It never is. Not the one that you meant: choose another in *Compare with*; further back than "
-            "*Look back for runs* no run is found.",
+            "It never is. Not the one that you meant: choose another in `Compare with`; further back than "
+            "`Look back for runs` no run is found.",
             "No instance was scraped then",
         ),
     )
