@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.indicators import HeldLevelIndicator
@@ -82,6 +83,21 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
         safe = round(objective.target - objective.warning_band, _DECIMALS)
         steps.append(Step(math.nextafter(safe, math.inf), WARN))
     return (*steps, Step(edge, missed))
+
+
+def budget_steps(objective: Objective) -> tuple[Step, ...]:
+    """Colours of what is left of an error budget: the verdict on the ratio of its window, in other words.
+
+    With a target of 95 %, 95.5 % of good events leave a tenth of the budget: a warning band of 0.5 points is
+    one of a tenth here. Where nothing is left the target is met exactly, which a strict one does not allow.
+    """
+    edge = math.nextafter(0.0, math.inf) if objective.operator is Operator.ABOVE else 0.0
+    steps = [Step(None, NEUTRAL), Step(_LOWEST, FAIL)]
+    if objective.warning_band:
+        # As fractions of the decimals in the file: 1 - 0.7 is not quite 0.3.
+        safe = Fraction(str(objective.warning_band)) / (1 - Fraction(str(objective.target)))
+        return (*steps, Step(edge, WARN), Step(float(safe), PASS))
+    return (*steps, Step(edge, PASS))
 
 
 def pass_edge(objective: Objective) -> float:

@@ -31,9 +31,11 @@ REFRESH: Final = "30s"
 REFRESH_INTERVALS: Final = ["5s", "30s", "1m", "5m"]
 TAG: Final = "cmo"
 """Of every dashboard of this project: they link to each other by it."""
-ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+"}'
-"""The firing alerts of this project's rules; Prometheus itself makes this series."""
-_TOLD: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+", severity=~"page|ticket"}'
+ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+", severity=~"page|ticket"}'
+"""The firing alerts of this project's rules that somebody is told of; Prometheus itself makes this series.
+
+The watchdog, which always fires, and the mark of a load test are none.
+"""
 _LOAD_TEST: Final = 'ALERTS{alertstate="firing", alertname="CMOLoadTestRunning"}'
 _DEPLOY: Final = (
     f"count by (version, revision) ({catalogue.BUILD_INFO.name}) unless "
@@ -129,7 +131,7 @@ def _links() -> builders.DashboardLink:
 def _annotations() -> tuple[builders.AnnotationQuery, ...]:
     """Marks on every time series: what paged or became a ticket, what was deployed, when tests ran."""
     return (
-        _annotation("Firing alerts", _TOLD, FAIL, "{{alertname}}", "{{severity}}"),
+        _annotation("Firing alerts", ALERTS, FAIL, "{{alertname}}", "{{severity}}"),
         _annotation("Deploys", _DEPLOY, _DEPLOY_COLOUR, "{{version}}", "revision {{revision}}"),
         _annotation("Load tests", _LOAD_TEST, NEUTRAL, "load test", "{{alertname}}"),
     )

@@ -107,6 +107,8 @@ class Panel:
     value_colours: tuple[tuple[float, str], ...] = ()
     """Fixed colours of single values, beside their texts."""
     links: tuple[Link, ...] = ()
+    data_links: tuple[Link, ...] = ()
+    """Links from each value, whose addresses may name fields of its row: ``${__data.fields.alertname}``."""
     lowest: float | None = 0.0
     """Where the axis begins; growth may be negative."""
 
@@ -163,7 +165,9 @@ def _common(built: _Builder, panel: Panel) -> Builder[dashboard.Panel]:
     if panel.lowest is not None:
         built.min(panel.lowest)
     if panel.links:
-        built.links([builders.DashboardLink(link.title).url(link.url).type(_LINK) for link in panel.links])
+        built.links(_links(panel.links))
+    if panel.data_links:
+        built.data_links(_links(panel.data_links))
     built.thresholds(_thresholds(panel.steps))
     if panel.highest is not None:
         built.max(panel.highest)
@@ -172,6 +176,10 @@ def _common(built: _Builder, panel: Panel) -> Builder[dashboard.Panel]:
     for index, query in enumerate(panel.queries):
         built.with_target(_target(query, _ref_id(index), panel.shape))
     return built
+
+
+def _links(links: tuple[Link, ...]) -> list[Builder[dashboard.DashboardLink]]:
+    return [builders.DashboardLink(link.title).url(link.url).type(_LINK) for link in links]
 
 
 def _stat(panel: Panel) -> stat.Panel:

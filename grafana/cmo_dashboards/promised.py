@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from cmo_slo.model import Links
+from pydantic import ValidationError
+
 from cmo_dashboards.panels import Link
 
 if TYPE_CHECKING:
@@ -68,6 +71,23 @@ def watchdog(objectives: Objectives) -> str:
         if alert.kind == "watchdog":
             return alert.alert
     raise ValueError(f"objectives file {objectives.name!r} has no alert of kind 'watchdog'")
+
+
+def with_runbooks(objectives: Objectives, address: str) -> Objectives:
+    """The objectives with runbooks published at another address.
+
+    Raises:
+        ValueError: no browser could open it.
+    """
+    expected = "expected an address such as https://git.example.org/docs/runbooks"
+    if not address.startswith(_WEB):
+        raise ValueError(f"runbooks at {address!r}: no browser could open that; {expected}")
+    try:
+        links = Links(runbooks=address, dashboards=objectives.links.dashboards)
+    except ValidationError as error:
+        reasons = "; ".join(str(one["msg"]) for one in error.errors())
+        raise ValueError(f"runbooks at {address!r}: {reasons}") from error
+    return objectives.model_copy(update={"links": links})
 
 
 def runbook_links(objectives: Objectives, alert: str) -> tuple[Link, ...]:

@@ -22,13 +22,23 @@ if TYPE_CHECKING:
 Fault = Callable[[Document], object]
 
 
+BOARDS = {board.uid: board for board in shipped_dashboards()}
+
+
 @pytest.fixture
 def document() -> Document:
-    return copy.deepcopy(shipped_dashboards()[0].document)
+    """A dashboard that has everything a fault may be put into: variables, thresholds, rows, annotations."""
+    return copy.deepcopy(BOARDS["cmo-015"].document)
 
 
-def test_the_finished_dashboard_has_no_fault(document: Document) -> None:
-    assert list(run_checks(document)) == []
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_finished_dashboard_has_no_fault(uid: str) -> None:
+    assert list(run_checks(BOARDS[uid].document)) == []
+
+
+def test_links_to_published_runbooks_are_no_fault() -> None:
+    for board in shipped_dashboards("https://git.example.org/runbooks"):
+        assert list(run_checks(board.document)) == []
 
 
 def _panel(document: Document, number: int = 1) -> dict[str, Any]:
@@ -94,6 +104,15 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("parses", "fixed length", _ask("sum(rate(cmo_queries_total[5m]))")),
     ("parses", "fixed length", _ask("max_over_time(up[$__range:1m])")),
     ("parses", "fixed length", _ask("up offset 5m")),
+    ("parses", "fixed length", _ask("last_over_time(scenario:slo_good_events:hourly[2h])")),
+    ("parses", "fixed length", _ask("sum_over_time(scenario:slo_good_events:hourly[1h])")),
+    ("parses", "fixed length", _ask("last_over_time(scenario:slo_good_events:increase[1h])")),
+    ("parses", "fixed length", _ask("last_over_time(cmo_queries_total[1h])")),
+    (
+        "parses",
+        "fixed length",
+        _ask("last_over_time(scenario:slo_good_events:hourly[1h]) + rate(cmo_queries_total[5m])"),
+    ),
     ("parses", "has no query", lambda d: _panel(d).update(targets=[])),
     ("names", "neither in the catalogue", _ask("cmo_querys_total")),
     ("names", "neither in the catalogue", _ask("rate(cmo_querys_total[$__rate_interval])")),
@@ -102,6 +121,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("names", "has no label", _ask('cmo_queries_total{status="success"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome="succeeded"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome=~"success|failed"}')),
+    ("names", "neither in the catalogue", _ask("prometheus_rule_failures_total")),
+    ("names", "has no label", _ask('prometheus_notifications_dropped_total{rule_group="a"}')),
     ("names", "neither in the catalogue", _ask("scenario:slo_god_events:increase")),
     ("names", "has no label", _ask('scenario:slo_good_events:increase{instance="a"}')),
     ("names", "has no label", _ask('objective:slo_user_clock_seconds:increase{scenario="live"}')),
@@ -124,6 +145,11 @@ FAULTS: list[tuple[str, str, Fault]] = [
 def test_a_seeded_fault_is_found(document: Document, check: str, words: str, fault: Fault) -> None:
     fault(document)
     assert [str(found) for found in CHECKS[check](document) if words in str(found)]
+
+
+def test_the_recorded_hour_may_be_named(document: Document) -> None:
+    _ask('last_over_time(scenario:slo_good_events:hourly{scenario="live"}[1h])')(document)
+    assert list(CHECKS["parses"](document)) == []
 
 
 def test_every_check_has_a_seeded_fault() -> None:
