@@ -16,7 +16,13 @@ from grafana_foundation_sdk.models import dashboard as models
 from cmo_dashboards.colours import FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES
 from cmo_dashboards.finish import finish
 from cmo_dashboards.panels import Row, SeriesColours, draw
-from cmo_dashboards.variables import DATASOURCE, SCENARIO, Variable, datasource_variable, query_variable
+from cmo_dashboards.variables import (
+    DATASOURCE,
+    SCENARIO,
+    AnyVariable,
+    datasource_variable,
+    variable_builder,
+)
 
 if TYPE_CHECKING:
     from cmo_dashboards.document import Document
@@ -53,7 +59,7 @@ class Dashboard:
     description: str
     scenarios: tuple[str, ...]
     rows: tuple[Row, ...]
-    variables: tuple[Variable, ...] = (SCENARIO,)
+    variables: tuple[AnyVariable, ...] = (SCENARIO,)
     opens_at: str = "now-1h"
     document: Document = field(init=False, repr=False, compare=False)
 
@@ -88,7 +94,7 @@ def _build(described: Dashboard) -> models.Dashboard:
         .with_variable(datasource_variable())
     )
     for variable in described.variables:
-        built.with_variable(query_variable(variable))
+        built.with_variable(variable_builder(variable))
     for annotation in _annotations():
         built.annotation(annotation)
     colours = series_colours(described.scenarios)

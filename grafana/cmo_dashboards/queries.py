@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_dashboards.colours import NEUTRAL, colour_of
 from cmo_dashboards.document import panels, title_of
 from cmo_dashboards.panels import Shape
-from cmo_dashboards.variables import ALL, VARIABLES
+from cmo_dashboards.variables import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,8 @@ class Macros:
         range: of the dashboard, as a PromQL duration.
         rate_interval: at least four scrape intervals.
         interval: the step of the picture.
-        chosen: what variables stand for, each a regular expression; "All" where one is not named.
+        chosen: what variables stand for, each as Grafana writes it into an expression; a stand-in where one
+            is not named: "All", or what is chosen at first.
     """
 
     range: str = "15m"
@@ -46,7 +47,7 @@ class Macros:
             ("__rate_interval", self.rate_interval),
             ("__interval", self.interval),
             ("__range", self.range),
-            *((variable.name, self.chosen.get(variable.name, ALL)) for variable in VARIABLES),
+            *((variable.name, self.chosen.get(variable.name, variable.stand_in)) for variable in VARIABLES),
         ):
             expression = expression.replace(f"${{{name}}}", value).replace(f"${name}", value)
         return expression

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
+from cmo_dashboards.components import components
+from cmo_dashboards.load_test import load_test
 from cmo_dashboards.monitor import monitor
 from cmo_dashboards.overview import overview
 from cmo_dashboards.promised import with_runbooks
+from cmo_dashboards.resources import resources
 
 if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
@@ -31,7 +34,8 @@ def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
     objectives = load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
     if runbooks is not None:
         objectives = with_runbooks(objectives, runbooks)
-    return tuple(made(objectives) for made in (overview, compliance, monitor))
+    built = (overview, components, compliance, resources, load_test, monitor)
+    return tuple(made(objectives) for made in built)
 
 
 def compiled_directory() -> Path:

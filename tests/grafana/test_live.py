@@ -49,8 +49,12 @@ Values = dict[str, Series]
 DASHBOARDS: Final = shipped_dashboards()
 QUERIES: Final = [query for dashboard in DASHBOARDS for query in queries(dashboard, MACROS)]
 OVERVIEW, COMPLIANCE, MONITOR = "cmo-overview", "cmo-015", "cmo-monitor"
-SHARE_WITHOUT_TRAFFIC: Final = ("Coverage of the recorded windows", "Evaluation time of each rule group")
-"""Ratios that are about the monitor, and so are there when nobody asks."""
+SHARE_WITHOUT_TRAFFIC: Final = (
+    "Coverage of the recorded windows",
+    "Evaluation time of each rule group",
+    "Open files, of those allowed",
+)
+"""Ratios that are about the monitor or a process, and so are there when nobody asks."""
 JOBS: Final = ("cmo", "prometheus", "alertmanager")
 SEEDED: Final = ("What fires", "Alerts over time")
 NO_TRAFFIC: Final = 0.0
