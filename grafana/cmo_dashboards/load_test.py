@@ -29,7 +29,7 @@ from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndic
 from cmo_dashboards import comparison
 from cmo_dashboards.colours import NEUTRAL, Step, target_line, verdict_steps
 from cmo_dashboards.comparison import ALL_CHOSEN_TESTS, EARLIER, NOW, Moment
-from cmo_dashboards.dashboard import ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.expressions import TESTS, Population, Recorded
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import find, target_text
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives
 
 _SCENARIO: Final = "{{scenario}}"
+_POOLED: Final = "Chosen tests together"
+"""Not "all test scenarios", which are those of a verdict, whatever is chosen."""
 _NO_TEST: Final = "No load test in this range"
 _NO_OTHER_TEST: Final = "No load test then"
 _NO_PAIR: Final = "No load test on one of the sides"
@@ -84,7 +86,7 @@ def _of_each_and_all(expression: _OfPeople, *, each_judged: bool, all_judged: bo
     of_all = partial(expression, ALL_CHOSEN_TESTS)
     return (
         *_of_each(expression, judged=each_judged),
-        _Question(ALL_TESTS_LEGEND, of_all, by_scenario=False, judged=all_judged),
+        _Question(_POOLED, of_all, by_scenario=False, judged=all_judged),
     )
 
 

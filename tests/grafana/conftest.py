@@ -186,8 +186,8 @@ class Exposition(Collector):
 
     def _state_value(self, metric: catalogue.Metric, labels: Labels) -> float:
         if metric is catalogue.BREAKER_STATE:
-            state = BREAKERS.get(labels["component"], "") if self.steps else "closed"
-            return float(labels["state"] == state)
+            state = BREAKERS.get(labels["component"], "")
+            return float(labels["state"] == (state if self.steps else state and "closed"))
         if metric is catalogue.CACHE_REQUESTS:
             return self.steps * LOOK_UPS.get(labels["result"], 0)
         if metric is catalogue.FALLBACKS:
