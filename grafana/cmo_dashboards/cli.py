@@ -1,16 +1,19 @@
-"""``cmo dashboards``: compile the dashboards, and check what is compiled."""
+"""``cmo dashboards``: compile the dashboards, and check the files, or what a Prometheus answers them."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from cmo_slo.objectives import ObjectivesError
 
 from cmo_dashboards.checks import run_checks
 from cmo_dashboards.finish import text_of
+from cmo_dashboards.live import wrong_under_load, wrong_when_idle
+from cmo_dashboards.queries import Macros, queries
 from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
 from cmo_dashboards.walkthrough import walkthrough
 
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
     from cmo_dashboards.document import Document
 
-_NOT_CLEAN = 1
+_NOT_CLEAN: Final = 1
+_SCRAPES_A_WINDOW: Final = 4
+"""``$__rate_interval`` is at least so many scrape intervals."""
 
 
 class WrongInputError(click.ClickException):
@@ -45,9 +50,19 @@ def dashboards() -> None:
     default=None,
     help="Also write the walk through every panel, as Markdown, to this file.",
 )
-def build(output: Path | None, docs: Path | None) -> None:
+@click.option(
+    "--runbooks-url",
+    metavar="URL",
+    default=None,
+    help="Where runbooks are published: alerts then link to theirs.",
+)
+def build(output: Path | None, docs: Path | None, runbooks_url: str | None) -> None:
     """Compile the objectives to dashboard JSON; prints the files written."""
-    made = _shipped()
+    if runbooks_url is not None and output is None:
+        raise WrongInputError(
+            "--runbooks-url needs --output: the committed dashboards are those without it. Name a folder."
+        )
+    made = _shipped(runbooks_url)
     folder = output or compiled_directory()
     for dashboard in made:
         _write(folder / file_name(dashboard), text_of(dashboard.document))
@@ -55,21 +70,83 @@ def build(output: Path | None, docs: Path | None) -> None:
         _write(docs, walkthrough(made))
 
 
-@dashboards.command(epilog="Example: cmo dashboards check grafana/dashboards/cmo-015.json")
+@dashboards.command(
+    epilog="Examples: cmo dashboards check; cmo dashboards check --prometheus-url http://127.0.0.1:9090"
+)
 @click.argument("files", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--prometheus-url",
+    metavar="URL",
+    default=None,
+    help="Run every query of every panel against this Prometheus instead of reading files.",
+)
+@click.option("--idle", is_flag=True, help="That Prometheus has seen no traffic: nothing may be green.")
+@click.option(
+    "--range", "range_", metavar="DURATION", default="1h", show_default=True, help="How far back to look."
+)
+@click.option(
+    "--scrape-interval",
+    metavar="DURATION",
+    default="15s",
+    show_default=True,
+    help="Of that Prometheus, in seconds; windows follow from it as in Grafana.",
+)
 @click.pass_context
-def check(context: click.Context, files: tuple[Path, ...]) -> None:
+def check(
+    context: click.Context,
+    files: tuple[Path, ...],
+    prometheus_url: str | None,
+    idle: bool,  # noqa: FBT001 - click's way to pass a flag
+    range_: str,
+    scrape_interval: str,
+) -> None:
     """Check dashboards; without FILES those that are compiled, and that they are fresh.
 
-    Prints one line a finding. Exit status 0: nothing found; 1: something; 3: a file cannot be read.
+    Prints one line a finding. Exit status 0: nothing found; 1: something; 3: a file or an option cannot be
+    used; 4: Prometheus cannot be read.
     """
-    lines = [line for path in files for line in _findings(path)] if files else _compiled_findings()
+    if prometheus_url is None:
+        if idle:
+            raise WrongInputError("--idle needs --prometheus-url: it is about what a Prometheus answers.")
+        lines = [line for path in files for line in _findings(path)] if files else _compiled_findings()
+        checked = f"{len(files)} named dashboards" if files else "the compiled dashboards"
+    else:
+        if files:
+            raise WrongInputError(
+                "FILES and --prometheus-url exclude each other: what is plausible stands in the code of the "
+                "compiled dashboards, and in no file."
+            )
+        macros = _macros(range_, scrape_interval)
+        lines = _live_findings(prometheus_url, macros, idle=idle)
+        checked = f"the answers of {prometheus_url.rpartition('@')[2]}"
     for line in lines:
         click.echo(line)
-    checked = f"{len(files)} named" if files else "the compiled"
-    click.echo(f"{len(lines)} findings in {checked} dashboards.", err=True)
+    click.echo(f"{len(lines)} findings in {checked}.", err=True)
     if lines:
         context.exit(_NOT_CLEAN)
+
+
+def _macros(range_: str, scrape_interval: str) -> Macros:
+    """What Grafana fills in: windows of four scrapes, and a step of one."""
+    seconds = re.fullmatch(r"([1-9]\d*)s", scrape_interval)
+    if seconds is None:
+        raise WrongInputError(f"--scrape-interval {scrape_interval!r}: expected whole seconds, such as 15s.")
+    if re.fullmatch(r"[1-9]\d*[smhd]", range_) is None:
+        raise WrongInputError(f"--range {range_!r}: expected a duration, such as 15m, 1h or 7d.")
+    return Macros(
+        range=range_, rate_interval=f"{_SCRAPES_A_WINDOW * int(seconds[1])}s", interval=scrape_interval
+    )
+
+
+def _live_findings(prometheus_url: str, macros: Macros, *, idle: bool) -> list[str]:
+    # Only here, so that files are checked without what the client needs.
+    from cmo_dashboards.asking import Asker  # noqa: PLC0415
+
+    wrong = wrong_when_idle if idle else wrong_under_load
+    asked = [query for dashboard in _shipped() for query in queries(dashboard, macros)]
+    click.echo(f"Asking {len(asked)} queries …", err=True)
+    with Asker(prometheus_url, macros) as asker:
+        return list(wrong(asked, asker.ask))
 
 
 def _compiled_findings() -> list[str]:
@@ -109,9 +186,9 @@ def _read(path: Path) -> Document:
     return document
 
 
-def _shipped() -> tuple[Dashboard, ...]:
+def _shipped(runbooks_url: str | None = None) -> tuple[Dashboard, ...]:
     try:
-        return shipped_dashboards()
+        return shipped_dashboards(runbooks_url)
     except (ObjectivesError, ValueError) as error:
         raise WrongInputError(str(error)) from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.indicators import HeldLevelIndicator
@@ -25,6 +26,27 @@ NEUTRAL: Final = "#808080"
 
 SERIES: Final = ("#0072B2", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Colours of series; the first is that of live traffic. Green and vermilion are left to verdicts."""
+
+OUTCOMES: Final = {
+    "success": PASS,
+    "failure": FAIL,
+    "error": FAIL,
+    "timeout": WARN,
+    "rejected": "#CC79A7",
+    "cancelled": NEUTRAL,
+}
+"""Colours of what becomes of queries and calls; their names stand beside them."""
+SOURCES: Final = {
+    "cache": "#56B4E9",
+    "lightrag": "#0072B2",
+    "perplexity": "#CC79A7",
+    "stale": WARN,
+    "default": FAIL,
+}
+"""Colours of where answers come from; the last two are none."""
+
+PALETTE: Final = tuple(sorted({PASS, WARN, FAIL, NEUTRAL, *SERIES}))
+"""Every colour that a dashboard may have."""
 
 _DECIMALS: Final = 12
 _LOWEST: Final = -sys.float_info.max
@@ -61,6 +83,21 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
         safe = round(objective.target - objective.warning_band, _DECIMALS)
         steps.append(Step(math.nextafter(safe, math.inf), WARN))
     return (*steps, Step(edge, missed))
+
+
+def budget_steps(objective: Objective) -> tuple[Step, ...]:
+    """Colours of what is left of an error budget: the verdict on the ratio of its window, in other words.
+
+    With a target of 95 %, 95.5 % of good events leave a tenth of the budget: a warning band of 0.5 points is
+    one of a tenth here. Where nothing is left the target is met exactly, which a strict one does not allow.
+    """
+    edge = math.nextafter(0.0, math.inf) if objective.operator is Operator.ABOVE else 0.0
+    steps = [Step(None, NEUTRAL), Step(_LOWEST, FAIL)]
+    if objective.warning_band:
+        # As fractions of the decimals in the file: 1 - 0.7 is not quite 0.3.
+        safe = Fraction(str(objective.warning_band)) / (1 - Fraction(str(objective.target)))
+        return (*steps, Step(edge, WARN), Step(float(safe), PASS))
+    return (*steps, Step(edge, PASS))
 
 
 def pass_edge(objective: Objective) -> float:

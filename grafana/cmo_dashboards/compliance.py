@@ -1,4 +1,4 @@
-"""The dashboard "CMO-015 compliance": each objective against its target, firing alerts, scrape health.
+"""The dashboard "CMO-015 compliance": each objective against its target, its budget, what would fail today.
 
 Everything that a target decides (expressions, lines, colours, titles) is taken from the objectives, so that
 the picture and the verdict cannot disagree about what is asked for. Both count exactly, but not the same
@@ -9,27 +9,28 @@ from the series that the rules record. Memory growth alone is an estimate here, 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
 
 from cmo_dashboards import expressions as promql
+from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates, coverage
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_steps
-from cmo_dashboards.dashboard import ALERTS, ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.dashboard import ALL_TESTS_LEGEND, Dashboard
+from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+from cmo_dashboards.promised import budgeted, find, target_text
+from cmo_dashboards.scrapes import targets_up
+from cmo_dashboards.shortfalls import what_would_fail
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives
-
-JOB: Final = "cmo"
-"""The scrape job of the service."""
 
 _MEGABYTE: Final = 1e6
 _MOST_USERS: Final = 1_000
 _MOST_GROWTH_BYTES: Final = 4e9
 _SCENARIO_LEGEND: Final = "{{scenario}}"
-_Indicator = TypeVar("_Indicator")
 
 _RECORDED: Final = "Read from what the rules record: without the rules there is no number here."
 _CAUSES: Final = (
@@ -49,21 +50,25 @@ def compliance(objectives: Objectives) -> Dashboard:
     return Dashboard(
         uid=objectives.name,
         title=f"{objectives.name.upper()} compliance",
-        description=f"{objectives.requirement}: what is promised, how it stands now, and what fires. "
-        f"Prometheus must have loaded the rules that are compiled from `{objectives.name}`.",
+        description=f"Is {objectives.requirement} met, in each scenario and overall, how much error budget "
+        "is left, and what would fail today? Prometheus must have loaded the rules that are compiled from "
+        f"`{objectives.name}`.",
         scenarios=objectives.scenarios,
         rows=(
             Row("Against the targets, over the whole range", tuple(stat for stat, _ in pairs)),
+            Row("What would fail", (what_would_fail(objectives, width=24, height=6),)),
             Row("Against the targets, over time", tuple(series for _, series in pairs)),
-            Row("Firing alerts", _alerts()),
-            Row("Service and scrape health", _health()),
+            Row("Error budget of live traffic", _budget(objectives)),
+            Row("LightRAG and the other components", _components(objectives)),
+            Row("Firing alerts", _alerts(objectives)),
+            Row("Is the service scraped, and did it restart", _health(objectives)),
         ),
     )
 
 
 def _users(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, indicator = _find(objectives, "concurrent_users", HeldLevelIndicator)
-    goal, of = f"target {_target(objective)}", promql.Recorded(objectives.name, objective.name)
+    objective, indicator = find(objectives, "concurrent_users", HeldLevelIndicator)
+    goal, of = f"target {target_text(objective)}", promql.Recorded(objectives.name, objective.name)
     stat = Panel(
         title=f"Highest users held ({goal})",
         shape=Shape.STAT,
@@ -104,7 +109,7 @@ def _users(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _success(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, _ = _find(objectives, "success", RatioIndicator)
+    objective, _ = find(objectives, "success", RatioIndicator)
     return _ratio_pair(
         objectives.name,
         objective,
@@ -121,7 +126,7 @@ def _success(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _within(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, indicator = _find(objectives, "within_2s", LatencyIndicator)
+    objective, indicator = find(objectives, "within_2s", LatencyIndicator)
     stat, series = _ratio_pair(
         objectives.name,
         objective,
@@ -148,7 +153,7 @@ def _within(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _cache(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, _ = _find(objectives, "cache_hits", RatioIndicator)
+    objective, _ = find(objectives, "cache_hits", RatioIndicator)
     return _ratio_pair(
         objectives.name,
         objective,
@@ -165,8 +170,8 @@ def _cache(objectives: Objectives) -> tuple[Panel, Panel]:
 
 
 def _memory(objectives: Objectives) -> tuple[Panel, Panel]:
-    objective, indicator = _find(objectives, "memory_growth", GrowthIndicator)
-    goal = f"target {_target(objective)}"
+    objective, indicator = find(objectives, "memory_growth", GrowthIndicator)
+    goal = f"target {target_text(objective)}"
     bounds = (-10 * _MEGABYTE, _MOST_GROWTH_BYTES)
     meaning = (
         "Peak resident memory of each load-test scenario minus the lowest from just before its "
@@ -205,6 +210,54 @@ def _memory(objectives: Objectives) -> tuple[Panel, Panel]:
     return stat, series
 
 
+def _budget(objectives: Objectives) -> tuple[Panel, ...]:
+    promised = budgeted(objectives)
+    width = 16 // len(promised)
+    return (
+        *(budget_left(objectives, objective, width=width, height=5) for objective in promised),
+        coverage(objectives, width=8, height=5),
+        *(burn_rates(objectives, objective, width=width) for objective in promised),
+        bad_events_by_hour(objectives, width=8),
+    )
+
+
+def _components(objectives: Objectives) -> tuple[Panel, ...]:
+    objective, _ = find(objectives, "lightrag_healthy", RatioIndicator)
+    lightrag = _ratio_pair(
+        objectives.name,
+        objective,
+        answers="Does LightRAG answer? Calls that gave an answer, of all finished ones but those that the "
+        "user cancelled; what its open breaker refused gave none. It is judged over all test scenarios "
+        "together; single scenarios are shown in grey.",
+        when_red="Timeouts are its main failure: compare `cmo_component_calls_total` by outcome. If its "
+        "breaker is open (`cmo_circuit_breaker_state`), most of what fails was never asked.",
+        each_judged=False,
+        width=5,
+        series_width=10,
+    )
+    return (*lightrag, _component_calls(objectives, objective))
+
+
+def _component_calls(objectives: Objectives, lightrag: Objective) -> Panel:
+    ratio = promql.good_calls_ratio(objectives.name, "success", promql.EACH, promql.RATE_INTERVAL)
+    return Panel(
+        title="Calls of each component that succeed",
+        shape=Shape.TIME_SERIES,
+        width=9,
+        height=8,
+        unit=Unit.RATIO,
+        answers="Which component fails? Good calls of all finished ones, for the chosen scenarios "
+        f"together. The dashed line is LightRAG's target ({target_text(lightrag)}); the others have none. "
+        f"{_RECORDED}",
+        when_red="The component that falls first is nearest to the cause: open *CMO components* at that "
+        "moment.",
+        queries=(Query(ratio, "{{component}}", 0.0, 1.0),),
+        steps=target_line(lightrag),
+        no_value="No calls recorded in this range",
+        highest=1.0,
+    )
+
+
 def _ratio_pair(
     slo: str,
     objective: Objective,
@@ -216,7 +269,7 @@ def _ratio_pair(
     series_width: int,
 ) -> tuple[Panel, Panel]:
     """A stat over the range and a time series of the same ratio."""
-    goal, of = f"target {_target(objective)}", promql.Recorded(slo, objective.name)
+    goal, of = f"target {target_text(objective)}", promql.Recorded(slo, objective.name)
     stat = Panel(
         title=f"{objective.title} ({goal})",
         shape=Shape.STAT,
@@ -230,7 +283,7 @@ def _ratio_pair(
                 promql.ratio(of, promql.TESTS, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0, judged=each_judged
             ),
             Query(promql.ratio(of, promql.LIVE, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0),
-            Query(promql.ratio(of, promql.ALL_TESTS, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
+            Query(promql.overall_ratio(of, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
         ),
         steps=verdict_steps(objective),
         highest=1.0,
@@ -246,7 +299,7 @@ def _ratio_pair(
         when_red=f"Find the moment of the fall, and compare the other panels at it. {when_red}",
         queries=(
             Query(promql.ratio(of, promql.EACH, promql.RATE_INTERVAL), _SCENARIO_LEGEND, 0.0, 1.0),
-            Query(promql.ratio(of, promql.ALL_TESTS, promql.RATE_INTERVAL), ALL_TESTS_LEGEND, 0.0, 1.0),
+            Query(promql.overall_ratio(of, promql.RATE_INTERVAL), ALL_TESTS_LEGEND, 0.0, 1.0),
         ),
         steps=target_line(objective),
         highest=1.0,
@@ -254,74 +307,28 @@ def _ratio_pair(
     return stat, series
 
 
-def _alerts() -> tuple[Panel, ...]:
-    empty = "None fires"
+def _alerts(objectives: Objectives) -> tuple[Panel, ...]:
     return (
-        Panel(
-            title="Alerts firing now",
-            shape=Shape.STAT,
-            width=4,
-            height=6,
-            unit=Unit.COUNT,
-            answers="How many alerts of this project fire now? No number means that none does, or that "
-            "Prometheus has not loaded the rules (its page /rules says which).",
-            when_red="Open the runbook of each alert in the table beside: docs/runbooks/ has one a name.",
-            queries=(Query(f"count({ALERTS})", "Alerts", 1, 100, may_be_empty=True),),
-            steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
-            no_value=empty,
-        ),
-        Panel(
-            title="What fires",
-            shape=Shape.TABLE,
-            width=10,
-            height=6,
-            unit=Unit.COUNT,
-            answers="Which alerts fire now, and for what?",
-            when_red="Follow docs/runbooks/ under the alert's name; pages before tickets.",
-            queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
-            no_value=empty,
-        ),
-        Panel(
-            title="Alerts over time",
-            shape=Shape.TIME_SERIES,
-            width=10,
-            height=6,
-            unit=Unit.COUNT,
-            answers="Since when do alerts fire, and which came first?",
-            when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
-            queries=(Query(f"count by (alertname) ({ALERTS})", "{{alertname}}", 1, 100, may_be_empty=True),),
-            no_value=empty,
-        ),
+        firing_count(objectives, "page", width=3, height=6),
+        firing_count(objectives, "ticket", width=3, height=6),
+        what_fires(objectives, width=9, height=6),
+        alerts_over_time(width=9, height=6),
     )
 
 
-def _health() -> tuple[Panel, ...]:
-    return (*_health_stats(), *_health_series())
+def _health(objectives: Objectives) -> tuple[Panel, ...]:
+    return (targets_up(objectives.service.job, width=6, height=7), *_health_panels())
 
 
-def _health_stats() -> tuple[Panel, ...]:
+def _health_panels() -> tuple[Panel, ...]:
     start = catalogue.WORKER_START_TIME.name
     restarts = f"max by (job, instance) ({start})"
+    memory = promql.selector(catalogue.MEMORY.name, {"kind": ("rss",)})
     return (
-        Panel(
-            title="Targets up",
-            shape=Shape.STAT,
-            width=4,
-            height=7,
-            unit=Unit.COUNT,
-            answers="Can Prometheus read the service's metrics? One tile an instance. While it "
-            "cannot, every other panel shows the past.",
-            when_red="The process is gone, or its metrics port does not answer: ask /healthz, then "
-            "look at Prometheus' page /targets for the error.",
-            queries=(Query(f'up{{job="{JOB}"}}', "{{instance}}", 0, 1),),
-            steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
-            no_value="No target is scraped",
-            value_texts=((0.0, "down"), (1.0, "up")),
-        ),
         Panel(
             title="Restarts in the range",
             shape=Shape.STAT,
-            width=4,
+            width=6,
             height=7,
             unit=Unit.COUNT,
             answers="Did a process restart? A restart in a run loses events, so counted objectives become "
@@ -335,18 +342,10 @@ def _health_stats() -> tuple[Panel, ...]:
             steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
             no_value="No target is scraped",
         ),
-    )
-
-
-def _health_series() -> tuple[Panel, ...]:
-    errors = f"increase({catalogue.INSTRUMENTATION_ERRORS.name}[{promql.RATE_INTERVAL}])"
-    dropped = f"increase({catalogue.SERIES_DROPPED.name}[{promql.RATE_INTERVAL}])"
-    memory = promql.selector(catalogue.MEMORY.name, {"kind": ("rss",)})
-    return (
         Panel(
             title="Resident memory",
             shape=Shape.TIME_SERIES,
-            width=6,
+            width=12,
             height=7,
             unit=Unit.BYTES,
             answers="How much memory does each instance use, its processes added?",
@@ -355,57 +354,7 @@ def _health_series() -> tuple[Panel, ...]:
             queries=(Query(f"sum by (instance) ({memory})", "{{instance}}", _MEGABYTE, 64_000 * _MEGABYTE),),
             no_value="No data on memory",
         ),
-        Panel(
-            title="Scrape duration",
-            shape=Shape.TIME_SERIES,
-            width=5,
-            height=7,
-            unit=Unit.SECONDS,
-            answers="How long does a scrape take? Near the scrape interval, samples are lost and every "
-            "panel above becomes coarse.",
-            when_red="It has no target of its own. A rise means too many series, or a machine "
-            "without time to spare.",
-            queries=(Query(f'scrape_duration_seconds{{job="{JOB}"}}', "{{instance}}", 0, 15),),
-            no_value="No target is scraped",
-        ),
-        Panel(
-            title="Errors of the instrumentation",
-            shape=Shape.TIME_SERIES,
-            width=5,
-            height=7,
-            unit=Unit.COUNT,
-            answers="Can the numbers on this page be trusted? Errors inside the instrumentation, "
-            "which the service never sees, and label values outside their closed list, recorded as "
-            "`_other`.",
-            when_red="Anything above zero: the metric named in the legend is incomplete; read the "
-            "service's log for the first error of `cmo_exporter`.",
-            queries=(
-                Query(f"sum by (metric) ({errors})", "errors in {{metric}}", 0, 1e6, may_be_empty=True),
-                Query(f"sum by (metric) ({dropped})", "dropped in {{metric}}", 0, 1e6, may_be_empty=True),
-            ),
-            no_value="No data on the instrumentation",
-        ),
     )
-
-
-def _find(objectives: Objectives, name: str, kind: type[_Indicator]) -> tuple[Objective, _Indicator]:
-    for objective in objectives.objectives:
-        if objective.name == name and isinstance(objective.indicator, kind):
-            return objective, objective.indicator
-    raise ValueError(
-        f"objectives file {objectives.name!r} has no objective {name!r} with an indicator of kind "
-        f"{kind.__name__}; the compliance dashboard shows it"
-    )
-
-
-def _target(objective: Objective) -> str:
-    """The target as people write it, for example ``> 95 %``."""
-    sign = objective.operator.value
-    if objective.unit == "ratio":
-        return f"{sign} {objective.target * 100:g} %"
-    if objective.unit == "bytes":
-        return f"{sign} {objective.target / _MEGABYTE:g} MB"
-    return f"{sign} {objective.target:g}"
 
 
 def _with_query(panel: Panel, query: Query) -> Panel:

@@ -1,4 +1,8 @@
-"""A dashboard: its rows as data, and the finished JSON that is made of them."""
+"""A dashboard: its rows as data, and the finished JSON that is made of them.
+
+All are alike in what is not their own: the variables and their order, the links to each other, which keep
+time and variables, the marks of alerts, deploys and load tests, and how often they ask anew.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,35 @@ from cmo_exporter import catalogue
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard as models
 
-from cmo_dashboards.colours import FAIL, NEUTRAL, SERIES
+from cmo_dashboards.colours import FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES
 from cmo_dashboards.finish import finish
-from cmo_dashboards.panels import DATASOURCE, Row, draw
+from cmo_dashboards.panels import Row, SeriesColours, draw
+from cmo_dashboards.variables import (
+    DATASOURCE,
+    SCENARIO,
+    AnyVariable,
+    datasource_variable,
+    variable_builder,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from cmo_dashboards.document import Document
 
-REFRESH_INTERVALS: Final = ["5s", "15s", "1m", "5m"]
-ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+"}'
-"""The firing alerts of this project's rules; Prometheus itself makes this series."""
+REFRESH: Final = "30s"
+REFRESH_INTERVALS: Final = ["5s", "30s", "1m", "5m"]
+TAG: Final = "cmo"
+"""Of every dashboard of this project: they link to each other by it."""
+ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+", severity=~"page|ticket"}'
+"""The firing alerts of this project's rules that somebody is told of; Prometheus itself makes this series.
+
+The watchdog, which always fires, and the mark of a load test are none.
+"""
+_LOAD_TEST: Final = 'ALERTS{alertstate="firing", alertname="CMOLoadTestRunning"}'
+_DEPLOY: Final = (
+    f"count by (version, revision) ({catalogue.BUILD_INFO.name}) unless "
+    f"count by (version, revision) ({catalogue.BUILD_INFO.name} offset $__interval)"
+)
+_DEPLOY_COLOUR: Final = "#0072B2"
 
 
 ALL_TESTS_LEGEND: Final = "All test scenarios"
@@ -28,25 +49,32 @@ ALL_TESTS_LEGEND: Final = "All test scenarios"
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One dashboard. ``document`` is its JSON; ``scenarios`` are those of its load tests."""
+    """One dashboard. ``document`` is its JSON; ``scenarios`` are those of its load tests.
+
+    ``variables`` are what it can be narrowed to, in the order of `cmo_dashboards.variables.VARIABLES`.
+    """
 
     uid: str
     title: str
     description: str
     scenarios: tuple[str, ...]
     rows: tuple[Row, ...]
+    variables: tuple[AnyVariable, ...] = (SCENARIO,)
+    opens_at: str = "now-1h"
     document: Document = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "document", finish(_build(self)))
 
 
-def series_colours(scenarios: tuple[str, ...]) -> Mapping[str, str]:
-    """One fixed colour a scenario, the same on every panel of every dashboard."""
+def series_colours(scenarios: tuple[str, ...]) -> SeriesColours:
+    """One fixed colour a scenario, outcome and source, the same on every panel of every dashboard."""
     names = (catalogue.LIVE, *scenarios)
+    of_scenarios = {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
     return {
-        **{name: SERIES[index % len(SERIES)] for index, name in enumerate(names)},
-        ALL_TESTS_LEGEND: NEUTRAL,
+        "scenario": {**of_scenarios, ALL_TESTS_LEGEND: NEUTRAL},
+        "outcome": OUTCOMES,
+        "source": SOURCES,
     }
 
 
@@ -55,53 +83,70 @@ def _build(described: Dashboard) -> models.Dashboard:
         builders.Dashboard(described.title)
         .uid(described.uid)
         .description(described.description)
-        .tags(["cmo", "slo"])
+        .tags([TAG, "slo"])
         .timezone("browser")
-        .time("now-15m", "now")
-        .refresh("5s")
+        .time(described.opens_at, "now")
+        .refresh(REFRESH)
         .timepicker(builders.TimePicker().refresh_intervals(REFRESH_INTERVALS))
         .tooltip(models.DashboardCursorSync.CROSSHAIR)
         .readonly()
-        .with_variable(_datasource_variable())
-        .with_variable(_scenario_variable(described.scenarios))
-        .annotation(_alert_annotation())
+        .link(_links())
+        .with_variable(datasource_variable())
     )
+    for variable in described.variables:
+        built.with_variable(variable_builder(variable))
+    for annotation in _annotations():
+        built.annotation(annotation)
     colours = series_colours(described.scenarios)
     for row in described.rows:
-        built.with_row(builders.Row(row.title))
-        for panel in row.panels:
-            built.with_panel(draw(panel, colours))
+        _lay_out(built, row, colours)
     return built.build()
 
 
-def _datasource_variable() -> builders.DatasourceVariable:
-    return builders.DatasourceVariable("datasource").label("Data source").type("prometheus")
+def _lay_out(built: builders.Dashboard, row: Row, colours: SeriesColours) -> None:
+    """A row; the panels of a closed one lie inside it, where Grafana looks for them."""
+    head = builders.Row(row.title).collapsed(row.folded)
+    if row.repeated_by:
+        head.repeat(row.repeated_by)
+    if not row.folded:
+        built.with_row(head)
+    for panel in row.panels:
+        (head if row.folded else built).with_panel(draw(panel, colours))
+    if row.folded:
+        built.with_row(head)
 
 
-def _scenario_variable(scenarios: tuple[str, ...]) -> builders.CustomVariable:
-    """Live traffic and the scenarios of the load tests; "All" also shows scenarios that this list lacks."""
+def _links() -> builders.DashboardLink:
+    """To the other dashboards, with the time and the variables that are chosen."""
     return (
-        builders.CustomVariable("scenario")
-        .label("Scenario")
-        .values(",".join((catalogue.LIVE, *scenarios)))
-        .multi(multi=True)
-        .include_all(include_all=True)
-        .all_value(".+")
-        .current(models.VariableOption(selected=True, text=["All"], value=["$__all"]))
-        .allow_custom_value(allow_custom_value=False)
+        builders.DashboardLink("CMO dashboards")
+        .type(models.DashboardLinkType.DASHBOARDS)
+        .tags([TAG])
+        .as_dropdown(as_dropdown=False)
+        .keep_time(keep_time=True)
+        .include_vars(include_vars=True)
     )
 
 
-def _alert_annotation() -> builders.AnnotationQuery:
+def _annotations() -> tuple[builders.AnnotationQuery, ...]:
+    """Marks on every time series: what paged or became a ticket, what was deployed, when tests ran."""
+    return (
+        _annotation("Firing alerts", ALERTS, FAIL, "{{alertname}}", "{{severity}}"),
+        _annotation("Deploys", _DEPLOY, _DEPLOY_COLOUR, "{{version}}", "revision {{revision}}"),
+        _annotation("Load tests", _LOAD_TEST, NEUTRAL, "load test", "{{alertname}}"),
+    )
+
+
+def _annotation(name: str, expression: str, colour: str, title: str, text: str) -> builders.AnnotationQuery:
     return (
         builders.AnnotationQuery()
-        .name("Firing alerts")
+        .name(name)
         .datasource(DATASOURCE)
         .enable(enable=True)
         .hide(hide=False)
-        .icon_color(FAIL)
-        .expr(ALERTS)
-        .title_format("{{alertname}}")
-        .text_format("{{severity}}")
+        .icon_color(colour)
+        .expr(expression)
+        .title_format(title)
+        .text_format(text)
         .step("15s")
     )

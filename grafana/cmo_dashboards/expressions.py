@@ -49,12 +49,12 @@ CHOSEN: Final = 'scenario=~"$scenario"'
 _NO_TESTS: Final = f"{catalogue.LIVE}|{catalogue.PROBE_SCENARIO}"
 TESTS: Final = Population(f'{CHOSEN}, scenario!~"{_NO_TESTS}"')
 """Each chosen scenario of a load test by itself."""
-ALL_TESTS: Final = Population(TESTS.matcher, pooled=True)
-"""The chosen scenarios of a load test together: "overall", of which live traffic and a prober are no part."""
 LIVE: Final = Population(f'{CHOSEN}, scenario="{catalogue.LIVE}"')
 """Live traffic, if it is chosen."""
 EACH: Final = Population(CHOSEN)
 """Each chosen scenario by itself, live included."""
+ON_CALL: Final = Population(f'scenario="{catalogue.LIVE}"')
+"""Live traffic, whatever is chosen: a choice that somebody left behind may not hide it."""
 
 
 def selector(metric: str, labels: _Labels, *matchers: str) -> str:
@@ -79,6 +79,40 @@ def ratio(of: Recorded, people: Population, window: str) -> str:
     """Good events of total events over a window; no series where there was no event."""
     good = _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, window)
     return f"{good} / ({_sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window)} > 0)"
+
+
+def overall_ratio(of: Recorded, window: str) -> str:
+    """Good events of total events of all scenarios of a load test, as the rules pool them for "overall".
+
+    Live traffic, a prober and scenarios that no objective names are no part of it, whatever is chosen.
+    """
+    good, total = (
+        f"sum(sum_over_time({of.selector(series)}[{window}]))"
+        for series in (recorded.OVERALL_GOOD_EVENTS, recorded.OVERALL_TOTAL_EVENTS)
+    )
+    return f"{good} / ({total} > 0)"
+
+
+def good_calls_ratio(slo: str, indicator: str, people: Population, window: str) -> str:
+    """Good calls of all calls of each component, good in the sense of an indicator of the objectives file."""
+    labels = {"slo": (slo,), "indicator": (indicator,)}
+    good, total = (
+        f"sum by (component) (sum_over_time({selector(series, labels, people.matcher)}[{window}]))"
+        for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
+    )
+    return f"{good} / ({total} > 0)"
+
+
+def quantile(rank: float, selection: str, window: str) -> str:
+    """A quantile estimated from a histogram's buckets, where it has counted anything in the window.
+
+    Args:
+        rank: 0.95 for P95.
+        selection: the histogram's buckets; never average what comes of several selections.
+        window: a macro of Grafana's.
+    """
+    buckets = f"sum by (le) (rate({selection}[{window}]))"
+    return f"histogram_quantile({rank:g}, {buckets}) and on () (sum({buckets}) > 0)"
 
 
 def within_threshold_of_good(slo: str, indicator: LatencyIndicator, people: Population, window: str) -> str:

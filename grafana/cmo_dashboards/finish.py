@@ -15,7 +15,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import dashboard
 
-from cmo_dashboards.document import every_panel
+from cmo_dashboards.document import defaults_of, every_panel
 
 if TYPE_CHECKING:
     from cmo_dashboards.document import Document
@@ -29,6 +29,8 @@ def finish(built: dashboard.Dashboard) -> Document:
     for number, panel in enumerate(every_panel(document), start=1):
         panel["id"] = number
     placed: list[dict[str, Any]] = [*document.get("links", []), *document["annotations"].get("list", [])]
+    for panel in every_panel(document):
+        placed += [*(panel.get("links") or []), *(defaults_of(panel).get("links") or [])]
     for item in placed:
         item.pop("placement", None)
     return document

@@ -7,24 +7,27 @@ of documentation and the list of queries that the end-to-end test runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, table, timeseries
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from cmo_dashboards.colours import NEUTRAL, Step
+from cmo_dashboards.variables import DATASOURCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
     from grafana_foundation_sdk.cog.builder import Builder
 
-DATASOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
+_STACKED_OPACITY: Final = 60
+_LINK: Final = dashboard.DashboardLinkType.LINK
 NO_TRAFFIC: Final = "No traffic recorded in this range"
 
 
@@ -33,8 +36,11 @@ class Unit(StrEnum):
 
     RATIO = "percentunit"
     BYTES = "decbytes"
+    BYTES_A_SECOND = "Bps"
     SECONDS = "s"
     COUNT = "short"
+    PER_SECOND = "reqps"
+    DOLLARS = "currencyUSD"
 
 
 class Shape(StrEnum):
@@ -42,6 +48,10 @@ class Shape(StrEnum):
 
     STAT = "stat"
     TIME_SERIES = "timeseries"
+    STACKED = "stacked"
+    """A time series of parts of a whole."""
+    STATES = "state-timeline"
+    """Which state each series was in, when; `Panel.value_texts` names the states."""
     TABLE = "table"
 
 
@@ -56,6 +66,7 @@ class Query:
         judged: whether its values have a target, and so may have a verdict's colour.
         may_be_empty: whether no series at all is the normal state of a busy service.
         dashed: whether its lines are dashed, for a view beside the one that is judged.
+        exemplars: whether single queries are drawn as points, which lead to their traces.
     """
 
     expression: str
@@ -65,6 +76,15 @@ class Query:
     judged: bool = True
     may_be_empty: bool = False
     dashed: bool = False
+    exemplars: bool = False
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link from a panel: to the runbook of what it shows, or to the dashboard that tells more."""
+
+    title: str
+    url: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,13 @@ class Panel:
     highest: float | None = None
     decimals: int | None = None
     value_texts: tuple[tuple[float, str], ...] = ()
+    value_colours: tuple[tuple[float, str], ...] = ()
+    """Fixed colours of single values, beside their texts."""
+    links: tuple[Link, ...] = ()
+    data_links: tuple[Link, ...] = ()
+    """Links from each value, whose addresses may name fields of its row: ``${__data.fields.alertname}``."""
+    lowest: float | None = 0.0
+    """Where the axis begins; growth may be negative."""
 
     @property
     def description(self) -> str:
@@ -93,33 +120,54 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """A titled row of panels, laid out from left to right."""
+    """A titled row of panels, laid out from left to right.
+
+    Attributes:
+        title: the question that its panels answer together.
+        panels: from left to right; 24 columns a line.
+        folded: whether it is closed at first, being detail to drill into.
+        repeated_by: a variable, for each of whose values the row is drawn; none if empty.
+    """
 
     title: str
     panels: tuple[Panel, ...]
+    folded: bool = False
+    repeated_by: str = ""
 
 
-def draw(panel: Panel, series_colours: Mapping[str, str]) -> Builder[dashboard.Panel]:
+SeriesColours = Mapping[str, Mapping[str, str]]
+"""Fixed colours of series, by the label that begins their legend, and by its value."""
+
+
+def draw(panel: Panel, series_colours: SeriesColours) -> Builder[dashboard.Panel]:
     """The Grafana panel.
 
     Args:
         panel: what to draw.
-        series_colours: fixed colour of each series by its name, up to a comma.
+        series_colours: of a series that a label names; what follows its value after a comma is free.
     """
     if panel.shape is Shape.STAT:
         return _common(_stat(panel), panel)
     if panel.shape is Shape.TABLE:
         return _common(_table(), panel)
+    if panel.shape is Shape.STATES:
+        return _common(_states(), panel)
     return _common(_time_series(panel, series_colours), panel)
 
 
-_Builder = stat.Panel | timeseries.Panel | table.Panel
+_Builder = stat.Panel | timeseries.Panel | table.Panel | statetimeline.Panel
 
 
 def _common(built: _Builder, panel: Panel) -> Builder[dashboard.Panel]:
     built.title(panel.title).description(panel.description).datasource(DATASOURCE)
     built.span(panel.width).height(panel.height)
-    built.unit(panel.unit.value).min(0).no_value(panel.no_value).mappings(_mappings(panel))
+    built.unit(panel.unit.value).no_value(panel.no_value).mappings(_mappings(panel))
+    if panel.lowest is not None:
+        built.min(panel.lowest)
+    if panel.links:
+        built.links(_links(panel.links))
+    if panel.data_links:
+        built.data_links(_links(panel.data_links))
     built.thresholds(_thresholds(panel.steps))
     if panel.highest is not None:
         built.max(panel.highest)
@@ -128,6 +176,10 @@ def _common(built: _Builder, panel: Panel) -> Builder[dashboard.Panel]:
     for index, query in enumerate(panel.queries):
         built.with_target(_target(query, _ref_id(index), panel.shape))
     return built
+
+
+def _links(links: tuple[Link, ...]) -> list[Builder[dashboard.DashboardLink]]:
+    return [builders.DashboardLink(link.title).url(link.url).type(_LINK) for link in links]
 
 
 def _stat(panel: Panel) -> stat.Panel:
@@ -143,7 +195,7 @@ def _stat(panel: Panel) -> stat.Panel:
     return built
 
 
-def _time_series(panel: Panel, series_colours: Mapping[str, str]) -> timeseries.Panel:
+def _time_series(panel: Panel, series_colours: SeriesColours) -> timeseries.Panel:
     built = timeseries.Panel()
     built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
     has_target = len(panel.steps) > 1
@@ -151,6 +203,9 @@ def _time_series(panel: Panel, series_colours: Mapping[str, str]) -> timeseries.
     built.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
     built.draw_style(common.GraphDrawStyle.LINE).line_width(2).fill_opacity(0)
     built.show_points(common.VisibilityMode.AUTO).span_nulls(span_nulls=False)
+    if panel.shape is Shape.STACKED:
+        built.fill_opacity(_STACKED_OPACITY).line_width(1)
+        built.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
     built.tooltip(
         common_builders.VizTooltipOptions()
         .mode(common.TooltipDisplayMode.MULTI)
@@ -163,13 +218,32 @@ def _time_series(panel: Panel, series_colours: Mapping[str, str]) -> timeseries.
         .show_legend(show_legend=True)
         .calcs([])
     )
-    for name, colour in series_colours.items():
+    for name, colour in _named(panel, series_colours):
         built.override_by_regexp(f"^{name}(,.*)?$", [_fixed(colour)])
     dashes = dashboard.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 6]})
     for index, query in enumerate(panel.queries):
         if query.dashed:
             built.override_by_query(_ref_id(index), [dashes])
     return built
+
+
+def _named(panel: Panel, series_colours: SeriesColours) -> Iterator[tuple[str, str]]:
+    """Names of series that this panel may have, with their colours."""
+    for label, colours in series_colours.items():
+        if any(query.legend.startswith(f"{{{{{label}}}}}") for query in panel.queries):
+            yield from colours.items()
+
+
+def _states() -> statetimeline.Panel:
+    built = statetimeline.Panel().show_value(common.VisibilityMode.AUTO).merge_values(merge_values=True)
+    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+    return built.row_height(0.9).legend(
+        common_builders.VizLegendOptions()
+        .display_mode(common.LegendDisplayMode.LIST)
+        .placement(common.LegendPlacement.BOTTOM)
+        .show_legend(show_legend=False)
+        .calcs([])
+    )
 
 
 def _table() -> table.Panel:
@@ -185,7 +259,9 @@ def _table() -> table.Panel:
 def _target(query: Query, ref_id: str, shape: Shape) -> prometheus.Dataquery:
     target = prometheus.Dataquery().datasource(DATASOURCE).ref_id(ref_id)
     target.expr(query.expression).legend_format(query.legend)
-    if shape is Shape.TIME_SERIES:
+    if query.exemplars:
+        target.exemplar(exemplar=True)
+    if shape in (Shape.TIME_SERIES, Shape.STACKED, Shape.STATES):
         return target.range()
     target.instant()
     return target.format(PromQueryFormat.TABLE) if shape is Shape.TABLE else target
@@ -207,8 +283,9 @@ def _mappings(panel: Panel) -> list[dashboard.ValueMapping]:
             result=dashboard.ValueMappingResult(text=panel.no_value, color=NEUTRAL, index=0),
         )
     )
+    colours = dict(panel.value_colours)
     texts = {
-        f"{value:g}": dashboard.ValueMappingResult(text=text, index=index + 1)
+        f"{value:g}": dashboard.ValueMappingResult(text=text, color=colours.get(value), index=index + 1)
         for index, (value, text) in enumerate(panel.value_texts)
     }
     return [nothing, dashboard.ValueMap(options=texts)] if texts else [nothing]

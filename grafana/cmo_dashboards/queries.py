@@ -1,18 +1,27 @@
 """The queries of a dashboard as Prometheus understands them: macros and variables replaced.
 
-The end-to-end test runs each against the live stack and holds the values against the range that is written
-beside the query.
+`cmo_dashboards.live` holds what a Prometheus answers against what is written beside each: the range of
+plausible values, and the colour that Grafana gives to a value.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
+from cmo_dashboards.colours import NEUTRAL, colour_of
 from cmo_dashboards.document import panels, title_of
+from cmo_dashboards.panels import Shape
+from cmo_dashboards.variables import VARIABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmo_dashboards.colours import Step
     from cmo_dashboards.dashboard import Dashboard
+
+_COLOURED: Final = (Shape.STAT, Shape.STATES)
+"""Shapes whose values are coloured by thresholds; elsewhere these are lines."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +32,14 @@ class Macros:
         range: of the dashboard, as a PromQL duration.
         rate_interval: at least four scrape intervals.
         interval: the step of the picture.
-        scenario: a regular expression of scenarios; the default is what "All" means.
+        chosen: what variables stand for, each as Grafana writes it into an expression; a stand-in where one
+            is not named: "All", or what is chosen at first.
     """
 
     range: str = "15m"
     rate_interval: str = "4s"
     interval: str = "1s"
-    scenario: str = ".+"
+    chosen: Mapping[str, str] = field(default_factory=dict)
 
     def replace(self, expression: str) -> str:
         """The expression without macros; longer names first, because some begin with others."""
@@ -37,7 +47,7 @@ class Macros:
             ("__rate_interval", self.rate_interval),
             ("__interval", self.interval),
             ("__range", self.range),
-            ("scenario", self.scenario),
+            *((variable.name, self.chosen.get(variable.name, variable.stand_in)) for variable in VARIABLES),
         ):
             expression = expression.replace(f"${{{name}}}", value).replace(f"${name}", value)
         return expression
@@ -48,6 +58,7 @@ class PanelQuery:
     """One query of one panel, ready to be run.
 
     Attributes:
+        dashboard: uid of the dashboard; several may have a panel of one title.
         panel: title of the panel.
         ref_id: of the query in its panel.
         expression: PromQL.
@@ -55,8 +66,11 @@ class PanelQuery:
         lowest, highest: bounds of any plausible value.
         instant: whether Grafana asks at one moment, at the end of the range, or at every step of it.
         may_be_empty: whether no series at all is the normal state of a busy service.
+        steps: thresholds that colour its values; none where nothing does.
+        value_colours: of single values, before any step.
     """
 
+    dashboard: str
     panel: str
     ref_id: str
     expression: str
@@ -65,6 +79,18 @@ class PanelQuery:
     highest: float
     instant: bool
     may_be_empty: bool
+    steps: tuple[Step, ...] = ()
+    value_colours: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it stands, for people."""
+        return f"{self.dashboard}: {self.panel} ({self.ref_id})"
+
+    def colour(self, value: float) -> str:
+        """The colour that the panel gives to a value; neutral where it tells values by their place alone."""
+        fixed = dict(self.value_colours).get(value)
+        return fixed or (colour_of(value, self.steps) if self.steps else NEUTRAL)
 
 
 def queries(dashboard: Dashboard, macros: Macros | None = None) -> list[PanelQuery]:
@@ -77,6 +103,7 @@ def queries(dashboard: Dashboard, macros: Macros | None = None) -> list[PanelQue
         for target, query in zip(panel["targets"], source.queries, strict=True):
             found.append(
                 PanelQuery(
+                    dashboard=dashboard.uid,
                     panel=source.title,
                     ref_id=target["refId"],
                     expression=replaced.replace(target["expr"]),
@@ -85,6 +112,8 @@ def queries(dashboard: Dashboard, macros: Macros | None = None) -> list[PanelQue
                     highest=query.highest,
                     instant=bool(target["instant"]),
                     may_be_empty=query.may_be_empty,
+                    steps=source.steps if source.shape in _COLOURED and query.judged else (),
+                    value_colours=source.value_colours,
                 )
             )
     return found

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Final
 from cmo_slo.objectives import load_objectives, shipped_directory
 
 from cmo_dashboards.compliance import compliance
+from cmo_dashboards.components import components
+from cmo_dashboards.load_test import load_test
+from cmo_dashboards.monitor import monitor
+from cmo_dashboards.overview import overview
+from cmo_dashboards.promised import with_runbooks
+from cmo_dashboards.resources import resources
 
 if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
@@ -15,13 +21,21 @@ if TYPE_CHECKING:
 _COMPLIANCE_OBJECTIVES: Final = "cmo-015.yml"
 
 
-def shipped_dashboards() -> tuple[Dashboard, ...]:
-    """Every dashboard of this project, built anew from the objectives that come with it.
+def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
+    """Every dashboard of this project, built anew from the objectives that come with it, in the order of use.
+
+    Args:
+        runbooks: the address where runbooks are published, in place of the objectives' ``links.runbooks``.
 
     Raises:
         cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
+        ValueError: the address is none, or the objectives lack something that a dashboard shows.
     """
-    return (compliance(load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)),)
+    objectives = load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
+    if runbooks is not None:
+        objectives = with_runbooks(objectives, runbooks)
+    built = (overview, components, compliance, resources, load_test, monitor)
+    return tuple(made(objectives) for made in built)
 
 
 def compiled_directory() -> Path:

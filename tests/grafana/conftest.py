@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 from cmo_exporter import catalogue
@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -48,6 +48,23 @@ SLOW_SUCCESSES: Final = {FAILING: 30}
 """Successes of a step that took more than 2 s."""
 CANCELLED_EARLY: Final = {PASSING: 3}
 """Cancelled queries of a step whose users left within 2 s."""
+CALLS: Final = {
+    "lightrag": {"success": 90, "error": 10},
+    "perplexity": {"success": 9, "timeout": 1},
+    "llm": {"success": 120},
+}
+"""Calls of components that finish in one step, in every scenario."""
+SLOW_CALLS: Final = {"lightrag": 30}
+"""Successful calls of a step that took more than 2 s."""
+ANSWERS: Final = {"cache": 80, "lightrag": 10, "perplexity": 8, "default": 2}
+"""Answers of a step, in every scenario."""
+BREAKERS: Final = {"lightrag": "open", "perplexity": "closed"}
+"""States under load; idle, both are closed."""
+LOOK_UPS: Final = {"hit": 80, "miss": 20}
+"""Look-ups of a step, in every tier and scenario."""
+WAITS: Final = 10
+"""Of a step: calls that waited, and times that the event loop was late."""
+MAX_FILES: Final = 1_024
 CACHE: Final = {"hit": 80, "miss": 20, "bypass": 7}
 USERS: Final = {catalogue.LIVE: 3, PASSING: 50, FAILING: 60, "cache_effectiveness": 80, BARELY: 49}
 MEGABYTE: Final = 1e6
@@ -58,7 +75,7 @@ GROWTH: Final = {PASSING: 45 * MEGABYTE, FAILING: 130 * MEGABYTE}
 
 _CLOSED_BY_SETTINGS: Final = {
     "scenario": SCENARIOS,
-    "component": ("lightrag", "perplexity"),
+    "component": ("lightrag", "perplexity", "llm"),
     "worker": ("0",),
     "metric": ("cmo_queries_total",),
     "provider": ("stub",),
@@ -86,7 +103,9 @@ class Exposition(Collector):
     scenarios = SCENARIOS
     passing, failing, barely = PASSING, FAILING, BARELY
     cache, users, growth = CACHE, USERS, GROWTH
+    outcomes, answers, calls = OUTCOMES, ANSWERS, CALLS
     rss_loaded, loading_steps = RSS_LOADED, LOADING_STEPS
+    closed_by_settings: ClassVar[Mapping[str, tuple[str, ...]]] = _CLOSED_BY_SETTINGS
 
     def __init__(self) -> None:
         self.busy = False
@@ -111,7 +130,8 @@ class Exposition(Collector):
         """One scrape."""
         with self._lock:
             self.scrapes += 1
-            self.steps += self.busy
+            if self.busy:
+                self._step()
             families = [self._family(metric) for metric in catalogue.CATALOGUE]
         yield from families
 
@@ -125,14 +145,18 @@ class Exposition(Collector):
         self._server.server_close()
         self._thread.join()
 
+    def _step(self) -> None:
+        self.steps += 1
+
     def _family(self, metric: catalogue.Metric) -> Family:
         names = list(metric.labels)
-        values = [metric.labels[name] or _CLOSED_BY_SETTINGS[name] for name in names]
+        values = [metric.labels[name] or self.closed_by_settings[name] for name in names]
         sets = [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
         if metric.kind is catalogue.Kind.HISTOGRAM:
             histogram = HistogramMetricFamily(metric.name, metric.help, labels=names)
             for labels in sets:
-                histogram.add_metric(list(labels.values()), self._buckets(metric, labels), sum_value=0.0)
+                buckets, seconds = self._buckets(metric, labels), self._seconds(metric, labels)
+                histogram.add_metric(list(labels.values()), buckets, sum_value=seconds)
             return histogram
         kind = CounterMetricFamily if metric.kind is catalogue.Kind.COUNTER else GaugeMetricFamily
         family = kind(metric.name, metric.help, labels=names)
@@ -148,27 +172,67 @@ class Exposition(Collector):
             return self.steps * sum(OUTCOMES[scenario].values())
         if metric is catalogue.QUERY_CACHE_RESULTS_TOTAL:
             return self.steps * CACHE[labels["result"]]
+        if metric is catalogue.COMPONENT_CALLS:
+            return self.steps * CALLS[labels["component"]].get(labels["outcome"], 0)
+        if metric is catalogue.ANSWERS:
+            return self.steps * ANSWERS.get(labels["source"], 0)
         if metric is catalogue.ACTIVE_USER_SECONDS:
             return self.steps * USERS[scenario]
         if metric is catalogue.ACTIVE_USER_CLOCK:
             return 1_000 + self.scrapes
         if metric in (catalogue.ACTIVE_USERS, catalogue.QUERIES_IN_PROGRESS):
             return USERS[scenario] if self.steps else 0
+        return self._state_value(metric, labels)
+
+    def _state_value(self, metric: catalogue.Metric, labels: Labels) -> float:
+        if metric is catalogue.BREAKER_STATE:
+            state = BREAKERS.get(labels["component"], "")
+            return float(labels["state"] == (state if self.steps else state and "closed"))
+        if metric is catalogue.CACHE_REQUESTS:
+            return self.steps * LOOK_UPS.get(labels["result"], 0)
+        if metric is catalogue.FALLBACKS:
+            return float(self.steps)
+        if metric is catalogue.PROBE_UP:
+            return float(self.steps > 0)
+        if metric is catalogue.BUILD_INFO:
+            return 1
+        if metric is catalogue.MAX_FILES:
+            return MAX_FILES
         return self._memory_value(metric, labels)
 
     def _memory_value(self, metric: catalogue.Metric, labels: Labels) -> float:
         resident = RSS_LOADING if self.scrapes <= LOADING_STEPS else RSS_LOADED
-        if metric is catalogue.MEMORY:
+        if metric in (catalogue.MEMORY, catalogue.MEMORY_HIGH_WATER):
             return resident
         if metric is catalogue.MEMORY_PEAK:
             return resident + (GROWTH.get(labels["scenario"], 0.0) if self.steps else 0.0)
         return 1_790_000_000 if metric is catalogue.WORKER_START_TIME else 0
 
     def _buckets(self, metric: catalogue.Metric, labels: Labels) -> list[tuple[str, float]]:
-        within, count = self._within_and_count(labels) if metric is catalogue.QUERY_DURATION else (0, 0)
+        within, count = 0, 0
+        if metric is catalogue.QUERY_DURATION:
+            within, count = self._within_and_count(labels)
+        elif metric is catalogue.COMPONENT_DURATION:
+            within, count = self._calls_within_and_count(labels)
+        elif metric in (catalogue.QUEUE_WAIT, catalogue.EVENT_LOOP_LAG):
+            within, count = self.steps * WAITS, self.steps * WAITS
         edges = [(str(edge), within if edge >= 2.0 else 0) for edge in metric.buckets if edge <= 2.0]
         edges += [(str(edge), within) for edge in metric.buckets if edge > 2.0]
         return [*edges, ("+Inf", count)]
+
+    def _seconds(self, _metric: catalogue.Metric, _labels: Labels) -> float:
+        """The sum of a histogram."""
+        return 0.0
+
+    def _calls_within_and_count(self, labels: Labels) -> tuple[int, int]:
+        finished = CALLS[labels["component"]]
+        if labels["outcome"] == "success":
+            count, slow = finished["success"], SLOW_CALLS.get(labels["component"], 0)
+        else:
+            count, slow = sum(finished.get(outcome, 0) for outcome in ("error", "timeout", "rejected")), 0
+        if labels["outcome"] == "cancelled":
+            count = 0
+        return self.steps * (count - slow), self.steps * count
 
     def _within_and_count(self, labels: Labels) -> tuple[int, int]:
         finished = OUTCOMES[labels["scenario"]]

@@ -11,6 +11,7 @@ import yaml
 from cmo_dashboards import shipped_dashboards
 from cmo_dashboards.checks import CHECKS, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
+from cmo_dashboards.colours import NEUTRAL
 from cmo_dashboards.document import Document, every_panel, panels
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
@@ -21,13 +22,23 @@ if TYPE_CHECKING:
 Fault = Callable[[Document], object]
 
 
+BOARDS = {board.uid: board for board in shipped_dashboards()}
+
+
 @pytest.fixture
 def document() -> Document:
-    return copy.deepcopy(shipped_dashboards()[0].document)
+    """A dashboard that has everything a fault may be put into: variables, thresholds, rows, annotations."""
+    return copy.deepcopy(BOARDS["cmo-015"].document)
 
 
-def test_the_finished_dashboard_has_no_fault(document: Document) -> None:
-    assert list(run_checks(document)) == []
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_finished_dashboard_has_no_fault(uid: str) -> None:
+    assert list(run_checks(BOARDS[uid].document)) == []
+
+
+def test_links_to_published_runbooks_are_no_fault() -> None:
+    for board in shipped_dashboards("https://git.example.org/runbooks"):
+        assert list(run_checks(board.document)) == []
 
 
 def _panel(document: Document, number: int = 1) -> dict[str, Any]:
@@ -39,6 +50,11 @@ def _target(document: Document) -> dict[str, Any]:
     return target
 
 
+def _variable(document: Document) -> dict[str, Any]:
+    variable: dict[str, Any] = document["templating"]["list"][1]
+    return variable
+
+
 def _defaults(document: Document) -> dict[str, Any]:
     defaults: dict[str, Any] = _panel(document)["fieldConfig"]["defaults"]
     return defaults
@@ -47,6 +63,8 @@ def _defaults(document: Document) -> dict[str, Any]:
 def _ask(expression: str) -> Fault:
     return lambda document: _target(document).update(expr=expression)
 
+
+_STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
 
 FAULTS: list[tuple[str, str, Fault]] = [
     ("ids", "has id None", lambda d: _panel(d).pop("id")),
@@ -61,6 +79,19 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("datasource", "expected", lambda d: _target(d)["datasource"].update(uid="prometheus-1")),
     ("datasource", "expected", lambda d: d["annotations"]["list"][0].pop("datasource")),
     ("datasource", "no variable", lambda d: d["templating"]["list"].pop(0)),
+    (
+        "variables",
+        "not defined before",
+        lambda d: _variable(d)["query"].update(query='label_values(up{x=~"$job"}, x)'),
+    ),
+    ("variables", "no variable of this", lambda d: d["templating"]["list"].pop(1)),
+    ("variables", "no variable of this", lambda d: next(every_panel(d)).update(repeat="tier")),
+    ("variables", "narrows nothing", lambda d: _variable(d).update(name="component")),
+    ("variables", "in the order", lambda d: d["templating"]["list"].reverse()),
+    ("variables", "is not asked anew", lambda d: _variable(d).update(refresh=1)),
+    ("colours", "has the colour", lambda d: _defaults(d)["thresholds"]["steps"][1].update(color="green")),
+    ("colours", "has the colour", lambda d: d["annotations"]["list"][0].update(iconColor="red")),
+    ("colours", "by a colour alone", lambda d: _defaults(d)["mappings"].append(_STATE)),
     ("units", "has unit", lambda d: _defaults(d).pop("unit")),
     ("units", "has unit", lambda d: _defaults(d).update(unit="percent")),
     ("units", "has minimum", lambda d: _defaults(d).pop("min")),
@@ -73,6 +104,15 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("parses", "fixed length", _ask("sum(rate(cmo_queries_total[5m]))")),
     ("parses", "fixed length", _ask("max_over_time(up[$__range:1m])")),
     ("parses", "fixed length", _ask("up offset 5m")),
+    ("parses", "fixed length", _ask("last_over_time(scenario:slo_good_events:hourly[2h])")),
+    ("parses", "fixed length", _ask("sum_over_time(scenario:slo_good_events:hourly[1h])")),
+    ("parses", "fixed length", _ask("last_over_time(scenario:slo_good_events:increase[1h])")),
+    ("parses", "fixed length", _ask("last_over_time(cmo_queries_total[1h])")),
+    (
+        "parses",
+        "fixed length",
+        _ask("last_over_time(scenario:slo_good_events:hourly[1h]) + rate(cmo_queries_total[5m])"),
+    ),
     ("parses", "has no query", lambda d: _panel(d).update(targets=[])),
     ("names", "neither in the catalogue", _ask("cmo_querys_total")),
     ("names", "neither in the catalogue", _ask("rate(cmo_querys_total[$__rate_interval])")),
@@ -81,6 +121,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("names", "has no label", _ask('cmo_queries_total{status="success"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome="succeeded"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome=~"success|failed"}')),
+    ("names", "neither in the catalogue", _ask("prometheus_rule_failures_total")),
+    ("names", "has no label", _ask('prometheus_notifications_dropped_total{rule_group="a"}')),
     ("names", "neither in the catalogue", _ask("scenario:slo_god_events:increase")),
     ("names", "has no label", _ask('scenario:slo_good_events:increase{instance="a"}')),
     ("names", "has no label", _ask('objective:slo_user_clock_seconds:increase{scenario="live"}')),
@@ -103,6 +145,11 @@ FAULTS: list[tuple[str, str, Fault]] = [
 def test_a_seeded_fault_is_found(document: Document, check: str, words: str, fault: Fault) -> None:
     fault(document)
     assert [str(found) for found in CHECKS[check](document) if words in str(found)]
+
+
+def test_the_recorded_hour_may_be_named(document: Document) -> None:
+    _ask('last_over_time(scenario:slo_good_events:hourly{scenario="live"}[1h])')(document)
+    assert list(CHECKS["parses"](document)) == []
 
 
 def test_every_check_has_a_seeded_fault() -> None:

@@ -7,7 +7,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, colour_of, target_line, verdict_steps
+from cmo_dashboards.colours import (
+    FAIL,
+    NEUTRAL,
+    PASS,
+    WARN,
+    budget_steps,
+    colour_of,
+    target_line,
+    verdict_steps,
+)
 from cmo_slo.comparison import held_against
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.verdict import Options, Status
@@ -66,6 +75,19 @@ def test_no_value_is_neutral(objective: Objective) -> None:
     assert colour_of(math.nan, verdict_steps(objective)) == NEUTRAL
     assert colour_of(-math.inf, verdict_steps(objective)) == NEUTRAL
     assert verdict_steps(objective)[0].value is None
+
+
+@pytest.mark.parametrize("name", ["success", "within_2s", "cache_hits", "lightrag_healthy"])
+def test_a_budget_has_the_colour_of_the_ratio_that_leaves_it(name: str) -> None:
+    objective = OBJECTIVES[name]
+    target, band = Fraction(str(objective.target)), Fraction(str(objective.warning_band))
+    for edge in (target, target + band):
+        for ratio in (edge - Fraction(1, 10**6), edge, edge + Fraction(1, 10**6)):
+            left = float(1 - (1 - ratio) / (1 - target))
+            status, _ = held_against(Options(), objective, ratio, "the value")
+            assert colour_of(left, budget_steps(objective)) == COLOURS[status], (ratio, left)
+    assert colour_of(-3.0, budget_steps(objective)) == FAIL
+    assert colour_of(math.nan, budget_steps(objective)) == NEUTRAL
 
 
 def test_a_miss_can_be_no_failure() -> None:

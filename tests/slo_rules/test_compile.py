@@ -204,7 +204,7 @@ def test_a_link_begins_with_what_the_objectives_say() -> None:
     rules = all_rules(compile_rules(SHIPPED.model_copy(update={"links": links})))
     down = next(rule for rule in rules if rule.alert == "CMOServiceDown")
     assert down.annotations["runbook_url"] == "https://wiki.example/runbooks/CMOServiceDown.md"
-    assert down.annotations["dashboard_url"] == "https://grafana.example/d/cmo-015"
+    assert down.annotations["dashboard_url"] == "https://grafana.example/d/cmo-overview"
 
 
 def test_the_operator_gets_the_same_groups() -> None:

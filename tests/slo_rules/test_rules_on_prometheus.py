@@ -378,7 +378,7 @@ def assert_truth_is_recorded_and_paged(stack: Stack) -> None:
     assert "from 10 failures" in annotations["description"]
     assert "$" not in annotations["description"]
     assert annotations["runbook_url"] == "docs/runbooks/CMOLiveQueriesFailing.md"
-    assert annotations["dashboard_url"] == "/d/cmo-015"
+    assert annotations["dashboard_url"] == "/d/cmo-overview"
     assert (ROOT / annotations["runbook_url"]).is_file()
 
     stack.ask_until("resolved", "success")

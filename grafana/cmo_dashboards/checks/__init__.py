@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_dashboards.checks import (
+    colours,
     datasource,
     descriptions,
     grid,
@@ -18,6 +19,7 @@ from cmo_dashboards.checks import (
     parses,
     round_trip,
     units,
+    variables,
 )
 from cmo_dashboards.checks.finding import Check, Finding
 
@@ -32,7 +34,9 @@ CHECKS: Final[Mapping[str, Check]] = {
     "ids": ids.check,
     "grid": grid.check,
     "datasource": datasource.check,
+    "variables": variables.check,
     "units": units.check,
+    "colours": colours.check,
     "descriptions": descriptions.check,
     "parses": parses.check,
     "names": names.check,

@@ -6,6 +6,8 @@ A dashboard with a name that nobody exposes shows "no data", which looks like pe
 from __future__ import annotations
 
 import re
+from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import promql_parser
@@ -24,14 +26,33 @@ if TYPE_CHECKING:
 _Labels = dict[str, tuple[str, ...] | None]
 
 _OF_EVERY_TARGET: Final[_Labels] = {"job": None, "instance": None}
-_ALERT_STATES: Final = ("firing", "pending")
+_OF_AN_ALERT: Final = ("alertname", "severity", "role", "component", "slo", "objective", "scenario")
 _OWN: Final[Mapping[str, _Labels]] = {
     "up": {},
     "scrape_duration_seconds": {},
     "scrape_samples_scraped": {},
-    "ALERTS": {"alertname": None, "alertstate": _ALERT_STATES, "severity": None, "scenario": None},
+    "ALERTS": {**dict.fromkeys(_OF_AN_ALERT), "alertstate": ("firing", "pending")},
 }
 """Series that Prometheus itself makes of a scrape or a rule."""
+
+OF_THE_MONITOR: Final[Mapping[str, tuple[str, ...]]] = {
+    "prometheus_rule_evaluation_failures_total": ("rule_group",),
+    "prometheus_rule_group_iterations_missed_total": ("rule_group",),
+    "prometheus_rule_group_interval_seconds": ("rule_group",),
+    "prometheus_rule_group_last_duration_seconds": ("rule_group",),
+    "prometheus_config_last_reload_successful": (),
+    "prometheus_notifications_alertmanagers_discovered": (),
+    "prometheus_notifications_sent_total": ("alertmanager",),
+    "prometheus_notifications_errors_total": ("alertmanager",),
+    "prometheus_notifications_dropped_total": (),
+    "prometheus_tsdb_head_series": (),
+    "alertmanager_alerts": ("state",),
+    "alertmanager_config_last_reload_successful": (),
+    "alertmanager_notifications_total": ("integration",),
+    "alertmanager_notifications_failed_total": ("integration",),
+    "process_resident_memory_bytes": (),
+}
+"""What the jobs `prometheus` and `alertmanager` expose, in 2.42 and 0.25 and later, with their labels."""
 
 _LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
     "scenario": ("objective", "scenario"),
@@ -61,9 +82,11 @@ def check(document: Document) -> Iterator[Finding]:
             yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
 
 
-def known_series() -> dict[str, _Labels]:
+@cache  # the rule files take longer to read than all else, and each dashboard is held against them
+def known_series() -> Mapping[str, _Labels]:
     """Every series that can be queried, with its labels and their closed lists of values."""
     known: dict[str, _Labels] = {name: _OF_EVERY_TARGET | labels for name, labels in _OWN.items()}
+    known |= {name: _OF_EVERY_TARGET | dict.fromkeys(labels) for name, labels in OF_THE_MONITOR.items()}
     for metric in catalogue.CATALOGUE:
         for name in metric.series_names:
             labels = _OF_EVERY_TARGET | dict(metric.labels)
@@ -72,7 +95,7 @@ def known_series() -> dict[str, _Labels]:
     for name, fixed in recorded_series().items():
         left = _LEVELS.get(name.partition(":")[0], tuple(everything))
         known[name] = {**dict.fromkeys(left), **fixed}
-    return known
+    return MappingProxyType(known)
 
 
 def _check_selector(

@@ -223,11 +223,26 @@ def alert_rule(
             "summary": alert.summary,
             "description": Template(alert.description).safe_substitute(words or {}),
             "runbook_url": f"{surroundings.runbooks}/{alert.alert}.md",
-            "dashboard_url": f"{surroundings.dashboards}/d/{surroundings.slo}",
+            "dashboard_url": f"{surroundings.dashboards}/d/{_dashboard(surroundings, labels)}",
         },
         for_milliseconds=waits,
         keep_firing_milliseconds=lingers,
     )
+
+
+def _dashboard(surroundings: Surroundings, labels: Mapping[str, str]) -> str:
+    """The dashboard that answers what an alert asks first; those of this project have these names.
+
+    A page: who suffers, and since when. A cause: the component, or the process. Else: the objectives, or the
+    monitoring itself.
+    """
+    if labels["severity"] == "page":
+        return "cmo-overview"
+    if labels["role"] == "monitoring":
+        return "cmo-load-test" if labels["severity"] == "info" else "cmo-monitor"
+    if labels["role"] == "cause":
+        return "cmo-resources" if labels.get("component") == "service" else "cmo-components"
+    return surroundings.slo
 
 
 def of_this_field(mistakes: Sequence[Mistake]) -> list[Mistake]:

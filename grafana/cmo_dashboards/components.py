@@ -1,0 +1,615 @@
+"""The dashboard "CMO components": where the time of a query goes, and which component fails.
+
+Rows follow the data: caches, LightRAG behind its breaker, Perplexity, and what is left when both fail. Shares
+of calls that fail are exact, from the events that the rules record for every component. Rates, durations and
+waits come from raw counters, which no rule records and no verdict needs: they are estimates, and say so.
+
+Model and embedding calls are made inside LightRAG's, so their seconds are part of its own. They are never
+stacked on top of it: one picture divides a query among the components it passes, another LightRAG's own time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+from cmo_slo import recorded
+from cmo_slo.indicators import RatioIndicator
+
+from cmo_dashboards import expressions as promql
+from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, target_line, verdict_steps
+from cmo_dashboards.dashboard import Dashboard
+from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+from cmo_dashboards.promised import find, runbook_links, target_text
+from cmo_dashboards.variables import COMPONENT, SCENARIO
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Objectives
+
+LIGHTRAG: Final = "lightrag"
+WITHIN_LIGHTRAG: Final = ("llm", "embedding")
+"""Components whose calls are made inside a call of LightRAG, as the adapter and reference service have it."""
+
+_RATE: Final = promql.RATE_INTERVAL
+_OF_ONE: Final = 'component=~"$component"'
+_WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
+_MOST_CALLS: Final = 100_000
+_LONGEST_SECONDS: Final = 120
+_LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
+_NO_CALLS: Final = "No calls in this range"
+
+BREAKER_STATES: Final = (
+    ("closed", NEUTRAL),
+    ("maintenance", WARN),
+    ("budget_limited", WARN),
+    ("rate_limited", WARN),
+    ("degraded", WARN),
+    ("half_open", WARN),
+    ("open", FAIL),
+)
+"""States of a breaker with their colours, best first: where workers differ, the worst is shown."""
+
+
+def components(objectives: Objectives) -> Dashboard:
+    """The dashboard of the components; their targets and runbooks are those of an objectives file.
+
+    Raises:
+        ValueError: the file lacks one of the objectives that the dashboard shows.
+    """
+    return Dashboard(
+        uid="cmo-components",
+        title="CMO components",
+        description="Where does the time of a query go, and which component fails? In the order of the "
+        "data: caches, LightRAG behind its breaker, Perplexity, then a stale or default answer.",
+        scenarios=objectives.scenarios,
+        variables=(SCENARIO, COMPONENT),
+        rows=(
+            Row("Which component fails?", _failing(objectives)),
+            Row("Where does the time of a query go?", _time(objectives)),
+            Row("Do the caches answer?", (*_cache_hits(objectives), *_cache_contents())),
+            Row("Is a circuit breaker open?", _breakers(objectives)),
+            Row("What stands in for LightRAG?", _fallbacks(objectives)),
+            Row(
+                "$component: rate, errors, duration", _each(objectives), folded=True, repeated_by="component"
+            ),
+        ),
+    )
+
+
+def _failing(objectives: Objectives) -> tuple[Panel, ...]:
+    healthy, _ = find(objectives, "lightrag_healthy", RatioIndicator)
+    goal = target_text(healthy)
+    of_lightrag, of_others = f'component="{LIGHTRAG}"', f'component!="{LIGHTRAG}"'
+    return (
+        Panel(
+            title=f"Calls that succeed (LightRAG: target {goal})",
+            shape=Shape.STAT,
+            width=8,
+            height=9,
+            unit=Unit.RATIO,
+            answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
+            "the user cancelled, over the range; exact. A call that an open breaker refused gave none; a "
+            "cache that holds no answer has worked. Only LightRAG has a target; the others are grey.",
+            when_red="LightRAG fails more often than its target allows: open its row below and see by which "
+            "outcome. Time-outs mean that it is slow, rejections that its breaker is open, errors that it "
+            "or its model is broken.",
+            queries=(
+                Query(_success_ratio(objectives.name, of_lightrag, promql.RANGE), "{{component}}", 0.0, 1.0),
+                Query(
+                    _success_ratio(objectives.name, of_others, promql.RANGE),
+                    "{{component}}",
+                    0.0,
+                    1.0,
+                    judged=False,
+                ),
+            ),
+            steps=verdict_steps(healthy),
+            highest=1.0,
+            decimals=2,
+            no_value=_NO_CALLS,
+            links=runbook_links(objectives, "CMOLightRAGFailing"),
+        ),
+        Panel(
+            title="Share of calls that fail, by component",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=9,
+            unit=Unit.RATIO,
+            answers="Since when does a component fail? One minus the share beside, over each short "
+            "interval; exact. A component without calls has no line.",
+            when_red="It has no line for a target, because only LightRAG has one. The component whose line "
+            "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
+            queries=(
+                Query(f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}", "{{component}}", 0.0, 1.0),
+            ),
+            highest=1.0,
+            no_value=_NO_CALLS,
+            links=runbook_links(objectives, "CMOComponentTimeouts"),
+        ),
+        Panel(
+            title="Calls a second, by component",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=9,
+            unit=Unit.PER_SECOND,
+            answers="What passes through each component? Every query looks into the caches; only what they "
+            "miss reaches LightRAG, and only what that fails on reaches Perplexity.",
+            when_red="It has no target. A line of Perplexity that rises with a share of failures of "
+            "LightRAG is the fallback at work; one of LightRAG that rises alone is a cache that has stopped "
+            "to answer.",
+            queries=(
+                Query(
+                    f"sum by (component) ({_rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)})",
+                    "{{component}}",
+                    0.0,
+                    _MOST_CALLS,
+                ),
+            ),
+            no_value=_NO_CALLS,
+        ),
+    )
+
+
+def _time(objectives: Objectives) -> tuple[Panel, ...]:
+    duration, query_time = catalogue.COMPONENT_DURATION.name, catalogue.QUERY_DURATION.name
+    passed = _rate(f"{duration}_sum", promql.CHOSEN, f'component!~"{_WITHIN}"')
+    finished = f"sum({_rate(f'{query_time}_count', promql.CHOSEN)}) > 0"
+    all_of_it = f"sum({_rate(f'{query_time}_sum', promql.CHOSEN)})"
+    called = f"sum({_rate(f'{duration}_count', _component(LIGHTRAG))}) > 0"
+    worked = _rate(f"{duration}_sum", f'component=~"{_WITHIN}"')
+    waited = _rate(f"{catalogue.QUEUE_WAIT.name}_sum", f'component=~"{LIGHTRAG}|{_WITHIN}"')
+    inside = f"(sum({worked}) or vector(0)) - (sum({waited}) or vector(0))"
+    of_lightrag = f"sum({_rate(f'{duration}_sum', _component(LIGHTRAG))})"
+    return (
+        Panel(
+            title="Where the time of a query goes",
+            shape=Shape.STACKED,
+            width=12,
+            height=9,
+            unit=Unit.SECONDS,
+            answers="Which component takes the time? Seconds of work of each component for one finished "
+            "query, one upon the other: together the mean time of a query. What no component accounts for "
+            "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
+            "the P95 is on the overview. Always all components.",
+            when_red="It has no target. Look at the thickest part: if LightRAG, see beside where its own "
+            "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
+            "the event loop in *Resources*.",
+            queries=(
+                Query(
+                    f"sum by (component) ({passed}) / on () group_left () ({finished})",
+                    "{{component}}",
+                    0.0,
+                    _LONGEST_SECONDS,
+                ),
+                Query(
+                    f"clamp_min({all_of_it} - (sum({passed}) or vector(0)), 0) / ({finished})",
+                    "the rest",
+                    0.0,
+                    _LONGEST_SECONDS,
+                ),
+            ),
+        ),
+        Panel(
+            title="Where the time of a call of LightRAG goes",
+            shape=Shape.STACKED,
+            width=12,
+            height=9,
+            unit=Unit.SECONDS,
+            answers="Does LightRAG wait or work? Seconds for one call of LightRAG: its calls of models that "
+            "wait for their turn, those that are under way, embeddings, and the rest: retrieval, retries, "
+            "refusals. Calls side by side count each, so the whole may exceed the time of a call. All "
+            "scenarios together, because waits are not counted for each.",
+            when_red="It has no target. Mostly waiting: more calls come than may run at once "
+            "(`llm_model_max_async`). Mostly the model: it is slow, ask who runs it. Mostly the rest: look "
+            "at the graph's storage and at retries.",
+            queries=(
+                Query(
+                    f"sum by (component) ({waited}) / on () group_left () ({called})",
+                    "{{component}}, waiting for a turn",
+                    0.0,
+                    _LONGEST_SECONDS,
+                ),
+                Query(
+                    f"sum by (component) ({worked}) / on () group_left () ({called})",
+                    "{{component}}, under way",
+                    0.0,
+                    _LONGEST_SECONDS,
+                ),
+                Query(
+                    f"clamp_min({of_lightrag} - {inside}, 0) / ({called})",
+                    "the rest of LightRAG",
+                    0.0,
+                    _LONGEST_SECONDS,
+                ),
+            ),
+            no_value="No calls of LightRAG in this range",
+            links=runbook_links(objectives, "CMOQueueSaturated"),
+        ),
+    )
+
+
+def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
+    objective, _ = find(objectives, "cache_hits", RatioIndicator)
+    of = promql.Recorded(objectives.name, objective.name)
+    lookups = catalogue.CACHE_REQUESTS.name
+    failed = _rate(lookups, promql.CHOSEN, 'result="error"')
+    hits, answered = (
+        f"sum by (tier) ({_rate(lookups, promql.CHOSEN, results)})"
+        for results in ('result="hit"', 'result=~"hit|miss"')
+    )
+    return (
+        Panel(
+            title=f"Queries answered by a cache (target {target_text(objective)})",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.RATIO,
+            answers="How many queries do the caches answer? One count a query, whichever tier it was, so "
+            "that a miss in L1 and a hit in L2 is a hit; exact. This is the rate that is judged, over all "
+            "scenarios of a test together.",
+            when_red="Below the dashed line: see beside which tier does not hit. After a deploy the caches "
+            "fill first.",
+            queries=(Query(promql.ratio(of, promql.EACH, _RATE), "{{scenario}}", 0.0, 1.0),),
+            steps=target_line(objective),
+            highest=1.0,
+            links=runbook_links(objectives, "CMOCacheHitRateLow"),
+        ),
+        Panel(
+            title="Look-ups that hit, by tier",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.RATIO,
+            answers="Which tier answers what it is asked? Hits of hits and misses in each tier by itself. "
+            "Not the rate of queries beside, and not to be added up to it: L2 is asked only for what L1 "
+            "missed.",
+            when_red="No tier has a target. L1 low with many evictions: it is too small. L3 without a line: "
+            "nobody reaches it, or it fails (*Look-ups that fail*).",
+            queries=(Query(f"{hits} / ({answered} > 0)", "{{tier}}", 0.0, 1.0),),
+            highest=1.0,
+            no_value="No look-ups in this range",
+        ),
+        Panel(
+            title="Look-ups that fail, by tier",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="Is a cache away? Look-ups a second that ended in an error; they are neither hits nor "
+            "misses.",
+            when_red="It has no target, but should be zero: L3 is Redis, ask whether it answers; L2 is a "
+            "file, look at the disk.",
+            queries=(
+                Query(
+                    f"sum by (tier) ({failed})",
+                    "{{tier}}",
+                    0.0,
+                    _MOST_CALLS,
+                ),
+            ),
+            no_value="No cache is watched",
+        ),
+    )
+
+
+def _cache_contents() -> tuple[Panel, ...]:
+    def of_tiers(title: str, counter: str, answers: str, when_red: str) -> Panel:
+        return Panel(
+            title=title,
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=7,
+            unit=Unit.PER_SECOND,
+            answers=answers,
+            when_red=when_red,
+            queries=(Query(f"sum by (tier) ({_rate(counter)})", "{{tier}}", 0.0, _MOST_CALLS),),
+            no_value="No cache is watched",
+        )
+
+    return (
+        of_tiers(
+            "Evictions, by tier",
+            catalogue.CACHE_EVICTIONS.name,
+            "Is a tier too small? Answers dropped each second for want of room.",
+            "It has no target. Evictions with a falling hit rate: give the tier more entries.",
+        ),
+        of_tiers(
+            "Expirations, by tier",
+            catalogue.CACHE_EXPIRATIONS.name,
+            "Do answers live long enough? Answers dropped each second because their time was up.",
+            "It has no target. Expirations with a falling hit rate: answers are asked for again after their "
+            "time to live.",
+        ),
+        Panel(
+            title="Answers held, by tier",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=7,
+            unit=Unit.COUNT,
+            answers="How full are the caches? Of a tier that each worker has by itself, the fullest; the "
+            "largest instance.",
+            when_red="It has no target. A fall to zero is a restart, or somebody who emptied it: misses "
+            "follow.",
+            queries=(Query(f"max by (tier) ({catalogue.CACHE_ENTRIES.name})", "{{tier}}", 0.0, 1e9),),
+            no_value="No cache is watched",
+        ),
+    )
+
+
+def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
+    transitions, rejections = catalogue.BREAKER_TRANSITIONS.name, catalogue.BREAKER_REJECTIONS.name
+    return (
+        Panel(
+            title="State of each circuit breaker",
+            shape=Shape.STATES,
+            width=12,
+            height=8,
+            unit=Unit.COUNT,
+            answers="Is a breaker open, and since when? One line for each component and instance. Where "
+            "workers differ, the worst state is shown. `closed` is the normal one, and as grey as no data: "
+            "read it.",
+            when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
+            "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
+            "works again.",
+            queries=(Query(_worst_state(), "{{component}}, {{instance}}", 0, len(BREAKER_STATES) - 1),),
+            no_value="No breaker tells its state",
+            value_texts=tuple((float(at), state) for at, (state, _) in enumerate(BREAKER_STATES)),
+            value_colours=tuple((float(at), colour) for at, (_, colour) in enumerate(BREAKER_STATES)),
+            links=runbook_links(objectives, "CMOBreakerOpen"),
+        ),
+        Panel(
+            title="Changes of state",
+            shape=Shape.TIME_SERIES,
+            width=6,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="Does a breaker flap? Times a second that it went into each state.",
+            when_red="It has no target. Opening again and again: its recovery time is too short for what is "
+            "broken, or its threshold too low for what is normal.",
+            queries=(
+                Query(
+                    f"sum by (component, state) ({_rate(transitions, _OF_ONE)}) > 0",
+                    "{{component}} to {{state}}",
+                    0.0,
+                    _MOST_CALLS,
+                    may_be_empty=True,
+                ),
+            ),
+            no_value="No breaker changes its state",
+        ),
+        Panel(
+            title="Calls that a breaker refuses",
+            shape=Shape.TIME_SERIES,
+            width=6,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
+            "falls back.",
+            when_red="It has no target. It ends when the breaker closes; mend the component behind it.",
+            queries=(
+                Query(
+                    f"sum by (component, state) ({_rate(rejections, _OF_ONE)}) > 0",
+                    "{{component}} while {{state}}",
+                    0.0,
+                    _MOST_CALLS,
+                    may_be_empty=True,
+                ),
+            ),
+            no_value="No call is refused",
+        ),
+    )
+
+
+def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
+    answers = catalogue.ANSWERS.name
+    return (
+        Panel(
+            title="Answers a second, by source",
+            shape=Shape.STACKED,
+            width=8,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="Who answers? `cache`, `lightrag` and `perplexity` are real answers; `stale` and "
+            "`default` are none, and count as errors.",
+            when_red="It has no target. `default` is an apology: both sources failed. `perplexity` knows "
+            "nothing of the corpus.",
+            queries=(
+                Query(f"sum by (source) ({_rate(answers, promql.CHOSEN)})", "{{source}}", 0.0, _MOST_CALLS),
+            ),
+            links=runbook_links(objectives, "CMOFallbackShareHigh"),
+        ),
+        Panel(
+            title="Fallbacks a second, by way and reason",
+            shape=Shape.TIME_SERIES,
+            width=10,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="Who hands queries on to whom, and why? From the source that failed to the next one, "
+            "and the reason.",
+            when_red="It has no target. `circuit_breaker_open`: see above since when. `api_timeout`: the "
+            "source is slow. `budget_exceeded` and `rate_limit`: ask who pays for it.",
+            queries=(
+                Query(
+                    f"sum by (source, target, reason) ({_rate(catalogue.FALLBACKS.name, promql.CHOSEN)}) > 0",
+                    "{{source}} to {{target}}: {{reason}}",
+                    0.0,
+                    _MOST_CALLS,
+                ),
+            ),
+            no_value="No query falls back",
+        ),
+        Panel(
+            title="Retries a second, by component",
+            shape=Shape.TIME_SERIES,
+            width=6,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="How often are calls made again? A retry hides a failure from the user and takes time.",
+            when_red="It has no target. Retries that rise with the load make an overload worse: fewer, and "
+            "later.",
+            queries=(
+                Query(
+                    f"sum by (component) ({_rate(catalogue.RETRIES.name, _OF_ONE)})",
+                    "{{component}}",
+                    0.0,
+                    _MOST_CALLS,
+                ),
+            ),
+            no_value=_NO_CALLS,
+        ),
+    )
+
+
+def _each(objectives: Objectives) -> tuple[Panel, ...]:
+    return (*_calls_of_each(objectives), *_waits_of_each(objectives))
+
+
+def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
+    calls, duration = catalogue.COMPONENT_CALLS.name, catalogue.COMPONENT_DURATION.name
+    finished = _rate(calls, promql.CHOSEN, _OF_ONE)
+    buckets = f"sum by (le) ({_rate(f'{duration}_bucket', promql.CHOSEN, _OF_ONE)})"
+    return (
+        Panel(
+            title="Calls of $component a second, by outcome",
+            shape=Shape.STACKED,
+            width=8,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="How many calls does it get, and what becomes of them?",
+            when_red="It has no target. `timeout`: it is slower than it is given. `rejected`: refused "
+            "before any work, by a breaker or a rate limit. `cancelled`: the user left.",
+            queries=(Query(f"sum by (outcome) ({finished})", "{{outcome}}", 0.0, _MOST_CALLS),),
+            no_value=_NO_CALLS,
+        ),
+        Panel(
+            title="Share of calls of $component that fail, by scenario",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.RATIO,
+            answers="For whom does it fail? One minus good calls of all but the cancelled; exact.",
+            when_red="It has no line for a target, because only LightRAG has one. `live`: people are "
+            "affected now.",
+            queries=(
+                Query(
+                    f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE, by='scenario')}",
+                    "{{scenario}}",
+                    0.0,
+                    1.0,
+                ),
+            ),
+            highest=1.0,
+            no_value=_NO_CALLS,
+            links=runbook_links(objectives, "CMOComponentTimeouts"),
+        ),
+        Panel(
+            title="Duration of calls of $component (estimated)",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.SECONDS,
+            answers="How long does a call take, queueing included? Quantiles are estimated between the "
+            f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls; "
+            "each leads to its trace.",
+            when_red="It has no target. P50 high: all calls are slow. P95 alone: some are; open the trace "
+            "of a point up there.",
+            queries=tuple(
+                # A quantile of no calls is NaN, and no comparison with NaN holds.
+                Query(
+                    f"histogram_quantile({quantile}, {buckets}) >= 0",
+                    name,
+                    0.0,
+                    _LAST_EDGE_SECONDS,
+                    exemplars=name == "P95",
+                )
+                for name, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
+            ),
+            no_value=_NO_CALLS,
+        ),
+    )
+
+
+def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
+    wait = catalogue.QUEUE_WAIT.name
+    buckets = f"sum by (le) ({_rate(f'{wait}_bucket', _OF_ONE)})"
+    return (
+        Panel(
+            title="Calls of $component in progress and waiting",
+            shape=Shape.TIME_SERIES,
+            width=12,
+            height=7,
+            unit=Unit.COUNT,
+            answers="How many calls are under way, and how many wait for their turn? All scenarios together.",
+            when_red="It has no target. Many waiting while the number under way stays flat: that is the "
+            "limit of how many run at once.",
+            queries=(
+                Query(
+                    f"sum by (instance) ({catalogue.COMPONENT_IN_PROGRESS.name}{{{_OF_ONE}}})",
+                    "under way, {{instance}}",
+                    0.0,
+                    _MOST_CALLS,
+                ),
+                Query(
+                    f"sum by (instance) ({catalogue.QUEUE_DEPTH.name}{{{_OF_ONE}}})",
+                    "waiting, {{instance}}",
+                    0.0,
+                    _MOST_CALLS,
+                    dashed=True,
+                ),
+            ),
+            no_value=_NO_CALLS,
+        ),
+        Panel(
+            title="Wait of calls of $component for their turn (estimated)",
+            shape=Shape.TIME_SERIES,
+            width=12,
+            height=7,
+            unit=Unit.SECONDS,
+            answers="How long do calls wait before they begin? Estimated quantiles of the wait alone; all "
+            "scenarios together. No line where nothing queues.",
+            when_red="It has no target. Calls that wait longer than they work: let more run at once, or "
+            "send less.",
+            queries=tuple(
+                Query(
+                    f"histogram_quantile({quantile}, {buckets}) >= 0",
+                    name,
+                    0.0,
+                    _LAST_EDGE_SECONDS,
+                    exemplars=name == "P95",
+                )
+                for name, quantile in (("P50", 0.5), ("P95", 0.95))
+            ),
+            no_value="No call waits in this range",
+            links=runbook_links(objectives, "CMOQueueSaturated"),
+        ),
+    )
+
+
+def _success_ratio(slo: str, component: str, window: str, *, by: str = "component") -> str:
+    """Good calls of all calls, from what the rules record of every component."""
+    labels = {"slo": (slo,), "indicator": ("success",)}
+    good, total = (
+        f"sum by ({by}) (sum_over_time("
+        f"{promql.selector(series, labels, promql.CHOSEN, component, _OF_ONE)}[{window}]))"
+        for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
+    )
+    return f"{good} / ({total} > 0)"
+
+
+def _worst_state() -> str:
+    """The number of the worst state that each breaker is in; its text and colour are in the panel."""
+    name = catalogue.BREAKER_STATE.name
+    numbers = (
+        f'({name}{{state="{state}", {_OF_ONE}}} == 1) * {number}'
+        for number, (state, _) in enumerate(BREAKER_STATES)
+    )
+    return f"max by (component, instance) ({' or '.join(numbers)})"
+
+
+def _component(name: str) -> str:
+    return f'component="{name}"'
+
+
+def _rate(metric: str, *matchers: str) -> str:
+    selected = f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
+    return f"rate({selected}[{_RATE}])"

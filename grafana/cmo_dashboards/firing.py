@@ -1,0 +1,85 @@
+"""Panels of the alerts that fire. The watchdog tells apart that none does from that the rules are not loaded.
+
+Prometheus makes a series of each alert that fires and none of those that do not: only an alert that always
+fires proves that the others could.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step
+from cmo_dashboards.dashboard import ALERTS
+from cmo_dashboards.panels import Panel, Query, Shape, Unit
+from cmo_dashboards.promised import runbook_links, watchdog
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Objectives
+
+_MOST_ALERTS: Final = 100.0
+_MEANINGS: Final = {
+    "page": "people are affected now, or nobody could tell",
+    "ticket": "something wants mending in working hours",
+}
+
+
+def firing_count(objectives: Objectives, severity: str, *, width: int, height: int) -> Panel:
+    """How many alerts of one severity fire; pages are red, tickets amber."""
+    always = f'ALERTS{{alertstate="firing", alertname="{watchdog(objectives)}"}}'
+    firing = f'count({ALERTS[:-1]}, severity="{severity}"}}) or 0 * max({always})'
+    title = f"{severity.capitalize()}s firing"
+    return Panel(
+        title=title,
+        shape=Shape.STAT,
+        width=width,
+        height=height,
+        unit=Unit.COUNT,
+        answers=f"How many {severity}s fire? Each says that {_MEANINGS[severity]}. *none* is known, because "
+        "the watchdog fires; where that is silent, the rules are not loaded or not evaluated.",
+        when_red="The table beside names them.",
+        queries=(Query(firing, title, 0, _MOST_ALERTS),),
+        steps=(Step(None, NEUTRAL), Step(1.0, FAIL if severity == "page" else WARN)),
+        value_texts=((0.0, "none"),),
+        no_value="Rules not loaded",
+    )
+
+
+def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
+    """Each alert that fires, with a link to its runbook where these are published."""
+    return Panel(
+        title="What fires, and its runbook",
+        shape=Shape.TABLE,
+        width=width,
+        height=height,
+        unit=Unit.COUNT,
+        answers="Which pages and tickets fire now, and for what? The alert's name is that of its runbook "
+        "in docs/runbooks/; where the dashboards were built with an address of runbooks, each line links "
+        "to its own.",
+        when_red="Pages before tickets: open the runbook of the page and follow it.",
+        queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
+        no_value="None fires, if the watchdog does",
+        data_links=runbook_links(objectives, "${__data.fields.alertname}"),
+    )
+
+
+def alerts_over_time(*, width: int, height: int) -> Panel:
+    """Since when which alert has fired."""
+    return Panel(
+        title="Alerts over time",
+        shape=Shape.TIME_SERIES,
+        width=width,
+        height=height,
+        unit=Unit.COUNT,
+        answers="Since when do alerts fire, and which came first?",
+        when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
+        queries=(
+            Query(
+                f"count by (alertname, severity) ({ALERTS})",
+                "{{alertname}} ({{severity}})",
+                1,
+                _MOST_ALERTS,
+                may_be_empty=True,
+            ),
+        ),
+        no_value="None fired in this range, if the watchdog did",
+    )

@@ -1,0 +1,425 @@
+"""The dashboard "Load test and release comparison": one run beside another, or one release beside another.
+
+A run has no label to pick it by: labels are closed lists, and an id of each run would be a new series for
+each. What a release manager picks instead, and why:
+
+- **The run is the range.** Every picture marks where load tests ran; dragging over one makes it the range. A
+  pipeline can write the address itself: `?from=…&to=…`, the times of the run's manifest.
+- **The run beside it is a distance in time** (the variable "Compare with"). Release N+1 is held against N by
+  choosing "last run of" N: a query finds the last moment of load on each release that `cmo_build_info` knows
+  of, before the range, and the two runs are laid over each other by their ends. Distances by hand stand
+  beside, because a nightly test is best held against that of the night before.
+- **No version in the queries.** What the rules record is exact and knows no instance; joining it with
+  `cmo_build_info` would give the exactness up. Instead both releases are shown by name at the top.
+
+Differences are in points and have no colour: whether one is more than chance is not to be seen from two
+numbers. `cmo compare` decides that, and `cmo check` whether a run is compliant; this page shows where to
+look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
+
+from cmo_dashboards import comparison
+from cmo_dashboards.colours import NEUTRAL, Step, target_line, verdict_steps
+from cmo_dashboards.comparison import ALL_CHOSEN_TESTS, EARLIER, NOW, Moment
+from cmo_dashboards.dashboard import Dashboard
+from cmo_dashboards.expressions import TESTS, Population, Recorded
+from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+from cmo_dashboards.promised import find, target_text
+from cmo_dashboards.variables import AGAINST, HISTORY, SCENARIO
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Objective, Objectives
+
+_SCENARIO: Final = "{{scenario}}"
+_POOLED: Final = "Chosen tests together"
+"""Not "all test scenarios", which are those of a verdict, whatever is chosen."""
+_NO_TEST: Final = "No load test in this range"
+_NO_OTHER_TEST: Final = "No load test then"
+_NO_PAIR: Final = "No load test on one of the sides"
+_MOST_USERS: Final = 1_000
+_MOST_EVENTS: Final = 1e9
+_MOST_BYTES: Final = 4e9
+_MOST_LINES: Final = 10_000.0
+_DECIDES: Final = "`cmo compare` says whether a difference is more than chance; this page cannot."
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One question, to be asked at both moments.
+
+    Attributes:
+        legend: what its series are called.
+        expression: the question at some moment.
+        by_scenario: whether it has a series for each scenario, or one of all.
+        judged: whether its answers have a target.
+    """
+
+    legend: str
+    expression: Callable[[Moment], str]
+    by_scenario: bool
+    judged: bool
+
+    def difference(self) -> str:
+        """How much more the answer is now, where there is one on both sides."""
+        match = "on (scenario) " if self.by_scenario else ""
+        return f"({self.expression(NOW)}) - {match}({self.expression(EARLIER)})"
+
+
+_OfPeople = Callable[[Population, Moment], str]
+
+
+def _of_each(expression: _OfPeople, *, judged: bool) -> tuple[_Question, ...]:
+    """A question about each scenario."""
+    return (_Question(_SCENARIO, partial(expression, TESTS), by_scenario=True, judged=judged),)
+
+
+def _of_each_and_all(expression: _OfPeople, *, each_judged: bool, all_judged: bool) -> tuple[_Question, ...]:
+    """A question about each scenario and, as events can be pooled, about all together."""
+    of_all = partial(expression, ALL_CHOSEN_TESTS)
+    return (
+        *_of_each(expression, judged=each_judged),
+        _Question(_POOLED, of_all, by_scenario=False, judged=all_judged),
+    )
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """One figure of a run: what it is, what is asked for it, and how it is drawn on both sides."""
+
+    title: str
+    unit: Unit
+    asked: tuple[_Question, ...]
+    answers: str
+    when_red: str
+    highest: float
+    lowest: float = 0.0
+    steps: tuple[Step, ...] = (Step(None, NEUTRAL),)
+    goal: str = ""
+    decimals: int | None = None
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Now, then, and the difference."""
+        return (
+            self._side(f"{self.title}{self.goal}", NOW, self.answers, self.when_red, _NO_TEST),
+            self._side(
+                f"{self.title}, compared run",
+                EARLIER,
+                f"{self.answers} Here of the run that is compared with.",
+                "It is the past. Choose another run to compare with if this one was no good.",
+                _NO_OTHER_TEST,
+            ),
+            self._difference(),
+        )
+
+    def _side(self, title: str, at: Moment, answers: str, when_red: str, no_value: str) -> Panel:
+        return Panel(
+            title=title,
+            shape=Shape.STAT,
+            width=8,
+            height=5,
+            unit=self.unit,
+            answers=answers,
+            when_red=when_red,
+            queries=tuple(
+                Query(asked.expression(at), asked.legend, self.lowest, self.highest, judged=asked.judged)
+                for asked in self.asked
+            ),
+            steps=self.steps,
+            decimals=self.decimals,
+            no_value=no_value,
+            lowest=self.lowest,
+        )
+
+    def _difference(self) -> Panel:
+        points = " 1 % is one point." if self.unit is Unit.RATIO else ""
+        most = self.highest - self.lowest
+        return Panel(
+            title=f"{self.title}, difference",
+            shape=Shape.STAT,
+            width=8,
+            height=5,
+            unit=self.unit,
+            answers=f"How much more is it than in the compared run?{points} Of what ran on both sides.",
+            when_red=f"It never is. {_DECIDES}",
+            queries=tuple(Query(asked.difference(), asked.legend, -most, most) for asked in self.asked),
+            decimals=self.decimals,
+            no_value=_NO_PAIR,
+            lowest=-most,
+        )
+
+
+def load_test(objectives: Objectives) -> Dashboard:
+    """The dashboard that lays two runs beside each other; targets are those of an objectives file.
+
+    Raises:
+        ValueError: the file lacks one of the objectives that the dashboard shows.
+    """
+    return Dashboard(
+        uid="cmo-load-test",
+        title="Load test and release comparison",
+        description="Did this run, or this release, do better than that one? The range chooses the run, "
+        "`Compare with` the other. It shows, it does not decide: `cmo compare` says whether a difference is "
+        "more than chance, `cmo check` whether a run is compliant (docs/check.md).",
+        scenarios=objectives.scenarios,
+        variables=(SCENARIO, HISTORY, AGAINST),
+        opens_at="now-15m",
+        rows=(
+            Row("What is compared?", _releases()),
+            Row("Were both asked the same?", (*_queries(objectives).panels, *_users(objectives).panels)),
+            Row(
+                "Did users get answers, in time?",
+                tuple(
+                    panel
+                    for figure in (_success(objectives), _within(objectives), _quantile(objectives))
+                    for panel in figure.panels
+                ),
+            ),
+            Row(
+                "What did it take?",
+                tuple(
+                    panel
+                    for figure in (_throughput(), _cache(objectives), _memory(objectives), _cost())
+                    for panel in figure.panels
+                ),
+            ),
+            Row("Both runs over time, laid over each other by their ends", _over_time(objectives)),
+        ),
+    )
+
+
+def _releases() -> tuple[Panel, ...]:
+    def of(title: str, at: Moment, answers: str, when_red: str, no_value: str) -> Panel:
+        return Panel(
+            title=title,
+            shape=Shape.TABLE,
+            width=12,
+            height=5,
+            unit=Unit.COUNT,
+            answers=answers,
+            when_red=when_red,
+            queries=(Query(comparison.releases(at), "{{version}} {{revision}}", 0, 1),),
+            no_value=no_value,
+        )
+
+    return (
+        of(
+            "Release in the range",
+            NOW,
+            "Which release is looked at? Version and revision of what was scraped in the range.",
+            "It never is. Two lines are a roll-out, or a range that is too wide: narrow it to one run.",
+            "No instance was scraped",
+        ),
+        of(
+            "Release compared with",
+            EARLIER,
+            "Which release is it compared with? Version and revision of what was scraped then.",
+            "It never is. Not the one that you meant: choose another in `Compare with`; further back than "
+            "`Look back for runs` no run is found.",
+            "No instance was scraped then",
+        ),
+    )
+
+
+def _queries(objectives: Objectives) -> _Figure:
+    objective, _ = find(objectives, "success", RatioIndicator)
+    of = Recorded(objectives.name, objective.name)
+    return _Figure(
+        title="Queries finished",
+        unit=Unit.COUNT,
+        asked=_of_each_and_all(partial(comparison.events, of), each_judged=False, all_judged=False),
+        answers="How many queries does the comparison rest on? Finished ones but those that the user "
+        "cancelled; exact.",
+        when_red="It never is. Few queries say little: from 100 a scenario on a verdict is given at all.",
+        highest=_MOST_EVENTS,
+        decimals=0,
+    )
+
+
+def _users(objectives: Objectives) -> _Figure:
+    objective, _ = find(objectives, "concurrent_users", HeldLevelIndicator)
+    of = Recorded(objectives.name, objective.name)
+    return _Figure(
+        title="Users held",
+        goal=_goal(objective),
+        unit=Unit.COUNT,
+        asked=_of_each(partial(comparison.held_users, of), judged=True),
+        answers="How many users at once did it carry? The highest mean over any short interval; exact. Grey "
+        "below the target: fewer came.",
+        when_red="It never is. Fewer than the test offered: sessions were refused or ended.",
+        highest=_MOST_USERS,
+        steps=verdict_steps(objective, missed=NEUTRAL),
+        decimals=1,
+    )
+
+
+def _success(objectives: Objectives) -> _Figure:
+    objective, _ = find(objectives, "success", RatioIndicator)
+    of = Recorded(objectives.name, objective.name)
+    return _Figure(
+        title="Success rate",
+        goal=_goal(objective),
+        unit=Unit.RATIO,
+        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=True, all_judged=True),
+        answers="How many queries got a real answer? Of all finished ones but the cancelled; exact.",
+        when_red="Users got apologies or nothing: open *CMO components* for the same range.",
+        highest=1.0,
+        steps=verdict_steps(objective),
+        decimals=2,
+    )
+
+
+def _within(objectives: Objectives) -> _Figure:
+    objective, indicator = find(objectives, "within_2s", LatencyIndicator)
+    of = Recorded(objectives.name, objective.name)
+    return _Figure(
+        title=f"Answered within {indicator.threshold_seconds:g} s",
+        goal=_goal(objective),
+        unit=Unit.RATIO,
+        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=True, all_judged=True),
+        answers=f"How many got a real answer in time? This is what the P{indicator.quantile * 100:g} target "
+        "is judged by, without an estimator; exact.",
+        when_red="Answers are late or failures: if *Success rate* is red too, mend that first; else see "
+        "*CMO components* for where the time goes.",
+        highest=1.0,
+        steps=verdict_steps(objective),
+        decimals=2,
+    )
+
+
+def _quantile(objectives: Objectives) -> _Figure:
+    _, indicator = find(objectives, "within_2s", LatencyIndicator)
+    return _Figure(
+        title=f"P{indicator.quantile * 100:g} of real answers (estimated)",
+        unit=Unit.SECONDS,
+        asked=_of_each_and_all(partial(comparison.quantile, indicator), each_judged=False, all_judged=False),
+        answers="How slow are the slow ones? Estimated between the edges of the buckets, and good to about "
+        "a bucket: no verdict rests on it.",
+        when_red="It has no colour. A difference within a bucket (a quarter of a second around two seconds) "
+        "may be the estimate's.",
+        highest=60.0,
+        decimals=2,
+    )
+
+
+def _throughput() -> _Figure:
+    return _Figure(
+        title="Queries a second (estimated)",
+        unit=Unit.PER_SECOND,
+        asked=_of_each_and_all(comparison.throughput, each_judged=False, all_judged=False),
+        answers="How much did it carry? Mean of finished queries a second, over the moments that had any.",
+        when_red="It has no target. Users wait for an answer before they ask again: slower answers are "
+        "fewer queries a second.",
+        highest=10_000.0,
+        decimals=1,
+    )
+
+
+def _cache(objectives: Objectives) -> _Figure:
+    objective, _ = find(objectives, "cache_hits", RatioIndicator)
+    of = Recorded(objectives.name, objective.name)
+    return _Figure(
+        title="Cache hit rate",
+        goal=_goal(objective),
+        unit=Unit.RATIO,
+        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=False, all_judged=True),
+        answers="How many queries did a cache answer? One count a query; exact. Judged over all scenarios "
+        "together.",
+        when_red="See *CMO components*, row of the caches. A test that begins with cold caches is not "
+        "comparable with a warm one.",
+        highest=1.0,
+        steps=verdict_steps(objective),
+        decimals=2,
+    )
+
+
+def _memory(objectives: Objectives) -> _Figure:
+    objective, indicator = find(objectives, "memory_growth", GrowthIndicator)
+    return _Figure(
+        title="Memory growth",
+        goal=_goal(objective),
+        unit=Unit.BYTES,
+        asked=_of_each(partial(comparison.growth, indicator), judged=True),
+        answers="How much did memory grow in each scenario? Peak kept by the exporter less the lowest from "
+        "just before the first query on, in the instance that grew most (estimated).",
+        when_red="Narrow the range to one run. If it stays red, see *Resources* for the same range.",
+        lowest=-_MOST_BYTES,
+        highest=_MOST_BYTES,
+        steps=verdict_steps(objective),
+        decimals=1,
+    )
+
+
+def _cost() -> _Figure:
+    of_all = _Question("All queries", comparison.cost_of_a_query, by_scenario=False, judged=False)
+    return _Figure(
+        title="Cost of a query (estimated)",
+        unit=Unit.DOLLARS,
+        asked=(of_all,),
+        answers="What does a query cost? US dollars for model calls over finished queries, live ones "
+        "included: cost is not counted by scenario.",
+        when_red="It has no target. More with the same hit rate: longer prompts, retries, or another model.",
+        highest=100.0,
+        decimals=5,
+    )
+
+
+def _over_time(objectives: Objectives) -> tuple[Panel, ...]:
+    users, _ = find(objectives, "concurrent_users", HeldLevelIndicator)
+    success, _ = find(objectives, "success", RatioIndicator)
+    within, latency = find(objectives, "within_2s", LatencyIndicator)
+
+    def of(objective: Objective) -> Recorded:
+        return Recorded(objectives.name, objective.name)
+
+    return (
+        _line("Users over time", Unit.COUNT, partial(comparison.users_lately, of(users)), users),
+        _line("Queries a second over time (estimated)", Unit.PER_SECOND, comparison.throughput_lately),
+        _line("Success rate over time", Unit.RATIO, partial(comparison.ratio_lately, of(success)), success),
+        _line(
+            f"Answered within {latency.threshold_seconds:g} s over time",
+            Unit.RATIO,
+            partial(comparison.ratio_lately, of(within)),
+            within,
+        ),
+        _line(
+            f"P{latency.quantile * 100:g} of real answers over time (estimated)",
+            Unit.SECONDS,
+            partial(comparison.quantile_lately, latency),
+        ),
+    )
+
+
+def _line(title: str, unit: Unit, expression: _OfPeople, objective: Objective | None = None) -> Panel:
+    """Both runs in one picture, the compared one dashed."""
+    highest = 1.0 if unit is Unit.RATIO else _MOST_LINES
+    beside = "" if objective is None else f" The even dashed line is the target ({target_text(objective)})."
+    return Panel(
+        title=title,
+        shape=Shape.TIME_SERIES,
+        width=12,
+        height=8,
+        unit=unit,
+        answers="When in the run do the two differ? Dashed: the compared run, moved to end with this "
+        f"one.{beside}",
+        when_red=f"It never is. See what else differs at that moment. {_DECIDES}",
+        queries=(
+            Query(expression(TESTS, NOW), _SCENARIO, 0.0, highest),
+            Query(expression(TESTS, EARLIER), f"{_SCENARIO}, compared run", 0.0, highest, dashed=True),
+        ),
+        steps=(Step(None, NEUTRAL),) if objective is None else target_line(objective),
+        highest=1.0 if unit is Unit.RATIO else None,
+        no_value=_NO_TEST,
+    )
+
+
+def _goal(objective: Objective) -> str:
+    return f" (target {target_text(objective)})"

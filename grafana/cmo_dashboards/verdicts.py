@@ -1,0 +1,103 @@
+"""Verdicts as PromQL: a number for each status, which the panel shows as a word and a colour.
+
+They follow `cmo_slo.comparison`: strict operators leave the target outside, and a pass within the warning
+band is a WARN. What cannot be judged has numbers of its own, all grey: no data, no traffic, too few to judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+from cmo_slo import recorded
+from cmo_slo.model import Operator
+
+from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, pass_edge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cmo_slo.model import Objective
+
+_DECIMALS: Final = 12
+_UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
+
+
+class Status(IntEnum):
+    """What a verdict tile says."""
+
+    NO_DATA = -1
+    NO_TRAFFIC = 0
+    TOO_FEW = 1
+    FAIL = 2
+    WARN = 3
+    PASS = 4
+    REST_PASSES = 5
+
+
+TEXTS: Final[Mapping[Status, str]] = {
+    Status.NO_DATA: "No data",
+    Status.NO_TRAFFIC: "No traffic",
+    Status.TOO_FEW: "Too few to judge",
+    Status.FAIL: "FAIL",
+    Status.WARN: "WARN",
+    Status.PASS: "PASS",
+    Status.REST_PASSES: "passes",
+}
+_COLOURS: Final[Mapping[Status, str]] = {Status.FAIL: FAIL, Status.WARN: WARN, Status.PASS: PASS}
+
+VALUE_TEXTS: Final = tuple((float(status), text) for status, text in TEXTS.items())
+VALUE_COLOURS: Final = tuple((float(status), _COLOURS.get(status, NEUTRAL)) for status in Status)
+STEPS: Final = (Step(None, NEUTRAL),)
+"""Colours come from the values' texts; between them there is none."""
+LOWEST: Final = float(min(Status))
+HIGHEST: Final = float(max(Status))
+
+
+@dataclass(frozen=True)
+class Events:
+    """Good events and all events of an objective in a window, as expressions with the same labels."""
+
+    good: str
+    total: str
+
+
+def of_live_window(slo: str, objective: Objective, window: recorded.Window) -> str:
+    """The verdict on live traffic over a recorded window, and "no data" where nothing is scraped now.
+
+    A window outlives the service that filled it: while nothing is scraped, what it says is the past.
+    """
+    labels = (
+        f'slo="{slo}", objective="{objective.name}", scenario="{catalogue.LIVE}", window="{window.value}"'
+    )
+    events = Events(
+        f"{recorded.GOOD_EVENTS_IN_WINDOW}{{{labels}}}", f"{recorded.TOTAL_EVENTS_IN_WINDOW}{{{labels}}}"
+    )
+    scraped = f'max({recorded.SCRAPED}{{slo="{slo}"}}) == 1'
+    return f"({of_events(objective, events)}) and on () ({scraped}) or on () vector({Status.NO_DATA:d})"
+
+
+def of_events(objective: Objective, events: Events) -> str:
+    """The status of each series of events."""
+    judged = f"{events.good} / ({events.total} >= {max(objective.minimum_events, 1)})"
+    few = f"{Status.TOO_FEW:d} + 0 * ({events.total} > 0)"
+    return f"{of_value(objective, judged)} or {few} or {Status.NO_TRAFFIC:d} * {events.total}"
+
+
+def of_value(objective: Objective, value: str) -> str:
+    """The status of a value: FAIL, and one more for each of the limits that it is on the right side of."""
+    sign = objective.operator.value
+    held = f"(({value}) {sign} bool {objective.target!r})"
+    if not objective.warning_band:
+        return f"{Status.FAIL:d} + 2 * {held}"
+    upward = objective.operator in _UPWARD
+    band = objective.warning_band if upward else -objective.warning_band
+    safe = round(objective.target + band, _DECIMALS)
+    return f"{Status.FAIL:d} + {held} + (({value}) {'>=' if upward else '<='} bool {safe!r})"
+
+
+def of_held_level(objective: Objective, value: str) -> str:
+    """The status of the highest level reached: below its target nobody may have asked for more."""
+    return f"{Status.TOO_FEW:d} + 3 * (({value}) >= bool {pass_edge(objective)!r})"

@@ -1,0 +1,90 @@
+"""Panels of the budget: what the rules record as full or zero where nobody asked is no good news.
+
+promtool evaluates the panels' own expressions over recorded series whose numbers are written here.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import yaml
+from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates
+from cmo_dashboards.promised import budgeted
+from cmo_slo.objectives import load_objectives, shipped_directory
+from cmo_slo.recorded import (
+    BUDGET_REMAINING,
+    BURN_RATE,
+    GOOD_EVENTS_HOURLY,
+    TOTAL_EVENTS_HOURLY,
+    TOTAL_EVENTS_IN_WINDOW,
+)
+from cmo_stack import servers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OBJECTIVES: Final = load_objectives(shipped_directory() / "cmo-015.yml")
+SUCCESS: Final = budgeted(OBJECTIVES)[0]
+LIVE: Final = 'slo="cmo-015", objective="success", scenario="live"'
+MONTH: Final = f'{{{LIVE}, window="30d"}}'
+
+
+@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
+def promtool(request: pytest.FixtureRequest) -> servers.Server:
+    server: servers.Server = request.param
+    return server
+
+
+def _expect(
+    promtool: servers.Server,
+    folder: Path,
+    series: dict[str, str],
+    expression: str,
+    expected: dict[str, float],
+    moment: str = "1m",
+) -> None:
+    samples = [{"labels": labels, "value": value} for labels, value in expected.items()]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": expression, "eval_time": moment, "exp_samples": samples}],
+    }
+    (folder / "test.yml").write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
+    done = subprocess.run(
+        [str(promtool.path), "test", "rules", "test.yml"],
+        cwd=folder,
+        env={**os.environ, **promtool.environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_full_budget_that_nobody_could_spend_is_not_shown(promtool: servers.Server, tmp_path: Path) -> None:
+    [query] = budget_left(OBJECTIVES, SUCCESS, width=4, height=5).queries
+    left, asked = f"{BUDGET_REMAINING}{MONTH}", f"{TOTAL_EVENTS_IN_WINDOW}{MONTH}"
+    _expect(promtool, tmp_path, {left: "1x5", asked: "0x5"}, query.expression, {})
+    _expect(promtool, tmp_path, {left: "-0.5x5", asked: "9x5"}, query.expression, {left: -0.5})
+
+
+def test_a_window_in_which_nobody_asked_burns_nothing_that_is_shown(
+    promtool: servers.Server, tmp_path: Path
+) -> None:
+    [query] = burn_rates(OBJECTIVES, SUCCESS, width=8).queries
+    hour, month = f'{{{LIVE}, window="1h"}}', MONTH
+    series = {f"{BURN_RATE}{hour}": "0x5", f"{BURN_RATE}{month}": "2x5"}
+    asked = {f"{TOTAL_EVENTS_IN_WINDOW}{hour}": "0x5", f"{TOTAL_EVENTS_IN_WINDOW}{month}": "9x5"}
+    _expect(promtool, tmp_path, {**series, **asked}, query.expression, {f"{BURN_RATE}{month}": 2.0})
+
+
+@pytest.mark.parametrize(("moment", "seen"), [("1m", True), ("40m", True), ("59m", True), ("61m", False)])
+def test_what_is_recorded_hourly_is_seen_for_its_hour(
+    promtool: servers.Server, tmp_path: Path, moment: str, seen: bool
+) -> None:
+    query = bad_events_by_hour(OBJECTIVES, width=8).queries[0]
+    series = {f"{TOTAL_EVENTS_HOURLY}{{{LIVE}}}": "100", f"{GOOD_EVENTS_HOURLY}{{{LIVE}}}": "93"}
+    expected = {f"{{{LIVE}}}": 7.0} if seen else {}
+    _expect(promtool, tmp_path, series, query.expression, expected, moment)
