@@ -134,7 +134,7 @@ PAGE: Final = fired(
     summary="Live queries are failing",
     description=HTML,
     runbook_url="https://runbooks.example.org/CMOLiveQueriesFailing.md",
-    dashboard_url="/d/cmo-015",
+    dashboard_url="/d/cmo-overview",
 )
 
 
@@ -184,7 +184,7 @@ def _the_page_has_arrived(at: Production) -> None:
         HTML,
         "Since 10:00:00 UTC, 1 Jan",
         "Runbook: https://runbooks.example.org/CMOLiveQueriesFailing.md",
-        "Dashboard: /d/cmo-015",
+        "Dashboard: /d/cmo-overview",
         "Query: http://127.0.0.1:9090/graph?g0.expr=a%3Cb&g0.tab=1",
     ]
 
@@ -195,7 +195,7 @@ def _the_page_has_arrived(at: Production) -> None:
         HTML.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
         "Since 10:00:00 UTC, 1 Jan",
         "<https://runbooks.example.org/CMOLiveQueriesFailing.md|Runbook>",
-        "Dashboard: /d/cmo-015",
+        "Dashboard: /d/cmo-overview",
         "<http://127.0.0.1:9090/graph?g0.expr=a%3Cb&amp;g0.tab=1|Query>",
     ]
 

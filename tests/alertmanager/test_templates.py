@@ -25,7 +25,7 @@ ANNOTATIONS = {
     "summary": "Live queries are failing",
     "description": "30% of the live queries were bad.",
     "runbook_url": "docs/runbooks/CMOLiveQueriesFailing.md",
-    "dashboard_url": "/d/cmo-015",
+    "dashboard_url": "/d/cmo-overview",
 }
 LABELS = {"alertname": "CMOLiveQueriesFailing", "severity": "page", "component": "service"}
 
@@ -83,7 +83,7 @@ def test_a_page_says_first_what_is_wrong_and_last_where_to_go(amtool: servers.Se
         "30% of the live queries were bad.",
         "Since 10:00:00 UTC, 1 Jan",
         "Runbook: docs/runbooks/CMOLiveQueriesFailing.md",
-        "Dashboard: /d/cmo-015",
+        "Dashboard: /d/cmo-overview",
         "Query: http://127.0.0.1:9090/graph?g0.expr=up",
     ]
 
