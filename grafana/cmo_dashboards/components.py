@@ -16,8 +16,9 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import RatioIndicator
 
+from cmo_dashboards import breakers
 from cmo_dashboards import expressions as promql
-from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, target_line, verdict_steps
+from cmo_dashboards.colours import target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import find, runbook_links, target_text
@@ -37,17 +38,6 @@ _MOST_CALLS: Final = 100_000
 _LONGEST_SECONDS: Final = 120
 _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
 _NO_CALLS: Final = "No calls in this range"
-
-BREAKER_STATES: Final = (
-    ("closed", NEUTRAL),
-    ("maintenance", WARN),
-    ("budget_limited", WARN),
-    ("rate_limited", WARN),
-    ("degraded", WARN),
-    ("half_open", WARN),
-    ("open", FAIL),
-)
-"""States of a breaker with their colours, best first: where workers differ, the worst is shown."""
 
 
 def components(objectives: Objectives) -> Dashboard:
@@ -351,10 +341,17 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
             "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
             "works again.",
-            queries=(Query(_worst_state(), "{{component}}, {{instance}}", 0, len(BREAKER_STATES) - 1),),
+            queries=(
+                Query(
+                    breakers.worst_state("component, instance", _OF_ONE),
+                    "{{component}}, {{instance}}",
+                    breakers.BEST,
+                    breakers.WORST,
+                ),
+            ),
             no_value="No breaker tells its state",
-            value_texts=tuple((float(at), state) for at, (state, _) in enumerate(BREAKER_STATES)),
-            value_colours=tuple((float(at), colour) for at, (_, colour) in enumerate(BREAKER_STATES)),
+            value_texts=breakers.VALUE_TEXTS,
+            value_colours=breakers.VALUE_COLOURS,
             links=runbook_links(objectives, "CMOBreakerOpen"),
         ),
         Panel(
@@ -594,16 +591,6 @@ def _success_ratio(slo: str, component: str, window: str, *, by: str = "componen
         for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
     )
     return f"{good} / ({total} > 0)"
-
-
-def _worst_state() -> str:
-    """The number of the worst state that each breaker is in; its text and colour are in the panel."""
-    name = catalogue.BREAKER_STATE.name
-    numbers = (
-        f'({name}{{state="{state}", {_OF_ONE}}} == 1) * {number}'
-        for number, (state, _) in enumerate(BREAKER_STATES)
-    )
-    return f"max by (component, instance) ({' or '.join(numbers)})"
 
 
 def _component(name: str) -> str:

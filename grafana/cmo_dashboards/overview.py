@@ -13,10 +13,10 @@ from cmo_exporter import catalogue
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.recorded import Window
 
+from cmo_dashboards import breakers, verdicts
 from cmo_dashboards import expressions as promql
-from cmo_dashboards import verdicts
 from cmo_dashboards.budgets import budget_left
-from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step
+from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import Link, Panel, Query, Row, Shape, Unit
@@ -33,16 +33,6 @@ _LIVE: Final = promql.ON_CALL.matcher
 _MOST_A_SECOND: Final = 10_000.0
 _MOST_SECONDS: Final = 3_600.0
 _MOST_COUNT: Final = 100_000.0
-_BREAKER_STATES: Final = (
-    "closed",
-    "maintenance",
-    "budget_limited",
-    "rate_limited",
-    "degraded",
-    "half_open",
-    "open",
-)
-"""From the best to the worst: with several workers in different states, the worst is shown."""
 _TIME: Final = "?${__url_time_range}"
 
 
@@ -253,12 +243,6 @@ def _components(objectives: Objectives) -> Panel:
 
 
 def _breakers() -> Panel:
-    state = catalogue.BREAKER_STATE.name
-    states = " or ".join(
-        f'{rank} * ({state}{{state="{name}"}} == 1)' for rank, name in enumerate(_BREAKER_STATES, start=1)
-    )
-    ranks = tuple((float(rank), name) for rank, name in enumerate(_BREAKER_STATES, start=1))
-    colours = {"closed": NEUTRAL, "open": FAIL}
     return Panel(
         title="Circuit breakers",
         shape=Shape.STATES,
@@ -269,9 +253,9 @@ def _breakers() -> Panel:
         "normal state.",
         when_red="Queries go to the fallback without asking the component. It mends itself when the "
         "component answers: mend that; the runbook CMOBreakerOpen.md says how.",
-        queries=(Query(f"max by (component) ({states})", "{{component}}", 1, len(ranks)),),
-        value_texts=ranks,
-        value_colours=tuple((rank, colours.get(name, WARN)) for rank, name in ranks),
+        queries=(Query(breakers.worst_state("component"), "{{component}}", breakers.BEST, breakers.WORST),),
+        value_texts=breakers.VALUE_TEXTS,
+        value_colours=breakers.VALUE_COLOURS,
         no_value="No breaker is known",
     )
 

@@ -17,8 +17,8 @@ import pytest
 import requests
 import yaml
 from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
+from cmo_dashboards.breakers import BREAKER_STATES
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
-from cmo_dashboards.components import BREAKER_STATES
 from cmo_dashboards.document import defaults_of, panels
 from cmo_dashboards.variables import AGAINST
 from cmo_slo.compile import compile_rules
