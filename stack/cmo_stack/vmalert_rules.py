@@ -37,8 +37,29 @@ _HEAD: Final = """\
 """
 
 
+_ALERTS_SELECTOR: Final = re.compile(r"\bALERTS\{[^}]*\}")
+
+
 def depths(rules: Sequence[Rule]) -> list[int]:
-    """For each rule, how many rules one after the other it needs the results of."""
+    """For each rule, how many rules one after the other it needs the results of.
+
+    An alert that asks whether others fire (``ALERTS``) needs those of them that stand before it. Those after it
+    have not been evaluated yet for the same moment, in Prometheus either.
+    """
+    recorded_depths = _recorded_depths(rules)
+    of_alerts: dict[str, int] = {}
+    found = []
+    for rule, depth in zip(rules, recorded_depths, strict=True):
+        asked = "".join(_ALERTS_SELECTOR.findall(str(rule["expr"])))
+        before = [of_alerts[name] for name in _any_of(of_alerts).findall(asked)] if of_alerts else []
+        found.append(max([depth, *(1 + other for other in before)]))
+        if "alert" in rule:
+            of_alerts[rule["alert"]] = found[-1]
+    return found
+
+
+def _recorded_depths(rules: Sequence[Rule]) -> list[int]:
+    """How many recording rules one after the other each rule needs the results of."""
     recorded: dict[str, list[Rule]] = {}
     for rule in rules:
         if "record" in rule:
@@ -63,17 +84,24 @@ def regrouped(document: Mapping[str, Any], scrape_interval_seconds: int) -> dict
     """The same rules in the same order, in groups by depth.
 
     Groups that are evaluated at every scrape are taken apart. The others sum up what those have recorded over
-    minutes and hours, so they wait for the last of them, and what is chained in them may be a minute old.
+    minutes and hours, so they wait for the last that records, and what is chained in them may be a minute old.
     """
     step = scrape_interval_seconds + VISIBLE_SECONDS
     every_scrape = f"{scrape_interval_seconds}s"
     every_rule = [rule for group in document["groups"] for rule in group["rules"]]
     depth_of = dict(zip(map(id, every_rule), depths(every_rule), strict=True))
-    last = max(depth_of.values()) + 1
+    recorded_at_every_scrape = [
+        depth_of[id(rule)]
+        for group in document["groups"]
+        if group["interval"] == every_scrape
+        for rule in group["rules"]
+        if "record" in rule
+    ]
+    steps_to_all_recorded = max(recorded_at_every_scrape, default=-1) + 1
     groups = []
     for group in document["groups"]:
         if group["interval"] != every_scrape:
-            groups.append({**group, "eval_delay": f"{ARRIVAL_SECONDS + last * step}s"})
+            groups.append({**group, "eval_delay": f"{ARRIVAL_SECONDS + steps_to_all_recorded * step}s"})
             continue
         of_group = {depth_of[id(rule)] for rule in group["rules"]}
         groups += [
