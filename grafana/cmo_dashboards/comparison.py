@@ -107,22 +107,8 @@ def quantile_lately(indicator: LatencyIndicator, people: Population, at: Moment)
 
 
 def growth(indicator: GrowthIndicator, people: Population, at: Moment) -> str:
-    """Growth of memory in each scenario of the range, in the instance where it grew most (estimated).
-
-    The base is the lowest level from just before the scenario's first query on, as in `expressions.growth`.
-    The peak is the last one of the range, not the highest: an exporter keeps it until the scenario's next run
-    begins, so that the highest may be that of a run before the range.
-    """
-    started = selector(catalogue.QUERIES_STARTED.name, {}, people.matcher)
-    begins = f"increase({started}[{RATE_INTERVAL}] offset -{RATE_INTERVAL}) > 0"
-    level = f"sum by (job, instance) ({selector(indicator.base.metric, indicator.base.labels)})"
-    base = f"min_over_time({at.each_step(f'({begins}) * 0 + on (job, instance) group_left () {level}')})"
-    peak = selector(indicator.peak.metric, indicator.peak.labels, people.matcher)
-    asked = f"increase({at.over_range(started)}) > 0"
-    kept = f"last_over_time({at.over_range(peak)}) and on (job, instance, scenario) ({asked})"
-    return (
-        f"max by (scenario) (sum by (job, instance, scenario) ({kept}) - on (job, instance, scenario) {base})"
-    )
+    """Growth of memory in each scenario of the range, in the instance where it grew most (estimated)."""
+    return promql.growth(indicator, people, at.offset)
 
 
 def cost_of_a_query(at: Moment) -> str:

@@ -139,12 +139,24 @@ def highest_mean_level(of: Recorded, people: Population) -> str:
     return f"max_over_time(({mean_level(of, people)})[{RANGE}:{INTERVAL}])"
 
 
-def growth(indicator: GrowthIndicator, people: Population) -> str:
-    """Growth of each scenario that had traffic in the range, in the instance where it grew most."""
-    peak = f"max_over_time({_peak(indicator, people)}[{RANGE}])"
-    busy = f"increase({_started(people)}[{RANGE}]) > 0"
-    grown = f"sum by (job, instance, scenario) ({peak}) and on (job, instance, scenario) ({busy})"
-    return f"max by (scenario) (({grown}) - on (job, instance, scenario) {_growth_base(indicator, people)})"
+def growth(indicator: GrowthIndicator, people: Population, offset: str = "") -> str:
+    """Growth of each scenario that had traffic in the range, in the instance where it grew most (estimated).
+
+    An exporter keeps a peak until the scenario's next run begins, so peaks count at the moments alone when
+    queries have just begun, or users are there: before them in the range stands that of an earlier run.
+
+    Args:
+        indicator: what is the peak, and what the level before.
+        people: whose traffic; the peak is of its scenarios.
+        offset: PromQL's, to look at a range as long that has ended earlier.
+    """
+    begun = f"increase({_started(people)}[{RATE_INTERVAL}]) > 0"
+    there = f"{selector(catalogue.ACTIVE_USERS.name, {}, people.matcher)} > 0"
+    peak = f"sum by (job, instance, scenario) ({_peak(indicator, people)})"
+    in_traffic = f"{peak} and on (job, instance, scenario) ({begun} or {there})"
+    highest = f"max_over_time(({in_traffic})[{RANGE}:{INTERVAL}]{offset})"
+    base = _growth_base(indicator, people, offset)
+    return f"max by (scenario) ({highest} - on (job, instance, scenario) {base})"
 
 
 def growth_so_far(indicator: GrowthIndicator, people: Population) -> str:
@@ -156,7 +168,7 @@ def growth_so_far(indicator: GrowthIndicator, people: Population) -> str:
     return f"max by (scenario) (({grown}) - on (job, instance, scenario) {base})"
 
 
-def _growth_base(indicator: GrowthIndicator, people: Population, at: str = "") -> str:
+def _growth_base(indicator: GrowthIndicator, people: Population, moment: str) -> str:
     """Lowest level from just before a scenario's first query on; start-up and earlier loads are left out.
 
     The negative offset looks one rate interval ahead: a moment counts when queries begin within it.
@@ -164,7 +176,7 @@ def _growth_base(indicator: GrowthIndicator, people: Population, at: str = "") -
     begins = f"increase({_started(people)}[{RATE_INTERVAL}] offset -{RATE_INTERVAL}) > 0"
     level = f"sum by (job, instance) ({selector(indicator.base.metric, indicator.base.labels)})"
     at_work = f"({begins}) * 0 + on (job, instance) group_left () {level}"
-    return f"min_over_time(({at_work})[{RANGE}:{INTERVAL}]{at})"
+    return f"min_over_time(({at_work})[{RANGE}:{INTERVAL}]{moment})"
 
 
 def _peak(indicator: GrowthIndicator, people: Population) -> str:

@@ -21,6 +21,7 @@ from cmo_dashboards.breakers import BREAKER_STATES
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
 from cmo_dashboards.variables import AGAINST
+from cmo_exporter import catalogue
 from cmo_slo.compile import compile_rules
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.rule import as_document
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from cmo_dashboards import Dashboard
 
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
+COMPLIANCE: Final = BOARDS["cmo-015"]
 COMPONENTS: Final = BOARDS["cmo-components"]
 RESOURCES: Final = BOARDS["cmo-resources"]
 LOAD_TEST: Final = BOARDS["cmo-load-test"]
@@ -374,6 +376,19 @@ def test_growth_within_a_range_after_loading_is_none(watched: Watched) -> None:
     values = watched.values(RESOURCES, moment=watched.moment, range_=since_loading)
     [(_, growth)] = values[_titled(RESOURCES, "Growth of memory ("), "A"]
     assert set(growth) == {0.0}
+
+
+def test_growth_of_a_run_is_not_that_of_the_run_before_it(watched: Watched) -> None:
+    """The peak of the first is still exposed when the range begins."""
+    range_ = watched.range_of_second
+    values = watched.values(COMPLIANCE, moment=watched.moment, range_=range_, scenario=".*")
+    growth = _last(values[_titled(COMPLIANCE, "Memory growth ("), "A"], "scenario")
+    assert growth == dict.fromkeys(
+        (one for one in SCENARIOS if one != catalogue.LIVE), truth.AFTER.growth_bytes
+    )
+    both = watched.values(COMPLIANCE, moment=watched.moment, scenario=".*")
+    highest = _last(both[_titled(COMPLIANCE, "Memory growth ("), "A"], "scenario")
+    assert set(highest.values()) == {truth.BEFORE.growth_bytes}
 
 
 def test_runs_are_offered_by_their_release(watched: Watched) -> None:
