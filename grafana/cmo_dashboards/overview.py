@@ -99,9 +99,10 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         unit=Unit.COUNT,
         answers=f"Does live traffic meet the target {target_text(objective)} now, over the last 15 minutes "
         f"and the last hour? {objective.description} *Too few to judge*: fewer than "
-        f"{objective.minimum_events} events. *No traffic*: nobody asked. *No data*: nothing is recorded, or "
-        "the service is not scraped now.",
+        f"{objective.minimum_events} events, of which enough are good; *Few, target missed*: not enough are. "
+        "*No traffic*: nobody asked. *No data*: nothing is recorded, or the service is not scraped now.",
         when_red="FAIL over 15 minutes alone: it has just begun. Over the hour alone: it is over, or nearly. "
+        "*Few, target missed* of a handful may be chance: see whether a page fires. "
         + (
             f"Follow the runbook {alert.alert}.md."
             if alert

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, HeldLevelIndicator
-from cmo_slo.model import OVERALL_SCENARIO, Operator, Scope
+from cmo_slo.model import OVERALL_SCENARIO, Scope
 
 from cmo_dashboards import expressions as promql
 from cmo_dashboards import verdicts
 from cmo_dashboards.panels import Panel, Query, Shape, Unit
 from cmo_dashboards.promised import counted
-from cmo_dashboards.verdicts import Status
+from cmo_dashboards.verdicts import MISSED_BY, UPWARD, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cmo_slo.model import Objective, Objectives
+    from cmo_slo.model import Objective, Objectives, Operator
 
 _LEGEND: Final = "{{scenario}}: {{objective}}"
 _NOT_THE_PROBER: Final = f'scenario!="{catalogue.PROBE_SCENARIO}"'
@@ -96,7 +96,7 @@ def _counted_cells(objectives: Objectives) -> Iterator[_Cells]:
 
 def _held_against_targets(slo: str, ratio: str) -> tuple[str, str]:
     """What misses its target, and what does not: a strict target is missed by what equals it."""
-    missed = {Operator.ABOVE: "<=", Operator.AT_LEAST: "<"}
+    missed = {operator: MISSED_BY[operator] for operator in UPWARD}
     by_target = "on (objective) group_left ()"
     return (
         " or ".join(

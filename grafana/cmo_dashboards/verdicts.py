@@ -1,7 +1,8 @@
 """Verdicts as PromQL: a number for each status, which the panel shows as a word and a colour.
 
 They follow `cmo_slo.comparison`: strict operators leave the target outside, and a pass within the warning
-band is a WARN. What cannot be judged has numbers of its own, all grey: no data, no traffic, too few to judge.
+band is a WARN. What cannot be judged has numbers of its own: no data, no traffic, too few to judge, all grey;
+and too few that miss the target, which is no verdict, but what on-call must see where few ask.
 """
 
 from __future__ import annotations
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objective
 
 _DECIMALS: Final = 12
-_UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
+MISSED_BY: Final[Mapping[Operator, str]] = {
+    Operator.ABOVE: "<=",
+    Operator.AT_LEAST: "<",
+    Operator.BELOW: ">=",
+    Operator.AT_MOST: ">",
+}
+"""What a value is to the target that it misses: a strict target is missed by what equals it."""
+UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
 
 
 class Status(IntEnum):
@@ -35,6 +43,7 @@ class Status(IntEnum):
     WARN = 3
     PASS = 4
     REST_PASSES = 5
+    FEW_MISS = 6
 
 
 TEXTS: Final[Mapping[Status, str]] = {
@@ -45,8 +54,14 @@ TEXTS: Final[Mapping[Status, str]] = {
     Status.WARN: "WARN",
     Status.PASS: "PASS",
     Status.REST_PASSES: "passes",
+    Status.FEW_MISS: "Few, target missed",
 }
-_COLOURS: Final[Mapping[Status, str]] = {Status.FAIL: FAIL, Status.WARN: WARN, Status.PASS: PASS}
+_COLOURS: Final[Mapping[Status, str]] = {
+    Status.FAIL: FAIL,
+    Status.WARN: WARN,
+    Status.PASS: PASS,
+    Status.FEW_MISS: WARN,
+}
 
 VALUE_TEXTS: Final = tuple((float(status), text) for status, text in TEXTS.items())
 VALUE_COLOURS: Final = tuple((float(status), _COLOURS.get(status, NEUTRAL)) for status in Status)
@@ -82,8 +97,11 @@ def of_live_window(slo: str, objective: Objective, window: recorded.Window) -> s
 def of_events(objective: Objective, events: Events) -> str:
     """The status of each series of events."""
     judged = f"{events.good} / ({events.total} >= {max(objective.minimum_events, 1)})"
-    few = f"{Status.TOO_FEW:d} + 0 * ({events.total} > 0)"
-    return f"{of_value(objective, judged)} or {few} or {Status.NO_TRAFFIC:d} * {events.total}"
+    missed = f"{events.good} / ({events.total} > 0) {MISSED_BY[objective.operator]} {objective.target!r}"
+    return (
+        f"{of_value(objective, judged)} or {Status.FEW_MISS:d} + 0 * ({missed}) "
+        f"or {Status.TOO_FEW:d} + 0 * ({events.total} > 0) or {Status.NO_TRAFFIC:d} * {events.total}"
+    )
 
 
 def of_value(objective: Objective, value: str) -> str:
@@ -92,7 +110,7 @@ def of_value(objective: Objective, value: str) -> str:
     held = f"(({value}) {sign} bool {objective.target!r})"
     if not objective.warning_band:
         return f"{Status.FAIL:d} + 2 * {held}"
-    upward = objective.operator in _UPWARD
+    upward = objective.operator in UPWARD
     band = objective.warning_band if upward else -objective.warning_band
     safe = round(objective.target + band, _DECIMALS)
     return f"{Status.FAIL:d} + {held} + (({value}) {'>=' if upward else '<='} bool {safe!r})"

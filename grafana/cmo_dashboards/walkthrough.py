@@ -36,9 +36,10 @@ _AFTER_THE_CHOICE: Final = """
   is "overall" of a verdict: all scenarios of load tests, whatever is chosen, and never live traffic, nor
   `probe`, the prober's canaries, which "All" shows over time. The overview has no choice: it shows live
   traffic.
-- **Verdict tiles** say a word: PASS, WARN or FAIL by the targets of `cmo check`, and in grey *Too few to
-  judge* (fewer events than a verdict needs), *No traffic* (nobody asked) and *No data* (nothing is recorded,
-  or the service is not scraped). Zero is a number and is drawn; a gap is no data.
+- **Verdict tiles** say a word: PASS, WARN or FAIL by the targets of `cmo check`; in grey *Too few to judge*
+  (fewer events than a verdict needs), *No traffic* (nobody asked) and *No data* (nothing is recorded, or the
+  service is not scraped); and in amber *Few, target missed*, which is no verdict yet: what there is, is bad.
+  Zero is a number and is drawn; a gap is no data.
 - Success, answers in time, cache hits and users are exact: they add up what the
   [rules record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
   each test began. For a decision use `cmo check`, which knows when a run began and ended.

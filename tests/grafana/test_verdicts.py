@@ -121,7 +121,12 @@ def test_what_cannot_be_judged_says_why_and_never_passes(promtool: servers.Serve
         [
             ({**_recorded(success, 100, 100), **SCRAPED_NOW}, _tile(success), [Status.PASS]),
             ({**_recorded(success, 99, 99), **SCRAPED_NOW}, _tile(success), [Status.TOO_FEW]),
-            ({**_recorded(success, 0, 1), **SCRAPED_NOW}, _tile(success), [Status.TOO_FEW]),
+            ({**_recorded(success, 96, 99), **SCRAPED_NOW}, _tile(success), [Status.TOO_FEW]),
+            ({**_recorded(success, 0, 1), **SCRAPED_NOW}, _tile(success), [Status.FEW_MISS]),
+            # A strict target is missed by what equals it.
+            ({**_recorded(success, 19, 20), **SCRAPED_NOW}, _tile(success), [Status.FEW_MISS]),
+            ({**_recorded(success, 20, 20), **SCRAPED_NOW}, _tile(success), [Status.TOO_FEW]),
+            ({**_recorded(success, 95, 100), **SCRAPED_NOW}, _tile(success), [Status.FAIL]),
             ({**_recorded(success, 0, 0), **SCRAPED_NOW}, _tile(success), [Status.NO_TRAFFIC]),
             # The window is still full of the past, but nothing is scraped any more.
             (
@@ -213,10 +218,12 @@ def _events(objective: Objective, *, good: int, total: int, scenario: str = "liv
     return {f"{GOOD_EVENTS}{labels}": good, f"{TOTAL_EVENTS}{labels}": total}
 
 
-def test_every_status_has_words_and_only_those_of_a_verdict_a_colour() -> None:
+def test_every_status_has_words_and_only_what_is_known_a_colour() -> None:
     texts = dict(verdicts.VALUE_TEXTS)
     assert len(set(texts.values())) == len(Status)
     assert {value for value, _ in verdicts.VALUE_COLOURS} == set(texts)
     colours = {texts[value]: colour for value, colour in verdicts.VALUE_COLOURS}
     grey = colours["No data"]
-    assert {text for text, colour in colours.items() if colour != grey} == {"PASS", "WARN", "FAIL"}
+    coloured = {text for text, colour in colours.items() if colour != grey}
+    assert coloured == {"PASS", "WARN", "FAIL", "Few, target missed"}
+    assert colours["Few, target missed"] == colours["WARN"], "no verdict, and nothing that is well"
