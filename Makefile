@@ -56,7 +56,9 @@ pins: setup ## Pin requirements anew after a change of dependencies (needs uv); 
 	    --excludes requirements/chainlit.excludes --output-file requirements/chainlit.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) \
 	    requirements/chainlit-build.in --output-file requirements/chainlit-build.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) \
+	    requirements/grafana.in --output-file requirements/grafana.txt
 
 clean: ## Stop the stack and remove what set-up and runs have made
 	@if [ -x .venv/bin/cmo ]; then .venv/bin/cmo stack down || true; fi
-	rm -rf .venv .venv-lightrag-1.4 .venv-chainlit .servers .cmo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv .venv-lightrag-1.4 .venv-chainlit .venv-grafana .servers .cmo .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist

@@ -42,7 +42,11 @@ _CERTIFICATES_OF_DEBIAN: Final = "usr/share/ca-certificates/mozilla"
 _TEST_ENVIRONMENTS: Final = {
     ".venv-lightrag-1.4": ("lightrag-1.4.txt",),
     ".venv-chainlit": ("chainlit-build.txt", "chainlit.txt"),
+    ".venv-grafana": ("grafana.txt",),
 }
+# Environments whose pins bring npm, and the folder with the pins of what it installs: package.json and its lock.
+_NPM_PACKAGES: Final = {".venv-grafana": "grafana-library"}
+_FILES_OF_NPM: Final = ("package.json", "package-lock.json", ".npmrc")
 _fetching_pip = threading.Lock()
 
 
@@ -53,10 +57,13 @@ class Environment:
     Attributes:
         folder: where it is.
         pins: files that name every package that is installed, with its hashes, in the order of installation.
+        npm_packages: a folder with ``package.json`` and its lock, which names every package of npm's that is
+            installed into ``node_modules``, with its hash; none for an environment without them.
     """
 
     folder: Path
     pins: tuple[Path, ...]
+    npm_packages: Path | None = None
 
     @property
     def python(self) -> Path:
@@ -81,7 +88,9 @@ class Checkout:
         return tuple(self._environment(name, pins) for name, pins in _TEST_ENVIRONMENTS.items())
 
     def _environment(self, name: str, pins: tuple[str, ...]) -> Environment:
-        return Environment(self.root / name, tuple(self.root / "requirements" / file for file in pins))
+        requirements = self.root / "requirements"
+        npm_packages = requirements / _NPM_PACKAGES[name] if name in _NPM_PACKAGES else None
+        return Environment(self.root / name, tuple(requirements / file for file in pins), npm_packages)
 
     @property
     def work(self) -> Path:
@@ -131,11 +140,16 @@ def _make_environment(checkout: Checkout, environment: Environment) -> None:
     with announced(f"Making {name} and installing the pinned Python packages with {_installer()}"):
         _make_venv(checkout, environment)
         install_pins(checkout, environment)
+        if environment.npm_packages is not None:
+            _install_npm_packages(environment, environment.npm_packages)
     write_stamp(environment.folder / "pins.stamp", _key(checkout, environment))
 
 
 def _key(checkout: Checkout, environment: Environment) -> str:
-    return fingerprint(f"{sys.executable} {sys.version}", str(checkout.root), *environment.pins)
+    files = [*environment.pins]
+    if environment.npm_packages is not None:
+        files += [environment.npm_packages / name for name in _FILES_OF_NPM]
+    return fingerprint(f"{sys.executable} {sys.version}", str(checkout.root), *files)
 
 
 def uv_settings(environment: Mapping[str, str], configuration: Mapping[str, str]) -> dict[str, str]:
@@ -196,6 +210,17 @@ def install_pins(checkout: Checkout, environment: Environment) -> None:
     for pins in environment.pins:
         _install(checkout, environment, "--no-deps", "--require-hashes", *build, "--requirement", str(pins))
         build = ("--no-build-isolation",)  # by what has just been installed, which is pinned
+
+
+def _install_npm_packages(environment: Environment, packages: Path) -> None:
+    """Install what the lock names, and nothing else: ``npm ci`` resolves nothing and holds it to its hashes."""
+    for name in _FILES_OF_NPM:
+        shutil.copy(packages / name, environment.folder)
+    run(
+        f"Installing npm packages into {environment.folder.name}",
+        [str(environment.folder / "bin/npm"), "ci", "--prefix", str(environment.folder)],
+        {**os.environ, "PATH": f"{environment.folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+    )
 
 
 def _installer() -> str:
