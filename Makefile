@@ -13,7 +13,7 @@ setup: ## Prepare .venv and the servers; runs nothing, does nothing the second t
 setup-test: ## The same, and environments for packages that fight with those of .venv (for tests alone)
 	@$(PYTHON) stack/bootstrap.py --with-test-environments
 
-demo: setup ## Run the whole path on this machine and print a verdict, in three minutes
+demo: setup ## Run the whole path on this machine and print a verdict, in two minutes once it is set up
 	@.venv/bin/cmo demo
 
 test: setup-test check ## Run every test
@@ -42,7 +42,7 @@ format: setup ## Mend what the linters can mend
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-pins: setup ## Pin requirements anew after a change of dependencies (needs uv); PINS=--upgrade for newer ones
+pins: setup-test ## Pin requirements anew after a change of dependencies (needs uv); PINS=--upgrade for newer ones
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) pyproject.toml \
 	    requirements/build.in --all-extras --no-emit-package cmo-observability --output-file requirements/dev.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes pyproject.toml --extra oracle --extra slo \
@@ -58,6 +58,11 @@ pins: setup ## Pin requirements anew after a change of dependencies (needs uv); 
 	    requirements/chainlit-build.in --output-file requirements/chainlit-build.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(PINS) \
 	    requirements/grafana.in --output-file requirements/grafana.txt
+	cd requirements/grafana-library && PATH="$(CURDIR)/.venv-grafana/bin:$$PATH" npm install --package-lock-only
+	@# Without the addresses at which authors ask for money.
+	.venv/bin/python -c "import json, pathlib; lock = pathlib.Path('requirements/grafana-library/package-lock.json'); \
+	    read = json.loads(lock.read_text()); [package.pop('funding', None) for package in read['packages'].values()]; \
+	    lock.write_text(json.dumps(read, indent=2) + '\n')"
 
 clean: ## Stop the stack and remove what set-up and runs have made
 	@if [ -x .venv/bin/cmo ]; then .venv/bin/cmo stack down || true; fi

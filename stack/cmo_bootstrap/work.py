@@ -34,12 +34,16 @@ _NETWORK_SIGNS: Final = (
     "unable to connect",
     "newconnectionerror",
     "dns error",
+    "enotfound",
+    "econnrefused",
+    "eai_again",
+    "etimedout",
     "error sending request",
     "proxyerror",
 )
 NO_NETWORK: Final = (
     "A package server could not be reached. Check the network (http_proxy, https_proxy and the settings of "
-    "pip and apt are all respected), then run the same command again: it goes on where it stopped."
+    "pip, npm and apt are all respected), then run the same command again: it goes on where it stopped."
 )
 DISK_FULL: Final = (
     "The disk is full. About 1.5 GB are needed. Make room, then run the same command again: it goes on where "
