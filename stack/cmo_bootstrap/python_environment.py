@@ -44,7 +44,7 @@ _TEST_ENVIRONMENTS: Final = {
     ".venv-chainlit": ("chainlit-build.txt", "chainlit.txt"),
     ".venv-grafana": ("grafana.txt",),
 }
-# Environments whose pins bring npm, and the folder with the pins of what it installs: package.json and its lock.
+# Environments whose pins bring npm, and the folder of requirements/ with the pins of what npm installs.
 _NPM_PACKAGES: Final = {".venv-grafana": "grafana-library"}
 _FILES_OF_NPM: Final = ("package.json", "package-lock.json", ".npmrc")
 _fetching_pip = threading.Lock()
@@ -141,7 +141,7 @@ def _make_environment(checkout: Checkout, environment: Environment) -> None:
         _make_venv(checkout, environment)
         install_pins(checkout, environment)
         if environment.npm_packages is not None:
-            _install_npm_packages(environment, environment.npm_packages)
+            _install_npm_packages(checkout, environment, environment.npm_packages)
     write_stamp(environment.folder / "pins.stamp", _key(checkout, environment))
 
 
@@ -212,15 +212,17 @@ def install_pins(checkout: Checkout, environment: Environment) -> None:
         build = ("--no-build-isolation",)  # by what has just been installed, which is pinned
 
 
-def _install_npm_packages(environment: Environment, packages: Path) -> None:
-    """Install what the lock names, and nothing else: ``npm ci`` resolves nothing and holds it to its hashes."""
+def _install_npm_packages(checkout: Checkout, environment: Environment, packages: Path) -> None:
+    """Install what the lock names, held to its hashes, and nothing else: ``npm ci`` resolves nothing."""
     for name in _FILES_OF_NPM:
         shutil.copy(packages / name, environment.folder)
+    programs, cache = environment.folder / "bin", checkout.work / "npm"
     run(
         f"Installing npm packages into {environment.folder.name}",
-        [str(environment.folder / "bin/npm"), "ci", "--prefix", str(environment.folder)],
-        {**os.environ, "PATH": f"{environment.folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        [str(programs / "npm"), "ci", "--prefix", str(environment.folder), "--cache", str(cache)],
+        {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
     )
+    shutil.rmtree(cache, ignore_errors=True)
 
 
 def _installer() -> str:

@@ -46,8 +46,8 @@ NO_NETWORK: Final = (
     "pip, npm and apt are all respected), then run the same command again: it goes on where it stopped."
 )
 DISK_FULL: Final = (
-    "The disk is full. About 1.5 GB are needed. Make room, then run the same command again: it goes on where "
-    "it stopped."
+    "The disk is full. About 1.5 GB are needed, 2 GB for the tests. Make room, then run the same command "
+    "again: it goes on where it stopped."
 )
 BAD_CERTIFICATE: Final = (
     "The package server's certificate is not trusted here. Where a proxy or a mirror has a certificate of "

@@ -43,8 +43,8 @@ _ALERTS_SELECTOR: Final = re.compile(r"\bALERTS\{[^}]*\}")
 def depths(rules: Sequence[Rule]) -> list[int]:
     """For each rule, how many rules one after the other it needs the results of.
 
-    An alert that asks whether others fire (``ALERTS``) needs those of them that stand before it. Those after it
-    have not been evaluated yet for the same moment, in Prometheus either.
+    An alert that asks whether others fire (``ALERTS``) needs those of them that stand before it. Those
+    after it have not been evaluated yet for the same moment, in Prometheus either.
     """
     recorded_depths = _recorded_depths(rules)
     of_alerts: dict[str, int] = {}
@@ -84,7 +84,7 @@ def regrouped(document: Mapping[str, Any], scrape_interval_seconds: int) -> dict
     """The same rules in the same order, in groups by depth.
 
     Groups that are evaluated at every scrape are taken apart. The others sum up what those have recorded over
-    minutes and hours, so they wait for the last that records, and what is chained in them may be a minute old.
+    minutes and hours, so they wait for the last that records; what is chained in them may be a minute old.
     """
     step = scrape_interval_seconds + VISIBLE_SECONDS
     every_scrape = f"{scrape_interval_seconds}s"

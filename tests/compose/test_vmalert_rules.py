@@ -43,7 +43,7 @@ PAGES = [
     {"record": "good", "expr": "sum(counter)"},
     {"alert": "Down", "expr": "absent(up)"},
     {"alert": "Failing", "expr": 'good < 1 unless on () ALERTS{alertname="Hanging",alertstate="firing"}'},
-    {"alert": "Hanging", "expr": 'hung > 1 unless on () ALERTS{alertname=~"Down|Failing",alertstate="firing"}'},
+    {"alert": "Hanging", "expr": 'hung > 1 unless on () ALERTS{alertname=~"Down|Failing"}'},
     {"alert": "Slow", "expr": 'slow{alert="Hanging"} > 1 unless on () ALERTS{alertname="Down"}'},
     {"alert": "NotSlow", "expr": 'slow > 1 unless on () ALERTS{alertname=~"Down|NotSlow|Slower"}'},
 ]
@@ -54,8 +54,10 @@ def test_a_page_waits_for_the_pages_before_it_that_it_asks_for() -> None:
 
 
 def test_pages_that_wait_for_pages_do_not_delay_what_sums_up_records() -> None:
-    slow = {"name": "slow", "interval": "1m", "rules": [{"record": "sums", "expr": "sum_over_time(good[1h])"}]}
-    groups = vmalert_rules.regrouped({"groups": [{"name": "fast", "interval": "15s", "rules": PAGES}, slow]}, 15)
+    sums = {"record": "sums", "expr": "sum_over_time(good[1h])"}
+    slow = {"name": "slow", "interval": "1m", "rules": [sums]}
+    fast = {"name": "fast", "interval": "15s", "rules": PAGES}
+    groups = vmalert_rules.regrouped({"groups": [fast, slow]}, 15)
     assert [group["name"] for group in groups["groups"]] == ["fast-0", "fast-1", "fast-2", "slow"]
     assert groups["groups"][-1]["eval_delay"] == f"{ARRIVAL_SECONDS + 15 + VISIBLE_SECONDS}s"
 

@@ -295,6 +295,14 @@ def test_what_builds_a_package_is_the_pinned_one_that_went_in_before_it(
     assert built.read_text() == "built by 1.0"
 
 
+def _ask_npm_for_nothing(checkout: python_environment.Checkout) -> None:
+    for made in checkout.test_environments:
+        if made.npm_packages is not None:
+            made.npm_packages.mkdir()
+            for name in ("package.json", "package-lock.json", ".npmrc"):
+                (made.npm_packages / name).touch()
+
+
 def test_environments_for_tests_are_made_on_demand_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,8 +311,11 @@ def test_environments_for_tests_are_made_on_demand_alone(
         pins.parent.mkdir(exist_ok=True)
         pins.touch()
     (tmp_path / "pyproject.toml").touch()
+    _ask_npm_for_nothing(checkout)
+    npm: list[list[str]] = []
     monkeypatch.setattr(python_environment, "_install", lambda *_: None)
     monkeypatch.setattr(python_environment, "_make_venv", _make_empty)
+    monkeypatch.setattr(python_environment, "run", lambda _what, command, _environment: npm.append(command))
 
     python_environment.prepare(checkout)
     assert not [made for made in checkout.test_environments if made.folder.exists()]
@@ -317,7 +328,15 @@ def test_environments_for_tests_are_made_on_demand_alone(
         mark.touch()
     checkout.test_environments[0].pins[0].write_text("asked==2.0")
     python_environment.prepare(checkout, with_test_environments=True)
-    assert [mark.exists() for mark in marks] == [True, False, True], "made anew only where the pins changed"
+    assert [mark.exists() for mark in marks] == [True, False, True, True], "anew only where the pins changed"
+
+    (asked_npm,) = npm
+    with_npm = checkout.test_environments[-1]
+    assert asked_npm[:4] == [str(with_npm.folder / "bin/npm"), "ci", "--prefix", str(with_npm.folder)]
+    assert with_npm.npm_packages is not None
+    (with_npm.npm_packages / "package-lock.json").write_text("another version")
+    python_environment.prepare(checkout, with_test_environments=True)
+    assert not marks[-1].exists(), "made anew where npm's lock has changed"
 
 
 @pytest.mark.parametrize(
