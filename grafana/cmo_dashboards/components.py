@@ -506,8 +506,8 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.SECONDS,
             answers="How long does a call take, queueing included? Quantiles are estimated between the "
-            f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls; "
-            "each leads to its trace.",
+            f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls, "
+            "each with the id of its trace, where traces are on (`docs/traces.md`).",
             when_red="It has no target. P50 high: all calls are slow. P95 alone: some are; open the trace "
             "of a point up there.",
             queries=tuple(

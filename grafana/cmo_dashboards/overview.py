@@ -202,7 +202,7 @@ def _latency(objectives: Objectives) -> Panel:
         answers="How long do users wait for real answers? Estimated from histogram buckets, up to a "
         f"bucket's width off; what is judged is *{objective.title}*, which is exact. The dashed line, "
         f"{indicator.threshold_seconds:g} s, is the target of P{indicator.quantile * 100:g} alone. Points "
-        "are single queries: they lead to their traces.",
+        "are single queries, each with the id of its trace, where traces are on (`docs/traces.md`).",
         when_red="P95 above the line: one in twenty waits longer. P99 alone: a few wait for a time-out. "
         "Open a trace of a high point, and see which component took the time.",
         queries=tuple(

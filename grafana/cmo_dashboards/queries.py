@@ -66,6 +66,7 @@ class PanelQuery:
         lowest, highest: bounds of any plausible value.
         instant: whether Grafana asks at one moment, at the end of the range, or at every step of it.
         may_be_empty: whether no series at all is the normal state of a busy service.
+        exemplars: whether Grafana also asks for single queries, to draw them as points.
         steps: thresholds that colour its values; none where nothing does.
         value_colours: of single values, before any step.
     """
@@ -79,6 +80,7 @@ class PanelQuery:
     highest: float
     instant: bool
     may_be_empty: bool
+    exemplars: bool = False
     steps: tuple[Step, ...] = ()
     value_colours: tuple[tuple[float, str], ...] = ()
 
@@ -112,6 +114,7 @@ def queries(dashboard: Dashboard, macros: Macros | None = None) -> list[PanelQue
                     highest=query.highest,
                     instant=bool(target["instant"]),
                     may_be_empty=query.may_be_empty,
+                    exemplars=bool(target.get("exemplar")),
                     steps=source.steps if source.shape in _COLOURED and query.judged else (),
                     value_colours=source.value_colours,
                 )

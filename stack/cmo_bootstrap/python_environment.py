@@ -47,6 +47,8 @@ _TEST_ENVIRONMENTS: Final = {
 # Environments whose pins bring npm, and the folder of requirements/ with the pins of what npm installs.
 _NPM_PACKAGES: Final = {".venv-grafana": "grafana-library"}
 _FILES_OF_NPM: Final = ("package.json", "package-lock.json", ".npmrc")
+# Not that of an environment, which may be activated, and be the one that is to be made: it goes when that is.
+_PYTHON: Final = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 _fetching_pip = threading.Lock()
 
 
@@ -149,7 +151,7 @@ def _key(checkout: Checkout, environment: Environment) -> str:
     files = [*environment.pins]
     if environment.npm_packages is not None:
         files += [environment.npm_packages / name for name in _FILES_OF_NPM]
-    return fingerprint(f"{sys.executable} {sys.version}", str(checkout.root), *files)
+    return fingerprint(f"{_PYTHON} {sys.version}", str(checkout.root), *files)
 
 
 def uv_settings(environment: Mapping[str, str], configuration: Mapping[str, str]) -> dict[str, str]:
@@ -234,7 +236,7 @@ def _make_venv(checkout: Checkout, environment: Environment) -> None:
     if environment.folder.exists():
         shutil.rmtree(environment.folder)
     if shutil.which("uv"):
-        command = ["uv", "venv", "--quiet", "--no-project", "--python", sys.executable]
+        command = ["uv", "venv", "--quiet", "--no-project", "--python", _PYTHON]
         run(f"Making {environment.folder.name}", [*command, str(environment.folder)])
     else:
         _make_venv_with_pip(checkout, environment)
@@ -265,11 +267,11 @@ def _make_venv_with_pip(checkout: Checkout, environment: Environment) -> None:
     what = f"Making {environment.folder.name}"
     folder = str(environment.folder)
     if importlib.util.find_spec("ensurepip") is not None:
-        run(what, [sys.executable, "-m", "venv", folder])
+        run(what, [_PYTHON, "-m", "venv", folder])
         return
     with _fetching_pip:
         wheel = _pip_wheel_of_debian(checkout)
-    run(what, [sys.executable, "-m", "venv", "--without-pip", folder])
+    run(what, [_PYTHON, "-m", "venv", "--without-pip", folder])
     run(
         "Installing pip",
         [

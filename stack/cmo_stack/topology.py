@@ -284,6 +284,7 @@ def _prometheus(settings: Settings) -> Part:
         f"--storage.tsdb.retention.time={RETENTION}",
         f"--web.listen-address={LOOPBACK}:{port}",
         f"--web.external-url=http://{LOOPBACK}:{port}",  # for the links in a page
+        "--enable-feature=exemplar-storage",  # single queries on panels of latency, with their traces
     )
     return Part(
         name="prometheus",

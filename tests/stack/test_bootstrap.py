@@ -339,6 +339,26 @@ def test_environments_for_tests_are_made_on_demand_alone(
     assert not marks[-1].exists(), "made anew where npm's lock has changed"
 
 
+def test_an_activated_environment_is_not_made_anew_and_takes_nothing_away(tmp_path: Path) -> None:
+    """Its Python would be another one than that which made it, and would be gone while it works."""
+    ours = Path(python_environment.__file__).parents[1]
+    made_by = python_environment._PYTHON
+    subprocess.run([made_by, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    program = "from cmo_bootstrap import python_environment; print(python_environment._PYTHON)"
+    seen = {
+        subprocess.run(
+            [tmp_path / "venv/bin" / name, "-c", program],
+            env={"PYTHONPATH": str(ours)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in ("python", "python3")
+    }
+    assert seen == {f"{made_by}\n"}
+    assert not made_by.startswith(sys.prefix), "the tests run in an environment, or this shows nothing"
+
+
 @pytest.mark.parametrize(
     ("has_uv", "has_pip", "afresh"),
     [(True, False, False), (False, True, False), (False, False, True)],
