@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import yaml
-from cmo_dashboards.shipped import compiled_directory
+from cmo_dashboards.finish import text_of
+from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL
+from cmo_slo.link_address import wrong_with_address
 from cmo_slo.rulefile import GeneratedFile, render_for_operator
 
 from cmo_stack.configuration import committed
@@ -106,7 +109,7 @@ def manifest_files(
             [nightly_check(objectives.name, version)],
             to_fill_in=[STAGING_ADDRESS, PROMETHEUS_ADDRESS],
         ),
-        **_dashboards(),
+        **_dashboards(objectives.links.runbooks),
     }
     texts["kustomization.yaml"] = _KUSTOMIZATION.format(
         namespace=cluster.monitoring_namespace,
@@ -126,13 +129,26 @@ def _alertmanager_templates() -> dict[str, Any]:
     return config_map(TEMPLATES_CONFIG_MAP, TEMPLATES_FILE, text)
 
 
-def _dashboards() -> dict[str, str]:
-    """One file for each compiled dashboard, whichever there are."""
+def _dashboards(runbooks: str) -> dict[str, str]:
+    """One file for each dashboard; alerts on them link to their runbooks where these are published.
+
+    Args:
+        runbooks: the address where they are, or the folder, which no browser can open.
+    """
+    if wrong_with_address(runbooks) is None:
+        # Put together again, because its scheme may be in capitals, which the dashboards do not know.
+        address = urlsplit(runbooks).geturl()
+        texts = {file_name(board): text_of(board.document) for board in shipped_dashboards(address)}
+        linked = f", with links to {address}"
+    else:
+        texts = {path.name: _read(path) for path in compiled_directory().glob("*.json")}
+        linked = ""
+    manifests = {name.removesuffix(".json"): text for name, text in sorted(texts.items())}
     return {
-        f"dashboards/{path.stem}.yml": _text(
-            f"It holds grafana/dashboards/{path.name}.", [dashboard(path.stem, _read(path))]
+        f"dashboards/{name}.yml": _text(
+            f"It holds grafana/dashboards/{name}.json{linked}.", [dashboard(name, text)]
         )
-        for path in sorted(compiled_directory().glob("*.json"))
+        for name, text in manifests.items()
     }
 
 
