@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
+PAGE = (ROOT / "docs/compose.md").read_text()
 PIN = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z]+)?$")
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 LOOPBACK = re.compile(r"^127\.0\.0\.1:(?:\d+|\$\{\w+:-\d+\}):\d+$")
@@ -323,6 +324,35 @@ def test_a_retention_that_is_too_short_is_found(service: str, flag: str) -> None
 
 def test_every_service_is_in_one_list() -> None:
     assert set(compose_file()["services"]) == BASE | SCALED | {"load", "scale-load"}
+
+
+def test_the_page_names_every_service() -> None:
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", PAGE, re.M) for name in re.findall(r"`([^`]+)`", row)
+    }
+    assert named == BASE | SCALED
+
+
+def _limits_gib(names: set[str]) -> float:
+    mebibytes = {"g": 1024, "m": 1}
+    limits = [compose_file()["services"][name]["mem_limit"] for name in names]
+    return sum(int(limit[:-1]) * mebibytes[limit[-1]] for limit in limits) / 1024
+
+
+def test_the_page_says_how_much_memory_it_may_take() -> None:
+    assert f"may use {_limits_gib(BASE):.1f} GiB of memory in all" in PAGE
+    assert f"with limits of {_limits_gib(SCALED):.1f} GiB more" in PAGE
+
+
+def test_there_are_files_for_the_intervals_that_are_named_and_for_no_others() -> None:
+    example = (ROOT / ".env.example").read_text()
+    for kind, said in {
+        "prometheus": "scrapes and evaluates: 15s, or 1s, ",
+        "replica": "replicas scrape, 15s or 5s and no other",
+    }.items():
+        assert said in example
+        files = (ROOT / "compose/prometheus").glob(f"{kind}-*.yml")
+        assert {path.stem.removeprefix(f"{kind}-") for path in files} == set(re.findall(r"\d+s", said))
 
 
 def test_the_image_is_of_this_version_and_built_from_here() -> None:
