@@ -123,6 +123,8 @@ def check_verdict(done: Any) -> None:
     )
     counted = re.search(rf"\b(\d+) of {_OPERATIONS_OF_CLINICAL_RUSH}\b", done.output)
     require(counted, f"all {_OPERATIONS_OF_CLINICAL_RUSH} operations are counted:\n{done.output}")
+    judged = re.search(r"^Success rate +(PASS|WARN|FAIL)\b", done.output, re.MULTILINE)
+    require(judged, f"the success of the one scenario is judged:\n{done.output}")
     outcome = re.search(r"\b(NON-COMPLIANT|COMPLIANT|INCONCLUSIVE)\b", done.output)
     require(outcome, f"a verdict:\n{done.output}")
     tell(
