@@ -14,7 +14,13 @@ from cmo_dashboards.checks import run_checks
 from cmo_dashboards.finish import text_of
 from cmo_dashboards.live import wrong_under_load, wrong_when_idle
 from cmo_dashboards.queries import Macros, queries
-from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
+from cmo_dashboards.shipped import (
+    compiled_directory,
+    file_name,
+    runbook_file_name,
+    shipped_dashboards,
+    shipped_runbooks,
+)
 from cmo_dashboards.walkthrough import walkthrough
 
 if TYPE_CHECKING:
@@ -66,6 +72,9 @@ def build(output: Path | None, docs: Path | None, runbooks_url: str | None) -> N
     folder = output or compiled_directory()
     for dashboard in made:
         _write(folder / file_name(dashboard), text_of(dashboard.document))
+    # Where they are published, links lead there.
+    for runbook in () if runbooks_url is not None else shipped_runbooks():
+        _write(folder / runbook_file_name(runbook), text_of(runbook.document))
     if docs is not None:
         _write(docs, walkthrough(made))
 

@@ -22,17 +22,22 @@ def test_build_writes_the_same_files_and_prints_where(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "dashboards.md"
     done = CliRunner().invoke(dashboards, ["build", "--output", str(tmp_path / "new"), "--docs", str(page)])
     assert done.exit_code == 0, done.output
-    committed = {path.name: path.read_bytes() for path in compiled_directory().glob("*.json")}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == committed
+    committed = _files(compiled_directory())
+    assert _files(tmp_path / "new") == committed
     assert sorted(done.stdout.splitlines()) == sorted(
         [*(str(tmp_path / "new" / name) for name in committed), str(page)]
     )
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.json")}
 
 
 def test_build_with_published_runbooks_links_each_alert_to_its_own(tmp_path: Path) -> None:
     options = ["--output", str(tmp_path), "--runbooks-url", "https://git.example.org/runbooks/"]
     done = CliRunner().invoke(dashboards, ["build", *options])
     assert done.exit_code == 0, done.output
+    assert not (tmp_path / "runbooks").exists(), "links lead to those that are published"
     for name in ("cmo-overview", "cmo-015"):
         document = json.loads((tmp_path / f"{name}.json").read_text())
         [table] = [panel for panel in document["panels"] if panel["type"] == "table"]
