@@ -85,6 +85,14 @@ def test_each_word_has_its_value_and_its_colour(document: Document) -> None:
             assert (value, colour) == MEANT[word], (panel["title"], word)
 
 
+def test_of_several_breakers_the_worst_is_shown(document: Document) -> None:
+    """Its number is the highest."""
+    for panel in panels(document):
+        if "half_open" in {word for word, _, _ in _words(panel)}:
+            for target in panel["targets"]:
+                assert target["expr"].startswith("max by (component"), panel["title"]
+
+
 def test_outcomes_have_their_colours(document: Document) -> None:
     for panel in panels(document):
         for override in panel["fieldConfig"]["overrides"]:
@@ -162,6 +170,48 @@ def test_windows_are_those_that_their_legends_name() -> None:
                     named = set(re.findall(r'window="([^"]+)"', target["expr"]))
                     assert named == {windows[target["legendFormat"]]}, panel["title"]
     assert seen
+
+
+def test_a_panel_asks_for_the_objective_that_its_title_names() -> None:
+    objectives = load_objectives(shipped_directory() / "cmo-015.yml").objectives
+    seen = set()
+    for board in shipped_dashboards():
+        for panel in panels(board.document):
+            for objective in objectives:
+                begins = re.match(
+                    rf"(.*: )?{re.escape(objective.title)}(: | over| \(|,? compared|$)", panel["title"]
+                )
+                asked = {
+                    name
+                    for target in panel["targets"]
+                    for name in re.findall(r'objective="([^"]+)"', target["expr"])
+                }
+                if begins and asked:
+                    seen.add(objective.name)
+                    assert asked == {objective.name}, panel["title"]
+    assert {"success", "within_2s", "cache_hits"} <= seen
+
+
+def test_budgets_are_those_of_live_traffic_alone() -> None:
+    for board in shipped_dashboards():
+        for panel in panels(board.document):
+            if re.match(r"Error budget left|Burn rate|Bad live events", panel["title"]):
+                for target in panel["targets"]:
+                    selectors = re.findall(r"\{([^}]*)\}", target["expr"])
+                    assert selectors
+                    assert all('scenario="live"' in each for each in selectors), panel["title"]
+
+
+def test_targets_up_are_those_of_the_objectives() -> None:
+    job = load_objectives(shipped_directory() / "cmo-015.yml").service.job
+    asked = {
+        target["expr"]
+        for board in shipped_dashboards()
+        for panel in panels(board.document)
+        if panel["title"] == "Targets up"
+        for target in panel["targets"]
+    }
+    assert asked == {f'up{{job="{job}"}}'}
 
 
 def test_every_query_is_drawn_and_links_keep_time_and_variables(document: Document) -> None:
