@@ -28,6 +28,7 @@ from .telling import NotProvedError, step, tell
 
 _INSIDE = "--inside"
 _NO_ENGINE = 75
+_ANSWERS_WITHIN_SECONDS = 20.0
 _PORTS = (
     "CMO_GRAFANA_PORT",
     "CMO_SERVICE_PORT",
@@ -51,7 +52,8 @@ def main(arguments: list[str]) -> int:
             return _with_an_engine_that_is_here() if _engine_answers() else _with_an_engine_of_our_own()
     except NoEngineError as error:
         return _without_engine(str(error))
-    except (NotProvedError, SetupError) as error:
+    except (NotProvedError, SetupError, OSError, subprocess.SubprocessError) as error:
+        # The last two: a full disk, a folder that cannot be written, an index of packages that is away.
         tell(f"NOT PROVED. {error}")
         return 1
     except EndedBySignal as request:
@@ -60,8 +62,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _engine_answers() -> bool:
-    docker = shutil.which("docker")
-    return bool(docker) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    if not shutil.which("docker"):
+        return False
+    try:
+        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=_ANSWERS_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:  # an address that takes connections, and says nothing
+        return False
+    return asked.returncode == 0
 
 
 def _with_an_engine_that_is_here() -> int:

@@ -85,6 +85,17 @@ def test_check_prints_one_line_a_finding_and_exits_1(tmp_path: Path) -> None:
     assert "cmo_querys_total" in line
 
 
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\ud800"])
+def test_what_a_finding_quotes_does_not_break_its_line(tmp_path: Path, character: str) -> None:
+    document = json.loads((compiled_directory() / "cmo-015.json").read_text())
+    document["panels"][1]["targets"][0]["expr"] = f"sum(cmo_querys_total){character}"
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(document))
+    done = CliRunner().invoke(dashboards, ["check", str(bad)])
+    assert done.exit_code == 1
+    assert done.stdout.rstrip("\n").isprintable()
+
+
 def test_check_says_when_the_compiled_dashboards_are_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +144,7 @@ def test_a_prometheus_that_is_not_there_exits_4_in_words() -> None:
     [
         (None, "cannot be read"),
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "is no dashboard"),
         ("{}", "is no dashboard"),
         ('{"panels": [null]}', "could read"),
