@@ -1,4 +1,4 @@
-"""The same questions asked at two moments: now, and as many seconds earlier as `AGAINST` says.
+"""The same questions asked of two runs: as many seconds ago as `RUN` says, and as `AGAINST` says.
 
 Every window is the range of the dashboard, moved as a whole, so that both sides are measured alike. What the
 rules record is added up exactly; throughput, P95, cost and growth of memory are estimates from raw metrics.
@@ -14,7 +14,7 @@ from cmo_slo import recorded
 
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.expressions import INTERVAL, RANGE, RATE_INTERVAL, Population, Recorded, selector
-from cmo_dashboards.variables import AGAINST
+from cmo_dashboards.variables import AGAINST, RUN
 
 if TYPE_CHECKING:
     from cmo_slo.indicators import GrowthIndicator, LatencyIndicator
@@ -27,7 +27,7 @@ ALL_CHOSEN_TESTS: Final = Population(promql.TESTS.matcher, pooled=True)
 
 @dataclass(frozen=True)
 class Moment:
-    """One side of a comparison: PromQL's ``offset`` and how far back it goes, empty for now."""
+    """One side of a comparison: PromQL's ``offset`` and how far back it goes; empty within what is moved."""
 
     offset: str = ""
 
@@ -48,8 +48,11 @@ class Moment:
         return f"{series}[{RATE_INTERVAL}]{self.offset}"
 
 
-NOW: Final = Moment()
+_HERE: Final = Moment()
+NOW: Final = Moment(f" offset ${{{RUN.name}}}s")
+"""The run that is looked at."""
 EARLIER: Final = Moment(f" offset ${{{AGAINST.name}}}s")
+"""The one that it is compared with."""
 
 
 def events(of: Recorded, people: Population, at: Moment) -> str:
@@ -74,7 +77,7 @@ def ratio_lately(of: Recorded, people: Population, at: Moment) -> str:
 
 def held_users(of: Recorded, people: Population, at: Moment) -> str:
     """The highest mean number of users over any step of the range."""
-    return f"max_over_time({at.each_step(users_lately(of, people, NOW))})"
+    return f"max_over_time({at.each_step(users_lately(of, people, _HERE))})"
 
 
 def users_lately(of: Recorded, people: Population, at: Moment) -> str:
@@ -88,7 +91,7 @@ def users_lately(of: Recorded, people: Population, at: Moment) -> str:
 
 def throughput(people: Population, at: Moment) -> str:
     """Mean of finished queries a second, over the moments of the range that had any (estimated)."""
-    return f"avg_over_time({at.each_step(f'{throughput_lately(people, NOW)} > 0')})"
+    return f"avg_over_time({at.each_step(f'{throughput_lately(people, _HERE)} > 0')})"
 
 
 def throughput_lately(people: Population, at: Moment) -> str:

@@ -3,12 +3,13 @@
 A run has no label to pick it by: labels are closed lists, and an id of each run would be a new series for
 each. What a release manager picks instead, and why:
 
-- **The run is the range.** Every picture marks where load tests ran; dragging over one makes it the range. A
-  pipeline can write the address itself: `?from=…&to=…`, the times of the run's manifest.
-- **The run beside it is a distance in time** (the variable "Compare with"). Release N+1 is held against N by
-  choosing "last run of" N: a query finds the last moment of load on each release that `cmo_build_info` knows
-  of, before the range, and the two runs are laid over each other by their ends. Distances by hand stand
-  beside, because a nightly test is best held against that of the night before.
+- **A run is a distance in time.** "Run" offers the last run of each release, found by a query for the last
+  moment of load on each release that `cmo_build_info` knows of, and what the range holds: every picture marks
+  where load tests ran, dragging over one makes it the range, and a pipeline can write the address itself:
+  `?from=…&to=…`, the times of the run's manifest. How long a run is looked at is the length of the range.
+- **So is the run beside it** ("Compare with"), found in the same way before the first. Release N+1 is held
+  against N by choosing "last run of" N, and the two runs are laid over each other by their ends. Distances by
+  hand stand beside, because a nightly test is best held against that of the night before.
 - **No version in the queries.** What the rules record is exact and knows no instance; joining it with
   `cmo_build_info` would give the exactness up. Instead both releases are shown by name at the top.
 
@@ -33,7 +34,7 @@ from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.expressions import TESTS, Population, Recorded
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import find, target_text
-from cmo_dashboards.variables import AGAINST, HISTORY, SCENARIO
+from cmo_dashboards.variables import AGAINST, HISTORY, RUN, SCENARIO
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives
@@ -41,9 +42,9 @@ if TYPE_CHECKING:
 _SCENARIO: Final = "{{scenario}}"
 _POOLED: Final = "Chosen tests together"
 """Not "all test scenarios", which are those of a verdict, whatever is chosen."""
-_NO_TEST: Final = "No load test in this range"
-_NO_OTHER_TEST: Final = "No load test then"
-_NO_PAIR: Final = "No load test on one of the sides"
+_NO_TEST: Final = "No load test recorded in this run"
+_NO_OTHER_TEST: Final = "No load test recorded then"
+_NO_PAIR: Final = "No load test recorded on one of the sides"
 _MOST_USERS: Final = 1_000
 _MOST_EVENTS: Final = 1e9
 _MOST_BYTES: Final = 4e9
@@ -166,11 +167,12 @@ def load_test(objectives: Objectives) -> Dashboard:
     return Dashboard(
         uid="cmo-load-test",
         title="Load test and release comparison",
-        description="Did this run, or this release, do better than that one? The range chooses the run, "
-        "`Compare with` the other. It shows, it does not decide: `cmo compare` says whether a difference is "
-        "more than chance, `cmo check` whether a run is compliant (docs/check.md).",
+        description="Did this run, or this release, do better than that one? `Run` chooses the one, "
+        "`Compare with` the other; the range is as long as what is seen of each. It shows, it does not "
+        "decide: `cmo compare` says whether a difference is more than chance, `cmo check` whether a run is "
+        "compliant (docs/check.md).",
         scenarios=objectives.scenarios,
-        variables=(SCENARIO, HISTORY, AGAINST),
+        variables=(SCENARIO, HISTORY, RUN, AGAINST),
         opens_at="now-15m",
         rows=(
             Row("What is compared?", _releases()),
@@ -212,10 +214,10 @@ def _releases() -> tuple[Panel, ...]:
 
     return (
         of(
-            "Release in the range",
+            "Release looked at",
             NOW,
-            "Which release is looked at? Version and revision of what was scraped in the range.",
-            "It never is. Two lines are a roll-out, or a range that is too wide: narrow it to one run.",
+            "Which release is looked at? Version and revision of what was scraped during the run.",
+            "It never is. Two lines are a roll-out, or a range that is too long: shorten it to one run.",
             "No instance was scraped",
         ),
         of(
@@ -350,7 +352,7 @@ def _memory(objectives: Objectives) -> _Figure:
         asked=_of_each(partial(comparison.growth, indicator), judged=True),
         answers="How much did memory grow in each scenario? Peak kept by the exporter less the lowest from "
         "just before the first query on, in the instance that grew most (estimated).",
-        when_red="Narrow the range to one run. If it stays red, see *Resources* for the same range.",
+        when_red="Shorten the range to one run. If it stays red, see *Resources* for the same range.",
         lowest=-_MOST_BYTES,
         highest=_MOST_BYTES,
         steps=verdict_steps(objective),

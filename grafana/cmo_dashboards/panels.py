@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _STACKED_OPACITY: Final = 60
 _LINK: Final = dashboard.DashboardLinkType.LINK
-NO_TRAFFIC: Final = "No traffic recorded in this range"
+NO_TRAFFIC: Final = "No traffic, or no data: see Targets up"
 
 
 class Unit(StrEnum):

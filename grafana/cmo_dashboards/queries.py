@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from cmo_slo.durations import SECOND, parse_duration
+
 from cmo_dashboards.colours import NEUTRAL, colour_of
 from cmo_dashboards.document import panels, title_of
 from cmo_dashboards.panels import Shape
@@ -32,6 +34,7 @@ class Macros:
         range: of the dashboard, as a PromQL duration.
         rate_interval: at least four scrape intervals.
         interval: the step of the picture.
+        end: of the range, in Unix seconds.
         chosen: what variables stand for, each as Grafana writes it into an expression; a stand-in where one
             is not named: "All", or what is chosen at first.
     """
@@ -39,6 +42,7 @@ class Macros:
     range: str = "15m"
     rate_interval: str = "4s"
     interval: str = "1s"
+    end: float = 0.0
     chosen: Mapping[str, str] = field(default_factory=dict)
 
     def replace(self, expression: str) -> str:
@@ -46,6 +50,8 @@ class Macros:
         for name, value in (
             ("__rate_interval", self.rate_interval),
             ("__interval", self.interval),
+            ("__range_s", f"{parse_duration(self.range) / SECOND:g}"),
+            ("__to", f"{self.end * 1000:.0f}"),
             ("__range", self.range),
             *((variable.name, self.chosen.get(variable.name, variable.stand_in)) for variable in VARIABLES),
         ):

@@ -4,9 +4,10 @@ Values are asked of Prometheus whenever the time range changes, so a scenario of
 last week is looked at. "All" is a pattern that also matches what is not in the list.
 
 A run has no label, because labels are closed lists; a release has one, but only on `cmo_build_info`, and what
-the rules record knows no instance to join that with. So what another run is compared with is a distance in
-time (`AGAINST`): how many seconds earlier the same queries are asked again. Nobody should have to work that
-out, so it is offered by name, as "last run of" each release, and by plain distances for whoever knows better.
+the rules record knows no instance to join that with. So a run is a distance in time: how many seconds ago the
+queries are asked, of the run that is looked at (`RUN`) and of the one beside it (`AGAINST`). Nobody should
+have to work that out, so both are offered by name, as "last run of" each release, and by plain distances for
+whoever knows better.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Distance:
-    """One variable: seconds that lie between what is looked at and what it is compared with.
+    """One variable: how many seconds before the end of the range a run is laid over it.
 
     Attributes:
         name: how expressions refer to it.
@@ -94,8 +95,9 @@ class Distance:
         label: the label of those results that names each.
         fixed: texts and seconds that are always offered, so that it is never without a value; the first is
             chosen at first.
-        help: what it is measured from.
+        help: what it decides.
         stand_in: seconds that stand for it where nobody chooses, short enough for a stack just started.
+        counted_from: a variable to which the fixed seconds are added; none if empty.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Distance:
     fixed: tuple[tuple[str, int], ...]
     help: str
     stand_in: str
+    counted_from: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a variable that may be without a value: it would make every query that asks for it wrong.
@@ -118,8 +121,9 @@ class Distance:
     @property
     def question(self) -> str:
         """All that is offered, in one query."""
+        more = f" + ${{{self.counted_from}}}" if self.counted_from else ""
         always = (
-            f'label_replace(vector({seconds}), "{self.label}", "{text}", "", "")'
+            f'label_replace(vector({seconds}{more}), "{self.label}", "{text}", "", "")'
             for text, seconds in self.fixed
         )
         return " or ".join((self.found, *always))
@@ -165,29 +169,46 @@ HISTORY: Final = Choice(
 )
 _NO_TESTS: Final = f"{catalogue.LIVE}|{catalogue.PROBE_SCENARIO}"
 _TESTED: Final = f'{recorded.STARTED_QUERIES}{{scenario=~"$scenario", scenario!~"{_NO_TESTS}"}} > 0'
-_LAST_MOMENT: Final = f"max(max_over_time(timestamp({_TESTED})[$__range:$__interval]))"
-_LAST_MOMENT_OF_EACH_RELEASE: Final = (
-    "max by (version, revision) (max_over_time(timestamp("
-    f"{catalogue.BUILD_INFO.name} and on (job, instance) ({_TESTED})"
-    ")[$history:$__interval] offset $__range))"
+_OF_EACH_RELEASE: Final = f"timestamp({catalogue.BUILD_INFO.name} and on (job, instance) ({_TESTED}))"
+TAIL_SECONDS: Final = 60
+"""How long after its last query has begun a run may still answer."""
+
+
+def _last_runs(moments: str, seconds: str) -> str:
+    """Seconds for the last run of each release, by name; ``LAST`` in ``seconds`` is when each run ended."""
+    last = f"max by (version, revision) (max_over_time(({moments})[$history:$__interval]))"
+    named = f'label_replace({seconds.replace("LAST", last)}, "what", "last run of", "", "")'
+    return f'label_join({named}, "run", " ", "what", "version", "revision")'
+
+
+RUN: Final = Distance(
+    "run",
+    "Run",
+    _last_runs(_OF_EACH_RELEASE, f"clamp_min(round(${{__to}} / 1000 - LAST - {TAIL_SECONDS}), 1)"),
+    "run",
+    (("in the range", 1),),
+    "What is looked at: the run in the range, or the last one of a release, moved to the end of the range",
+    stand_in="1",
 )
+"""Seconds by which the run that is looked at is moved; one at least, for Prometheus 2 takes no offset of 0.
+
+A run ends at the last evaluation of the rules that saw one of its queries begin. `cmo_build_info` says which
+release was there; during a roll-out a run belongs to both.
+"""
+_ITS_LAST_MOMENT: Final = f"max(max_over_time(timestamp({_TESTED})[$__range:$__interval] offset ${{run}}s))"
+_BEFORE_IT: Final = f"{_OF_EACH_RELEASE} < ${{__to}} / 1000 - $__range_s - ${{run}}"
 AGAINST: Final = Distance(
     "against",
     "Compare with",
-    "label_join(label_replace("
-    f'{_LAST_MOMENT} - on () group_right () {_LAST_MOMENT_OF_EACH_RELEASE}, "what", "last run of", "", ""'
-    '), "run", " ", "what", "version", "revision")',
+    _last_runs(_BEFORE_IT, f"round({_ITS_LAST_MOMENT} - on () group_right () LAST + ${{run}})"),
     "run",
     (("1 day earlier", 86_400), ("1 hour earlier", 3_600), ("7 days earlier", 604_800)),
-    "Last run of each release before the range, or a distance; any number of seconds may be typed in",
+    "Last run of each release before that run, or a distance from it; any number of seconds may be typed in",
     stand_in="10",
+    counted_from=RUN.name,
 )
-"""Seconds from the end of another run to the end of the run in the range.
-
-Both ends are the last evaluation of the rules that saw a query begin, so the two runs are laid over each
-other by their ends. `cmo_build_info` says which release was there; during a roll-out a run belongs to both.
-"""
-VARIABLES: Final[tuple[AnyVariable, ...]] = (JOB, INSTANCE, SCENARIO, COMPONENT, HISTORY, AGAINST)
+"""Seconds by which the other run is moved, so that it ends where the one that is looked at does."""
+VARIABLES: Final[tuple[AnyVariable, ...]] = (JOB, INSTANCE, SCENARIO, COMPONENT, HISTORY, RUN, AGAINST)
 """All that a dashboard may have, in the order in which they narrow each other."""
 
 
@@ -242,6 +263,7 @@ def _choice(variable: Choice) -> builders.CustomVariable:
 def _distance(variable: Distance) -> builders.QueryVariable:
     question = f"query_result({variable.question})"
     text, seconds = variable.fixed[0]
+    first = seconds + (RUN.fixed[0][1] if variable.counted_from else 0)
     return (
         builders.QueryVariable(variable.name)
         .label(variable.title)
@@ -252,6 +274,6 @@ def _distance(variable: Distance) -> builders.QueryVariable:
         .regex(variable.pattern)
         .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(models.VariableSort.ALPHABETICAL_ASC)
-        .current(models.VariableOption(selected=True, text=text, value=str(seconds)))
+        .current(models.VariableOption(selected=True, text=text, value=str(first)))
         .allow_custom_value(allow_custom_value=True)
     )

@@ -59,6 +59,7 @@ SCALED = {
     "victoria-metrics",
     "victoria-metrics-volume",
     "vmalert",
+    "scale-dead-man",
     "alertmanager-a",
     "alertmanager-b",
 }
@@ -465,13 +466,25 @@ def test_replicas_scrape_everything_twice_and_write_it_once(interval: str) -> No
     assert write["write_relabel_configs"] == [{"action": "labeldrop", "regex": "replica"}]
     assert write["queue_config"]["batch_send_deadline"] == "1s"
     assert "rule_files" not in ours
-    assert [job["job_name"] for job in ours["scrape_configs"]] == [
-        job["job_name"] for job in local["scrape_configs"]
-    ]
+    local_jobs = [job["job_name"] for job in local["scrape_configs"]]
+    assert [job["job_name"] for job in ours["scrape_configs"]] == [*local_jobs, "vmalert", "victoria-metrics"]
     named = {target.partition(":")[0] for job in ours["scrape_configs"] for target in _targets(job)}
-    assert named <= SCALED
+    without_metrics = {"proxy", "scale-dead-man", "victoria-metrics-volume"}
+    assert named == SCALED - without_metrics
     names = [compose_file()["services"][f"prometheus-{each}"]["environment"] for each in ("a", "b")]
     assert names == [{"CMO_REPLICA": "a"}, {"CMO_REPLICA": "b"}]
+
+
+def test_the_scaled_stack_has_a_dead_man_that_hears_nothing_of_the_small_one() -> None:
+    stack = compose_file()["services"]
+    configured = {
+        name: next(source for source in mounts(stack[name]) if source.endswith(".yml"))
+        for name in ("alertmanager", "alertmanager-a", "alertmanager-b")
+    }
+    scaled = "./compose/alertmanager/alertmanager-scale.yml"
+    assert configured.pop("alertmanager") == "./compose/alertmanager/alertmanager.yml"
+    assert set(configured.values()) == {scaled}
+    assert "scale-dead-man" in SCALED
 
 
 def test_replicas_are_deduplicated_by_the_scrape_interval() -> None:
@@ -492,11 +505,17 @@ def test_prometheus_itself_accepts_the_configuration(configuration: str, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alertmanager_is_configured_as_on_one_machine_but_for_addresses() -> None:
+@pytest.mark.parametrize(
+    ("configuration", "dead_man"),
+    [("alertmanager.yml", "dead-man"), ("alertmanager-scale.yml", "scale-dead-man")],
+)
+def test_alertmanager_is_configured_as_on_one_machine_but_for_addresses(
+    configuration: str, dead_man: str
+) -> None:
     local = (ROOT / "alertmanager/alertmanager.yml").read_text()
     moved = local.replace("http://127.0.0.1:8095/", "http://pager:8095/")
-    moved = moved.replace("http://127.0.0.1:8096/", "http://dead-man:8096/")
-    ours = (ROOT / "compose/alertmanager/alertmanager.yml").read_text()
+    moved = moved.replace("http://127.0.0.1:8096/", f"http://{dead_man}:8096/")
+    ours = (ROOT / "compose/alertmanager" / configuration).read_text()
     assert ours[ours.index("route:") :] == moved[moved.index("route:") :]
 
 

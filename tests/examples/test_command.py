@@ -37,6 +37,12 @@ def test_the_command_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"grep -rn 'FILL IN' {kustomization.parent.name}" in readme
 
 
+@pytest.mark.parametrize("name", ["true", "123", "1e3", "monitoring"])
+def test_a_namespace_is_a_text_whatever_it_looks_like(tmp_path: Path, name: str) -> None:
+    assert cli.run(["kubernetes", "build", "--output", str(tmp_path), "--namespace", name]) == 0
+    assert yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["namespace"] == name
+
+
 def test_what_is_there_under_other_names_stays(tmp_path: Path) -> None:
     (mine := tmp_path / "README.md").write_text("mine")
     assert cli.run(["kubernetes", "build", "--output", str(tmp_path)]) == 0

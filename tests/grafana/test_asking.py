@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import requests
+from click.testing import CliRunner
 from cmo_dashboards import Macros, PanelQuery
 from cmo_dashboards.asking import Asker
+from cmo_dashboards.cli import dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step
 from cmo_dashboards.live import wrong_under_load, wrong_when_idle
 from cmo_slo.prometheus import DataSourceError
@@ -148,3 +150,11 @@ def test_a_prometheus_that_goes_away_is_no_finding(started: Started) -> None:
         started.process.stop()
         with pytest.raises(DataSourceError, match="No connection"):
             list(wrong_under_load(RIGHT, asker.ask))
+
+
+def test_a_secret_in_the_address_is_not_shown(started: Started) -> None:
+    url = started.url.replace("http://", "http://user:sesame@") + "/?token=sesame"
+    done = CliRunner().invoke(dashboards, ["check", "--prometheus-url", url])
+    assert done.exit_code == 1
+    assert f"findings in the answers of {started.url}/." in done.stderr
+    assert "sesame" not in done.output

@@ -20,7 +20,7 @@ from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
 from cmo_dashboards.breakers import BREAKER_STATES
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
-from cmo_dashboards.variables import AGAINST
+from cmo_dashboards.variables import AGAINST, RUN, TAIL_SECONDS
 from cmo_exporter import catalogue
 from cmo_slo.compile import compile_rules
 from cmo_slo.objectives import load_objectives, shipped_directory
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cmo_dashboards import Dashboard
+    from cmo_dashboards.variables import Distance
 
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
 COMPLIANCE: Final = BOARDS["cmo-015"]
@@ -57,6 +58,8 @@ RECORDED_BY_NOW_SECONDS: Final = 1.0
 """Rules record one series after the other; at a moment this long ago none of a ratio's is missing."""
 EVERYTHING: Final = "300000ms"
 """A range that holds all that has happened."""
+NOT_MOVED: Final = str(RUN.fixed[0][1])
+"""What "Run" stands for where the run is the one in the range."""
 LONG_AGO_SECONDS: Final = "3600"
 """Before anything was scraped."""
 
@@ -135,7 +138,7 @@ class Watched:
 
     def compared(self) -> Values:
         """What the comparison shows of the second load, held against the last run of the release before."""
-        [seconds] = [value for text, value in self.offered(self.moment).items() if "last run of" in text]
+        [seconds] = [value for text, value in self.compared_with().items() if "last run of" in text]
         return self.values(LOAD_TEST, moment=self.moment, range_=self.range_of_second, against=seconds)
 
     @property
@@ -145,15 +148,29 @@ class Watched:
 
     @property
     def range_of_second(self) -> str:
-        """From the gap to the moment that is looked at."""
-        return _range(self.gap, self.moment)
+        """From the gap to the moment that is looked at, also where it is moved as little as it can be."""
+        return _range(self.gap + int(NOT_MOVED), self.moment)
 
-    def offered(self, moment: float) -> dict[str, str]:
-        """What "Compare with" offers at a moment, as Grafana takes it out of the results of its query."""
-        macros = Macros(range=self.range_of_second, interval=SCRAPE, chosen={"history": "2m"})
-        pattern = re.compile(AGAINST.pattern.strip("/").replace("(?<", "(?P<"))
+    def compared_with(self, run: str = NOT_MOVED, moment: float | None = None) -> dict[str, str]:
+        """What "Compare with" offers, when a run is chosen and a moment is the end of the range."""
+        return self._offered(AGAINST, AGAINST.question, self.moment if moment is None else moment, run)
+
+    def runs(self) -> dict[str, str]:
+        """What "Run" offers, of runs that have their last answer at once."""
+        tail = f" - {TAIL_SECONDS})"
+        assert tail in RUN.question
+        return self._offered(RUN, RUN.question.replace(tail, ")"), self.moment)
+
+    def _offered(
+        self, variable: Distance, question: str, moment: float, run: str = NOT_MOVED
+    ) -> dict[str, str]:
+        """What a variable offers, as Grafana takes it out of the results of its query."""
+        macros = Macros(
+            range=self.range_of_second, interval=SCRAPE, end=moment, chosen={"history": "2m", "run": run}
+        )
+        pattern = re.compile(variable.pattern.strip("/").replace("(?<", "(?P<"))
         options = {}
-        for item in self.watcher.instant(macros.replace(AGAINST.question), moment):
+        for item in self.watcher.instant(macros.replace(question), moment):
             labels = ",".join(f'{name}="{value}"' for name, value in item["metric"].items())
             at, value = item["value"]
             if found := pattern.search(f"{{{labels}}} {value} {at * 1000:g}"):
@@ -239,7 +256,7 @@ def test_idle_it_claims_nothing(watched: Watched) -> None:
 def test_idle_a_comparison_knows_who_was_there_and_that_nobody_came(watched: Watched) -> None:
     shown = {panel for (panel, _), series in watched.idle(LOAD_TEST).items() if series}
     assert shown == {
-        "Release in the range",
+        "Release looked at",
         _titled(LOAD_TEST, "Users held (target"),
         "Users over time",
         "Queries a second over time (estimated)",
@@ -392,9 +409,9 @@ def test_growth_of_a_run_is_not_that_of_the_run_before_it(watched: Watched) -> N
 
 
 def test_runs_are_offered_by_their_release(watched: Watched) -> None:
-    fixed = {text: str(seconds) for text, seconds in AGAINST.fixed}
-    assert watched.offered(watched.quiet) == fixed
-    offered = watched.offered(watched.moment)
+    fixed = {text: str(seconds + int(NOT_MOVED)) for text, seconds in AGAINST.fixed}
+    assert watched.compared_with(moment=watched.quiet) == fixed
+    offered = watched.compared_with()
     name = f"last run of {truth.BEFORE.version} {truth.REVISION}"
     assert offered == fixed | {name: offered[name]}
     loaded = 'instance:slo_started_queries:increase{scenario!~"live|probe"}'
@@ -407,10 +424,30 @@ def test_runs_are_offered_by_their_release(watched: Watched) -> None:
     assert end_of_first < watched.gap
 
 
+def test_a_run_is_picked_without_moving_the_range(watched: Watched) -> None:
+    """The first one is looked at, at the end of a range that holds the second."""
+    runs = watched.runs()
+    of_first, of_second = (
+        f"last run of {one.version} {truth.REVISION}" for one in (truth.BEFORE, truth.AFTER)
+    )
+    assert runs.keys() == {"in the range", of_first, of_second}
+    assert int(runs[of_first]) > int(runs[of_second]) >= int(runs["in the range"]) == int(NOT_MOVED)
+    range_ = f"{FIRST_STEPS * STEP_SECONDS * 1000:g}ms"
+    shown = watched.values(LOAD_TEST, moment=watched.moment, range_=range_, run=runs[of_first])
+    [(release, _)] = shown["Release looked at", "A"]
+    assert release["version"] == truth.BEFORE.version
+    success = _last(shown[_titled(LOAD_TEST, "Success rate ("), "A"], "scenario")
+    assert success[PASSING] == pytest.approx(0.90)
+    users = _last(shown[_titled(LOAD_TEST, "Users held ("), "A"], "scenario")
+    assert users[PASSING] == truth.BEFORE.users
+    before_it = [text for text in watched.compared_with(runs[of_first]) if "last run of" in text]
+    assert before_it == [], "nothing ran before the first run"
+
+
 def test_two_releases_stand_side_by_side(watched: Watched) -> None:
     compared = watched.compared()
     for panel, release in (
-        ("Release in the range", truth.AFTER),
+        ("Release looked at", truth.AFTER),
         ("Release compared with", truth.BEFORE),
     ):
         assert [labels["version"] for labels, _ in compared[panel, "A"]] == [release.version]

@@ -38,7 +38,7 @@ def _variable(document: Document, name: str) -> dict[str, Any]:
     [
         ("cmo-components", ["datasource", "scenario", "component"]),
         ("cmo-resources", ["datasource", "job", "instance"]),
-        ("cmo-load-test", ["datasource", "scenario", "history", "against"]),
+        ("cmo-load-test", ["datasource", "scenario", "history", "run", "against"]),
     ],
 )
 def test_a_dashboard_can_be_narrowed_to_what_its_question_is_about(uid: str, names: list[str]) -> None:
@@ -57,9 +57,9 @@ def test_a_distance_is_asked_for_as_a_result_and_always_has_a_value(comparison: 
     variable = _variable(comparison, "against")
     assert variable["query"]["query"] == f"query_result({AGAINST.question})"
     assert variable["query"]["qryType"] == 3
-    assert variable["current"] == {"selected": True, "text": "1 day earlier", "value": "86400"}
+    assert variable["current"] == {"selected": True, "text": "1 day earlier", "value": "86401"}
     assert variable["allowCustomValue"]
-    assert 'label_replace(vector(3600), "run", "1 hour earlier", "", "")' in AGAINST.question
+    assert 'label_replace(vector(3600 + ${run}), "run", "1 hour earlier", "", "")' in AGAINST.question
 
 
 def test_a_variable_without_a_value_to_begin_with_is_refused() -> None:

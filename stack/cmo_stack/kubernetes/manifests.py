@@ -112,7 +112,8 @@ def manifest_files(
         **_dashboards(objectives.links.runbooks),
     }
     texts["kustomization.yaml"] = _KUSTOMIZATION.format(
-        namespace=cluster.monitoring_namespace,
+        # `true` and `123` are names of namespaces too, and have to be written as texts.
+        namespace=yaml.safe_dump(cluster.monitoring_namespace).partition("\n")[0],
         resources="\n".join(f"- {name}" for name in texts),
         image=IMAGE_NAME,
         version=version,
