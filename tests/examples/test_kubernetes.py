@@ -196,6 +196,11 @@ def test_a_name_that_is_none_of_a_namespace_is_refused(name: str) -> None:
 def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
     found = {path.stem: _documents(path) for path in (EXAMPLE / "dashboards").glob("*.yml")}
     compiled = {path.stem: path.read_text() for path in compiled_directory().glob("*.json")}
+    (runbooks,) = found.pop("cmo-runbooks")
+    assert runbooks["data"] == {
+        path.name: path.read_text() for path in compiled_directory().glob("runbooks/*.json")
+    }
+    assert runbooks["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert found.keys() == compiled.keys()
     for name, (manifest,) in found.items():
         assert manifest["data"] == {f"{name}.json": compiled[name]}
@@ -218,9 +223,9 @@ def test_whatever_dashboards_are_compiled_are_taken(tmp_path: Path, monkeypatch:
 def test_a_dashboard_that_fits_just_so_is_taken_and_one_byte_more_is_not() -> None:
     """In bytes, not in characters."""
     most = config_maps.LARGEST_CONFIG_MAP_BYTES
-    config_maps.dashboard("large", "µ" * (most // 2))
-    with pytest.raises(config_maps.TooLargeError, match=f"large.json has {most + 1} bytes"):
-        config_maps.dashboard("large", "µ" * (most // 2) + "m")
+    config_maps.dashboards("large", {"large.json": "µ" * (most // 2)})
+    with pytest.raises(config_maps.TooLargeError, match=f"large.json, m: {most + 1} bytes"):
+        config_maps.dashboards("large", {"large.json": "µ" * (most // 2), "m": "m"})
 
 
 def test_the_templates_are_those_that_are_shipped() -> None:

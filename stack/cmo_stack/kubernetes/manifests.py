@@ -20,7 +20,7 @@ from cmo_slo.rulefile import GeneratedFile, render_for_operator
 from cmo_stack.configuration import committed
 from cmo_stack.kubernetes.alertmanager_config import CONFIG_NAME, alertmanager_config
 from cmo_stack.kubernetes.cluster import Cluster
-from cmo_stack.kubernetes.config_maps import config_map, dashboard
+from cmo_stack.kubernetes.config_maps import config_map, dashboards
 from cmo_stack.kubernetes.nightly_check import (
     IMAGE_NAME,
     PROMETHEUS_ADDRESS,
@@ -127,11 +127,11 @@ def _alertmanager_config() -> dict[str, Any]:
 
 def _alertmanager_templates() -> dict[str, Any]:
     text = _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}"))
-    return config_map(TEMPLATES_CONFIG_MAP, TEMPLATES_FILE, text)
+    return config_map(TEMPLATES_CONFIG_MAP, {TEMPLATES_FILE: text})
 
 
 def _dashboards(runbooks: str) -> dict[str, str]:
-    """One file for each dashboard; alerts on them link to their runbooks where these are published.
+    """One file for each dashboard, and one for all runbooks, unless these are published elsewhere.
 
     Args:
         runbooks: the address where they are, or the folder, which no browser can open.
@@ -144,13 +144,19 @@ def _dashboards(runbooks: str) -> dict[str, str]:
     else:
         texts = {path.name: _read(path) for path in compiled_directory().glob("*.json")}
         linked = ""
-    manifests = {name.removesuffix(".json"): text for name, text in sorted(texts.items())}
-    return {
-        f"dashboards/{name}.yml": _text(
-            f"It holds grafana/dashboards/{name}.json{linked}.", [dashboard(name, text)]
+    manifests = {
+        f"dashboards/{name.removesuffix('.json')}.yml": _text(
+            f"It holds grafana/dashboards/{name}{linked}.",
+            [dashboards(f"{name.removesuffix('.json')}-dashboard", {name: text})],
         )
-        for name, text in manifests.items()
+        for name, text in sorted(texts.items())
     }
+    runbooks_texts = {path.name: _read(path) for path in sorted(compiled_directory().glob("runbooks/*.json"))}
+    if not linked and runbooks_texts:
+        manifests["dashboards/cmo-runbooks.yml"] = _text(
+            "It holds grafana/dashboards/runbooks/.", [dashboards("cmo-runbooks", runbooks_texts)]
+        )
+    return manifests
 
 
 def _read(path: Path) -> str:
