@@ -116,6 +116,7 @@ def unconfined(file: File) -> list[str]:
             "no-new-privileges": service.get("security_opt") == ["no-new-privileges:true"],
             "mem_limit": bool(service.get("mem_limit")),
             "user": user.isdigit() and int(user) > 0,
+            "the machine's own": not set(service) & {"pid", "ipc", "uts", "userns_mode", "devices", "cgroup"},
         }
         wrong += [f"{name}: {clause}" for clause, holds in clauses.items() if not holds]
     return wrong
@@ -206,7 +207,33 @@ def forgetful(file: File) -> list[str]:
     """Stores of the judged series that forget before the longest window is over."""
     kept = f"retention.time={topology.RETENTION}", f"retentionPeriod={topology.RETENTION}"
     stores = ("prometheus", "victoria-metrics")
-    return [name for name in stores if not any(flag.endswith(kept) for flag in flags(file["services"][name]))]
+    given = {name: flags(file["services"][name]) for name in stores}
+    return [
+        name
+        for name, words in given.items()
+        if not any(word.endswith(kept) for word in words) or any("retention.size" in word for word in words)
+    ]
+
+
+def left_down(file: File) -> list[str]:
+    """Servers that stay away when they have ended, and what ends by itself and would be started for ever."""
+    return [
+        name
+        for name, service in services(file)
+        if service.get("restart", "no") != ("no" if name in ONE_SHOTS else "unless-stopped")
+    ]
+
+
+def kept_outside(file: File) -> list[str]:
+    """Those that write what is to be kept to another place than their volume."""
+    written = {
+        "prometheus": "--storage.tsdb.path=/prometheus",
+        "alertmanager": "--storage.path=/alertmanager",
+        "pager": "/var/lib/cmo/pages.jsonl",
+        "dead-man": "--log=/var/lib/cmo/dead-man.jsonl",
+        "victoria-metrics": "-storageDataPath=/var/lib/victoria-metrics",
+    }
+    return [name for name, flag in written.items() if flag not in flags(file["services"][name])]
 
 
 def with_a_known_password(file: File) -> list[str]:
@@ -234,6 +261,8 @@ CLAUSES: tuple[Callable[[File], list[str]], ...] = (
     lost_data,
     opened,
     forgetful,
+    left_down,
+    kept_outside,
     with_a_known_password,
 )
 
@@ -261,6 +290,7 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
     (unconfined, "load: mem_limit", lambda s: s["load"].pop("mem_limit")),
     (unconfined, "grafana: user", lambda s: s["grafana"].update(user="0:0")),
     (unconfined, "service-b: user", lambda s: s["service-b"].pop("user")),
+    (unconfined, "pager: the machine's own", lambda s: s["pager"].update(pid="host")),
     (unchecked, "pager", lambda s: s["pager"].pop("healthcheck")),
     (unchecked, "redis", lambda s: s["redis"].update(healthcheck={"disable": True})),
     (
@@ -288,6 +318,19 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
         "prometheus-b: lifecycle",
         lambda s: s["prometheus-b"].update(command=["--no-web.enable-admin-api"]),
     ),
+    (
+        forgetful,
+        "prometheus",
+        lambda s: s["prometheus"]["command"].append("--storage.tsdb.retention.size=1GB"),
+    ),
+    (left_down, "proxy", lambda s: s["proxy"].update(restart="no")),
+    (left_down, "load", lambda s: s["load"].update(restart="unless-stopped")),
+    (
+        kept_outside,
+        "dead-man",
+        lambda s: s["dead-man"]["command"].remove("--log=/var/lib/cmo/dead-man.jsonl"),
+    ),
+    (kept_outside, "prometheus", lambda s: s["prometheus"]["command"].pop(1)),
     (
         with_a_known_password,
         "GF_SECURITY_ADMIN_PASSWORD",
@@ -419,6 +462,55 @@ def test_stand_ins_are_of_the_images_that_are_named() -> None:
     named = {service["image"] for _, service in services(compose_file()) if "build" not in service}
     assert set(stand_ins._IMAGES) | stand_ins.NO_STAND_IN == named
     assert f"FROM {stand_ins.PYTHON_IMAGE}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_address_is_one_at_which_a_service_answers() -> None:
+    """Of those that nothing else asks: where nobody listens, a data source or a page is silently gone."""
+    answering = {
+        name: {int(port) for port in re.findall(r":(\d+)(?:/|$)", " ".join(asked))}
+        for name, service in services(compose_file())
+        for asked in [[str(word) for word in service["healthcheck"].get("test", ())]]
+    }
+    for name, service in services(compose_file()):
+        answering[name] |= {int(str(port).rpartition(":")[2]) for port in service.get("ports", ())}
+    texts = [TEXT, *(path.read_text() for path in sorted((ROOT / "compose").glob("[ag]*/*")))]
+    asked = {found for text in texts for found in re.findall(r"http://([a-z][a-z-]*):(\d+)", text)}
+    assert len(asked) >= 9
+    assert [(name, port) for name, port in sorted(asked) if int(port) not in answering.get(name, ())] == []
+
+
+def test_the_dead_man_waits_for_two_watchdogs() -> None:
+    [timeout] = [
+        word.partition("=")[2]
+        for word in flags(compose_file()["services"]["dead-man"])
+        if "--timeout=" in word
+    ]
+    routes = _yaml("compose/alertmanager/alertmanager.yml")["route"]["routes"]
+    [route] = [each for each in routes if each["receiver"] == "dead-man"]
+    apart = sum(int(route[name].removesuffix("s")) for name in ("repeat_interval", "group_interval"))
+    assert float(timeout) >= 2 * apart
+
+
+@pytest.mark.parametrize("load", ["load", "scale-load"])
+def test_the_load_ends_with_the_status_of_its_verdict(load: str) -> None:
+    *_, script = compose_file()["services"][load]["command"]
+    assert script.rstrip().splitlines()[-1].startswith("exec cmo check --run ")
+
+
+def test_vmalert_reads_back_what_it_wrote() -> None:
+    words = flags(compose_file()["services"]["vmalert"])
+    addresses = {
+        flag: [word.partition("=")[2] for word in words if word.startswith(f"-{flag}.url=")]
+        for flag in ("datasource", "remoteWrite", "remoteRead")
+    }
+    assert addresses == {flag: ["http://victoria-metrics:8428"] for flag in addresses}
+
+
+def test_users_keep_their_instance() -> None:
+    text = (ROOT / "compose/haproxy/haproxy.cfg").read_text()
+    assert re.search(r"^    cookie CMO_INSTANCE insert indirect nocache", text, re.MULTILINE)
+    for name in ("a", "b"):
+        assert f"    server {name} service-{name}:8000 cookie {name}\n" in text
 
 
 def test_the_cluster_of_alertmanagers() -> None:

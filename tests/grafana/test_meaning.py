@@ -235,3 +235,18 @@ def test_stats_show_the_last_value_in_the_colour_of_its_threshold(document: Docu
             for override in panel["fieldConfig"]["overrides"]:
                 for setting in override["properties"]:
                     assert setting["value"] == {"mode": "fixed", "fixedColor": GREY}, panel["title"]
+
+
+def test_nothing_is_cut_off_rounded_away_or_bridged(document: Document) -> None:
+    for panel in panels(document):
+        defaults = defaults_of(panel)
+        assert defaults.get("max") in (None, 1.0), panel["title"]
+        assert defaults.get("min", 0) <= 0, panel["title"]
+        if panel["type"] == "timeseries":
+            assert defaults["custom"]["spanNulls"] is False, panel["title"]
+        if panel["type"] == "stat" and defaults["unit"] == "percentunit":
+            # 94.96 % is no 95 %.
+            assert defaults.get("decimals", 1) >= 1, panel["title"]
+        for transformation in panel.get("transformations") or []:
+            hidden = transformation["options"]["excludeByName"]
+            assert set(hidden) == {"Time", "Value", "__name__", "alertstate"}, panel["title"]
