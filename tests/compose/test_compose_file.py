@@ -11,6 +11,7 @@ import copy
 import re
 import subprocess
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,10 +84,34 @@ def flags(service: Service) -> list[str]:
     return [filled_in(str(word)) for word in service.get("command", ())]
 
 
+@dataclass(frozen=True)
+class Mount:
+    """One volume of a service; without a source, a volume that nobody has named."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+def mounted(service: Service) -> list[Mount]:
+    """Every volume of a service, whether it is written on one line or on several."""
+    return [
+        Mount(filled_in(volume["source"]), volume["target"], read_only=volume.get("read_only", False))
+        if isinstance(volume, dict)
+        else _in_short(*filled_in(volume).split(":"))
+        for volume in service.get("volumes", ())
+    ]
+
+
+def _in_short(source: str, target: str = "", options: str = "") -> Mount:
+    if not target:
+        return Mount("", source, read_only=False)
+    return Mount(source, target, read_only="ro" in options.split(","))
+
+
 def mounts(service: Service) -> dict[str, str]:
     """Where each source is mounted, without options."""
-    pairs = [filled_in(volume).split(":") for volume in service.get("volumes", ())]
-    return {source: target for source, target, *_ in pairs}
+    return {mount.source: mount.target for mount in mounted(service)}
 
 
 # ------------------------------------------------------------------ clauses: what is wrong, a line each
@@ -170,7 +195,10 @@ def out_of_profile(file: File) -> list[str]:
 def lost_data(file: File) -> list[str]:
     """Volumes that nobody declared, have no name, or are declared for nobody; and data without one."""
     used = {
-        source for _, service in services(file) for source in mounts(service) if not source.startswith("./")
+        source
+        for _, service in services(file)
+        for source in mounts(service)
+        if source and not source.startswith("./")
     }
     declared = set(file["volumes"])
     data = {
@@ -184,10 +212,10 @@ def lost_data(file: File) -> list[str]:
     }
     unkept = [name for name, path in data.items() if mounts(file["services"][name]).get(name) != path]
     anonymous = [
-        f"{name}: {volume}"
+        f"{name}: {mount.target}"
         for name, service in services(file)
-        for volume in service.get("volumes", ())
-        if ":" not in volume
+        for mount in mounted(service)
+        if not mount.source
     ]
     return sorted(used ^ declared) + unkept + anonymous
 
@@ -445,11 +473,10 @@ def test_redis_answers_its_clients_and_keeps_nothing() -> None:
 
 def test_what_is_mounted_is_there_and_read_only() -> None:
     for name, service in services(compose_file()):
-        for volume in service.get("volumes", ()):
-            source, _, options = filled_in(volume).split(":")[0], None, filled_in(volume).split(":")[2:]
-            if source.startswith("./"):
-                assert (ROOT / source).exists(), f"{name}: {source}"
-                assert options == ["ro"], f"{name}: {volume}"
+        for mount in mounted(service):
+            if mount.source.startswith("./"):
+                assert (ROOT / mount.source).exists(), f"{name}: {mount.source}"
+                assert mount.read_only, f"{name}: {mount.source}"
 
 
 @pytest.mark.parametrize("module", ["answers", "first_password", "pager", "dead_man"])
@@ -577,6 +604,18 @@ def test_the_scaled_stack_has_a_dead_man_that_hears_nothing_of_the_small_one() -
     assert configured.pop("alertmanager") == "./compose/alertmanager/alertmanager.yml"
     assert set(configured.values()) == {scaled}
     assert "scale-dead-man" in SCALED
+
+
+def test_an_interval_that_has_no_file_is_an_error_and_no_empty_folder() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    chosen = [
+        volume
+        for _, service in services(compose_file())
+        for volume in service.get("volumes", ())
+        if isinstance(volume, dict)
+    ]
+    assert len(re.findall(r"-\$\{CMO_(?:SCALE_)?SCRAPE_INTERVAL:-15s\}s?\.yml", text)) == len(chosen) > 0
+    assert all(volume["read_only"] and not volume["bind"]["create_host_path"] for volume in chosen)
 
 
 def test_replicas_are_deduplicated_by_the_scrape_interval() -> None:
