@@ -99,5 +99,5 @@ def runbook_links(objectives: Objectives, alert: str) -> tuple[Link, ...]:
     """
     address = objectives.links.runbooks.rstrip("/")
     if not address.startswith(_WEB):
-        return (Link(f"Runbook of {alert}", f"/d/{alert}"),)
+        return (Link(f"Runbook of {alert}", f"/d/{alert}?${{__url_time_range}}"),)
     return (Link(f"Runbook of {alert}", f"{address}/{alert}.md"),)

@@ -30,6 +30,7 @@ MEANT: Final = {
     "WARN": (3, AMBER),
     "PASS": (4, GREEN),
     "passes": (5, GREY),
+    "Few, target missed": (6, AMBER),
     "down": (0, RED),
     "up": (1, GREY),
     "fails": (0, RED),

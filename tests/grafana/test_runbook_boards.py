@@ -19,6 +19,7 @@ from cmo_slo.rule import as_document
 ROOT: Final = Path(__file__).resolve().parents[2]
 RUNBOOKS: Final = shipped_runbooks()
 EACH = pytest.mark.parametrize("runbook", RUNBOOKS, ids=lambda runbook: runbook.alert)
+TIME: Final = "?${__url_time_range}"
 FIELD: Final = "${__data.fields.alertname}"
 
 
@@ -63,9 +64,12 @@ def test_links_of_panels_lead_to_a_runbook_that_is_there() -> None:
         for link in [*(panel.get("links") or []), *(defaults_of(panel).get("links") or [])]
         if "unbook" in link["title"]
     }
-    assert f"/d/{FIELD}" in linked, "what fires leads to its runbook"
+    assert f"/d/{FIELD}{TIME}" in linked, "what fires leads to its runbook"
     assert len(linked) >= 5
-    assert {url for url in linked if "${" not in url} <= known
+    assert all(url.endswith(TIME) for url in linked)
+    assert {
+        url.removesuffix(TIME) for url in linked if "${__data" not in url and "${__field" not in url
+    } <= known
 
 
 def test_whatever_fires_has_one() -> None:
