@@ -251,3 +251,14 @@ def test_nothing_is_cut_off_rounded_away_or_bridged(document: Document) -> None:
         for transformation in panel.get("transformations") or []:
             hidden = transformation["options"]["excludeByName"]
             assert set(hidden) == {"Time", "Value", "__name__", "alertstate"}, panel["title"]
+
+
+def test_alerts_are_those_that_fire_and_somebody_is_told_of(document: Document) -> None:
+    """One that is pending may never fire; of tickets somebody is told, too."""
+    asked = [target["expr"] for panel in panels(document) for target in panel["targets"]]
+    asked += [each["expr"] for each in document["annotations"]["list"]]
+    selectors = [each for one in asked for each in re.findall(r"ALERTS\{([^}]*)\}", one)]
+    assert selectors
+    for each in selectors:
+        assert 'alertstate="firing"' in each
+    assert any('severity=~"page|ticket"' in each for each in selectors)
