@@ -22,6 +22,7 @@ from cmo_slo.indicators import (
     LatencyIndicator,
     RatioIndicator,
 )
+from cmo_slo.prometheus import DataSourceError
 from cmo_slo.samples import SCRAPE_DURATION, START_TIMES, UP, Clock, Evidence, find_targets, own_labels
 from cmo_slo.span import (
     BACKGROUND_SERIES,
@@ -46,6 +47,8 @@ _SETTLING_SECONDS: Final = 5.0
 _SHORTEST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _CLOCK_TRIES: Final = 3
+_LONGEST_SECOND: Final = 3.0
+_PAUSE_WITHIN_A_SECOND: Final = 0.01
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 RUN_SERIES: Final = (
@@ -91,6 +94,15 @@ def indicator_series(objectives: Objectives) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """What time it is there, and ours before and after it was asked for; Unix seconds."""
+
+    before: float
+    theirs: float
+    after: float
+
+
+@dataclass(frozen=True)
 class Fetcher:
     """Reads the evidence of one run.
 
@@ -128,18 +140,36 @@ class Fetcher:
         """Hold the clock of Prometheus against ours, if ours wrote the manifest; the quickest of some tries.
 
         Raises:
-            DataSourceError: the data source could not be read.
+            DataSourceError: the data source could not be read, or its clock stands still.
         """
         if run.host not in _host_ids():
             return Clock(None)
-        best = Clock(None, float("inf"))
-        for _ in range(_CLOCK_TRIES):
-            before = self.clock()
-            theirs = self.prometheus.now()
-            after = self.clock()
-            if (after - before) / 2 < best.uncertainty_seconds:
-                best = Clock(theirs - (before + after) / 2, (after - before) / 2)
-        return best
+        asked = [self._ask_the_time() for _ in range(_CLOCK_TRIES)]
+        if all(one.theirs.is_integer() for one in asked):
+            return self._compare_at_the_next_second(asked[-1])
+        best = min(asked, key=lambda one: one.after - one.before)
+        return Clock(best.theirs - (best.before + best.after) / 2, (best.after - best.before) / 2)
+
+    def _compare_at_the_next_second(self, last: _Asked) -> Clock:
+        """Compare with a clock that tells whole seconds, as VictoriaMetrics does, at the moment it goes on.
+
+        It was after the last answer with the old second was asked for, and before the first with the new
+        one was here.
+        """
+        deadline = self.clock() + _LONGEST_SECOND
+        while self.clock() < deadline:
+            now = self._ask_the_time()
+            if now.theirs > last.theirs:
+                earliest, latest = now.theirs - now.after, now.theirs - last.before
+                return Clock((earliest + latest) / 2, (latest - earliest) / 2)
+            last = now
+            self.sleep(_PAUSE_WITHIN_A_SECOND)
+        raise DataSourceError(f"The clock of {self.prometheus.url} stands still at {last.theirs:.0f}.")
+
+    def _ask_the_time(self) -> _Asked:
+        before = self.clock()
+        theirs = self.prometheus.now()
+        return _Asked(before, theirs, self.clock())
 
     def _interval(self, scenarios: Sequence[ScenarioRun], names: Sequence[str]) -> float:
         """The longest usual scrape interval of the targets, from the spacing of their samples."""

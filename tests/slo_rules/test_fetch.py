@@ -14,14 +14,17 @@ from cmo_slo.count import count_scenario
 from cmo_slo.fetch import Fetcher, Source
 from cmo_slo.judge import judge
 from cmo_slo.objectives import find_objectives, load_objectives
-from cmo_slo.prometheus import Prometheus
+from cmo_slo.prometheus import DataSourceError, Prometheus
 from cmo_slo.samples import Reading, find_targets
 from cmo_slo.verdict import Outcome
+from hypothesis import given
+from hypothesis import strategies as st
 
 from .exposition import Answers
 from .scripted import EPOCH, World, four, load
 
 if TYPE_CHECKING:
+    from cmo_slo.manifest import Run
     from cmo_slo.samples import Evidence
 
 CMO_015 = load_objectives(find_objectives("cmo-015"))
@@ -120,19 +123,49 @@ def test_live_and_foreign_scenarios_are_not_even_read() -> None:
     assert all('job="cmo",scenario=~"academic_research"' in selector for selector in matched)
 
 
+@dataclass
 class Clocks:
-    """A data source that tells nothing but the time, after a round trip."""
+    """A data source that tells nothing but the time, after a round trip; in steps of `resolution`, if any."""
 
-    def __init__(self, ahead: float, round_trip: float) -> None:
-        self.here = 1000.0
-        self.ahead = ahead
-        self.round_trip = round_trip
+    ahead: float
+    round_trip: float
+    resolution: float = 0.0
+    here: float = 1000.0
+    url: str = "http://there"
 
     def now(self) -> float:
         self.here += self.round_trip / 2
         told = self.here + self.ahead
         self.here += self.round_trip / 2
-        return told
+        return told // self.resolution * self.resolution if self.resolution else told
+
+    def sleep(self, seconds: float) -> None:
+        self.here += seconds
+
+    def fetcher(self) -> Fetcher:
+        return Fetcher(self, Source(""), clock=lambda: self.here, sleep=self.sleep)  # type: ignore[arg-type]
+
+
+def run_of_this_host() -> Run:
+    text = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return replace(four().run(), host=hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+@given(st.floats(-5.0, 5.0), st.floats(0.0, 1.0), st.floats(0.001, 0.1))
+def test_a_clock_of_whole_seconds_is_compared_when_it_goes_on(
+    ahead: float, begun: float, round_trip: float
+) -> None:
+    """VictoriaMetrics tells the time in whole seconds, which would be taken for a clock that is behind."""
+    clocks = Clocks(ahead, round_trip, resolution=1.0, here=1000.0 + begun)
+    compared = clocks.fetcher().compare_clocks(run_of_this_host())
+    assert compared.difference_seconds == pytest.approx(ahead, abs=compared.uncertainty_seconds + 1e-6)
+    assert compared.uncertainty_seconds <= round_trip + 0.01
+
+
+def test_a_clock_that_stands_still_is_no_clock() -> None:
+    clocks = Clocks(0.0, 0.01, resolution=1e6)
+    with pytest.raises(DataSourceError, match="http://there stands still at 0"):
+        clocks.fetcher().compare_clocks(run_of_this_host())
 
 
 @pytest.mark.parametrize("ending", ["", "\n"])
@@ -140,8 +173,7 @@ class Clocks:
 def test_clocks_are_compared_on_the_host_that_wrote_the_manifest(ahead: float, ending: str) -> None:
     text = Path("/proc/sys/kernel/random/boot_id").read_text().strip() + ending
     host = hashlib.sha256(text.encode()).hexdigest()[:16]
-    clocks = Clocks(ahead, 0.1)
-    fetcher = Fetcher(clocks, Source(""), clock=lambda: clocks.here)  # type: ignore[arg-type]
+    fetcher = Clocks(ahead, 0.1).fetcher()
     run = four().run()
     compared = fetcher.compare_clocks(replace(run, host=host))
     assert compared.difference_seconds == pytest.approx(ahead)

@@ -1,0 +1,44 @@
+"""Of which scrape job a raw series is: what the rules count is of one, and so is what stands beside it.
+
+A staging service in the same Prometheus has the same metrics under another job. Without the job in a query,
+its failures would frighten, and its fast answers hide what production's users wait for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from cmo_exporter import catalogue
+
+if TYPE_CHECKING:
+    from cmo_slo.model import Service
+
+_HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
+_NAMES: Final = frozenset(
+    name
+    for metric in catalogue.CATALOGUE
+    for name in (metric.name, *(f"{metric.name}{suffix}" for suffix in _HISTOGRAM_SUFFIXES))
+)
+_TEXT: Final = r'"(?:[^"\\]|\\.)*"'
+_TEXT_OR_SERIES: Final = re.compile(
+    rf'{_TEXT}|(?<![\w:$])(?P<name>[a-z]\w*)(?![\w:(])(?P<labels>\{{(?:{_TEXT}|[^}}"])*\}})?'
+)
+_ASKS_FOR_A_JOB: Final = re.compile(r"[{,]\s*job\s*(?:=|!=|=~|!~)")
+
+
+def of_its_job(expression: str, service: Service) -> str:
+    """The expression with every raw series of the service, or of its prober, narrowed to its job.
+
+    A selector that asks for a job already is left as it is.
+    """
+
+    def narrowed(found: re.Match[str]) -> str:
+        name, labels = found["name"], found["labels"] or ""
+        if name not in _NAMES or _ASKS_FOR_A_JOB.search(labels):
+            return found[0]
+        job = service.probe_job if name in catalogue.PROBE_METRICS else service.job
+        others = labels[1:-1].strip()
+        return f'{name}{{job="{job}"{", " if others else ""}{others}}}'
+
+    return _TEXT_OR_SERIES.sub(narrowed, expression)
