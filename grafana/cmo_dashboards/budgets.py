@@ -14,7 +14,7 @@ from cmo_slo import recorded
 from cmo_slo.recorded import Window
 
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, budget_steps
-from cmo_dashboards.expressions import Recorded
+from cmo_dashboards.expressions import Recorded, enough, too_few
 from cmo_dashboards.panels import Panel, Query, Shape, Unit
 from cmo_dashboards.promised import budgeted, runbook_links, target_text
 
@@ -36,6 +36,7 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
     month = f'window="{Window.MONTH.value}"'
     left = of.selector(recorded.BUDGET_REMAINING, _LIVE, month)
     asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, _LIVE, month)
+    fewest = objective.minimum_events
     allowed = f"{(1 - objective.target) * 100:g} %"
     return Panel(
         title=f"Error budget left: {objective.title} (30 d)",
@@ -50,7 +51,23 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
         when_red="The month misses its target. See under *Burn rate* whether it still burns, and which hours "
         "spent it; if it burns no more, no release may be risky until the budget has grown again.",
         # Empty in a busy service for up to an hour: when a roll-up has seen the time before its traffic.
-        queries=(Query(f"{left} and {asked} > 0", objective.title, _MOST_OVERSPENT, 1.0, may_be_empty=True),),
+        queries=(
+            Query(
+                f"{left} and {asked} {enough(fewest)}",
+                objective.title,
+                _MOST_OVERSPENT,
+                1.0,
+                may_be_empty=True,
+            ),
+            Query(
+                f"{left} and {asked} {too_few(fewest)}",
+                f"{objective.title}, too few to judge",
+                _MOST_OVERSPENT,
+                1.0,
+                judged=False,
+                may_be_empty=True,
+            ),
+        ),
         steps=budget_steps(objective),
         no_value=NOT_RECORDED,
         decimals=1,

@@ -21,6 +21,7 @@ from cmo_dashboards.dashboard import ALL_TESTS_LEGEND, Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import budgeted, find, target_text
+from cmo_dashboards.ratio_tiles import ratio_tile
 from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.shortfalls import what_would_fail
 
@@ -119,7 +120,6 @@ def _success(objectives: Objectives) -> tuple[Panel, Panel]:
         when_red=f"{_CAUSES}Then see whether LightRAG or the fallback fails "
         "(`cmo_component_calls_total` by outcome) and whether a breaker is open "
         "(`cmo_circuit_breaker_state`).",
-        each_judged=True,
         width=5,
         series_width=12,
     )
@@ -138,7 +138,6 @@ def _within(objectives: Objectives) -> tuple[Panel, Panel]:
         "well. If only this one is red, answers are slow: look at the cache hit rate, at "
         "`cmo_queue_wait_seconds`, and at which component takes the time "
         "(`cmo_component_duration_seconds`).",
-        each_judged=True,
         width=5,
         series_width=8,
     )
@@ -163,7 +162,6 @@ def _cache(objectives: Objectives) -> tuple[Panel, Panel]:
         when_red="Look at evictions (`cmo_cache_evictions_total`) and at each tier "
         "(`cmo_cache_requests_total`): evictions in L1 mean that it is too small, errors in L3 "
         "that Redis is away. After a deploy, caches fill first.",
-        each_judged=False,
         width=5,
         series_width=8,
     )
@@ -231,7 +229,6 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
         "together; single scenarios are shown in grey.",
         when_red="Timeouts are its main failure: compare `cmo_component_calls_total` by outcome. If its "
         "breaker is open (`cmo_circuit_breaker_state`), most of what fails was never asked.",
-        each_judged=False,
         width=5,
         series_width=10,
     )
@@ -264,31 +261,16 @@ def _ratio_pair(
     *,
     answers: str,
     when_red: str,
-    each_judged: bool,
     width: int,
     series_width: int,
 ) -> tuple[Panel, Panel]:
     """A stat over the range and a time series of the same ratio."""
     goal, of = f"target {target_text(objective)}", promql.Recorded(slo, objective.name)
-    stat = Panel(
-        title=f"{objective.title} ({goal})",
-        shape=Shape.STAT,
-        width=width,
-        height=8,
-        unit=Unit.RATIO,
-        answers=f"{answers} {_RECORDED}",
-        when_red=when_red,
-        queries=(
-            Query(
-                promql.ratio(of, promql.TESTS, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0, judged=each_judged
-            ),
-            Query(promql.ratio(of, promql.LIVE, promql.RANGE), _SCENARIO_LEGEND, 0.0, 1.0),
-            Query(promql.overall_ratio(of, promql.RANGE), ALL_TESTS_LEGEND, 0.0, 1.0),
-        ),
-        steps=verdict_steps(objective),
-        highest=1.0,
-        decimals=2,
+    judged = (
+        f"A colour means a verdict, from {objective.minimum_events} events on; grey is not judged here. "
+        "*No traffic*: nobody asked."
     )
+    stat = ratio_tile(slo, objective, answers=f"{answers} {judged}", when_red=when_red, width=width)
     series = Panel(
         title=f"{objective.title} over time ({goal})",
         shape=Shape.TIME_SERIES,

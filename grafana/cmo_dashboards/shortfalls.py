@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.model import OVERALL_SCENARIO, Scope
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives, Operator
 
 _LEGEND: Final = "{{scenario}}: {{objective}}"
-_NOT_THE_PROBER: Final = f'scenario!="{catalogue.PROBE_SCENARIO}"'
 _ANY_SCENARIO: Final = "any scenario"
 
 
@@ -137,7 +135,7 @@ def _events(slo: str, promised: Sequence[Objective], each: str, overall: str) ->
     live_alone = [one for one in promised if Scope.SCENARIO not in one.judged]
     pooled = [one for one in promised if Scope.OVERALL in one.judged]
     parts = [
-        _sums("objective, scenario", _selector(slo, group, each, people.matcher, _NOT_THE_PROBER))
+        _sums("objective, scenario", _selector(slo, group, each, people.matcher, promql.NOT_THE_PROBER))
         for group, people in ((by_scenario, promql.EACH), (live_alone, promql.LIVE))
         if group
     ]
