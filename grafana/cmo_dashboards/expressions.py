@@ -29,6 +29,10 @@ INTERVAL: Final = "$__interval"
 _ROUNDED_TO: Final = "0.000001"
 """As a verdict rounds: integrals are sums of floats, and 49.999999999 users are 50."""
 
+_LEAST_RANK: Final = "0.000001"
+"""At rank 0 a quantile is in the first bucket, whether or not it holds anything."""
+_EDGES_ROUNDED_TO: Final = "0.001"
+
 _Labels = Mapping[str, tuple[str, ...]]
 
 
@@ -135,6 +139,30 @@ def quantile(rank: float, selection: str, window: str) -> str:
     """
     buckets = f"sum by (le) (rate({selection}[{window}]))"
     return f"histogram_quantile({rank:g}, {buckets}) and on () (sum({buckets}) > 0)"
+
+
+def quantile_in_its_bucket(indicator: LatencyIndicator, people: Population) -> str:
+    """The quantile that an objective names, of good outcomes in the range, and how sure it is.
+
+    It is estimated between the edges of a bucket, which are its labels ``above`` and ``up_to``. They are
+    found by a second histogram, whose only event lies in that bucket: its lowest quantile is the one edge,
+    its highest the other. Beyond the last finite edge both are that edge.
+    """
+    bucket, count = (
+        f"increase({selector(f'{indicator.metric}_{part}', indicator.good, people.matcher)}[{RANGE}])"
+        for part in ("bucket", "count")
+    )
+    scenario = "" if people.pooled else "scenario"
+    buckets = f"sum by ({', '.join(filter(None, (scenario, 'le')))}) ({bucket})"
+    reached = f"{indicator.quantile:g} * sum by ({scenario}) ({count})"
+    inside = f"({buckets}) >= bool on ({scenario}) group_left () ({reached})"
+    above, up_to = (
+        f"round(histogram_quantile({rank}, {inside}), {_EDGES_ROUNDED_TO})" for rank in (_LEAST_RANK, "1")
+    )
+    each = f"on ({scenario}) group_left ()"
+    edges = f'count_values without () ("above", {above})'
+    edges = f'count_values without () ("up_to", {edges} * {each} {up_to})'
+    return f"{edges} * {each} (histogram_quantile({indicator.quantile:g}, {buckets}) >= 0)"
 
 
 def within_threshold_of_good(slo: str, indicator: LatencyIndicator, people: Population, window: str) -> str:

@@ -25,7 +25,7 @@ NO_TRAFFIC: Final = -2.0
 """What stands for "nobody asked", among shares that are never negative."""
 NO_DATA: Final = "No data: see Targets up, and whether the rules are loaded"
 _SCENARIO: Final = "{{scenario}}"
-_PEOPLE: Final = promql.Population(f"{promql.CHOSEN}, {promql.NOT_THE_PROBER}")
+PEOPLE: Final = promql.Population(f"{promql.CHOSEN}, {promql.NOT_THE_PROBER}")
 """Each chosen scenario by itself, but the prober's."""
 
 
@@ -72,7 +72,7 @@ def ratio_tile(
 
 def _queries(of: promql.Recorded, objective: Objective) -> list[Query]:
     by_scenario = Scope.SCENARIO in objective.judged
-    people = _PEOPLE if by_scenario else promql.LIVE
+    people = PEOPLE if by_scenario else promql.LIVE
 
     def judged(guard: str) -> str:
         overall = _named_overall(promql.overall_ratio(of, promql.RANGE, guard))

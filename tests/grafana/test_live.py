@@ -164,7 +164,7 @@ def _claims_nothing(idle: Values) -> None:
     for query in ratios:
         shown = {value for _, values in idle[query.place] for value in values}
         assert shown <= {NO_TRAFFIC_SHARE}, f"{query.place} has values without traffic"
-    assert _one(idle, COMPLIANCE, "What would fail today", "A"), "nobody asked, and nothing says so"
+    assert _one(idle, COMPLIANCE, "What would fail in this range", "A"), "nobody asked, and nothing says so"
     assert _last(idle, OVERVIEW, "Pages firing", "A") == {"": 0}, "that none fires is known"
     for dashboard in (OVERVIEW, COMPLIANCE):
         assert _one(idle, dashboard, "Targets up", "A"), (
@@ -199,7 +199,7 @@ def _is_true(busy: Values, truth: Exposition) -> None:
         _expect(busy, f"Burn rate: {objective}", "A", {"live": (1 - 0.98) / 0.05})
     failing_now = {
         (labels["objective"], labels["scenario"]): values[-1]
-        for labels, values in _one(busy, COMPLIANCE, "What would fail today", "A")
+        for labels, values in _one(busy, COMPLIANCE, "What would fail in this range", "A")
     }
     assert failing_now == {
         ("success", failing): Status.FAIL,
@@ -268,7 +268,7 @@ def _is_coloured(busy: Values, truth: Exposition) -> None:
         ("Memory growth (", truth.passing): PASS,
         ("Memory growth (", truth.failing): FAIL,
         ("Error budget left: Success rate", "live"): PASS,
-        ("What would fail today", truth.failing): FAIL,
+        ("What would fail in this range", truth.failing): FAIL,
     }
     for (start, scenario), colour in colours.items():
         query = _query(COMPLIANCE, start, "A")

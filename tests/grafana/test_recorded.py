@@ -29,6 +29,7 @@ QUERIES: Final = {
     if board.uid == "cmo-015" and "(target" in query.panel
 }
 RATIOS: Final = ("Success rate", "Answered within 2 s", "Cache hit rate")
+OF_HEALTH: Final = ("System health, success", "System health, latency")
 FROM_RULES: Final = {
     place: query for place, query in QUERIES.items() if not place[0].startswith("Memory growth")
 }
@@ -187,7 +188,7 @@ def test_without_traffic_or_without_rules_there_is_no_number(
     nothing: dict[tuple[str, str], Samples] = {place: [] for place in FROM_RULES}
     ratios = {place: samples for place, samples in nothing.items() if "users" not in place[0]}
     nobody = [*_is(NO_TRAFFIC, "live"), *_is(NO_TRAFFIC, ALL_TESTS_LEGEND)]
-    ratios |= {(panel, "C"): nobody for panel in RATIOS}
+    ratios |= {(panel, "C"): nobody for panel in (*RATIOS, *OF_HEALTH)}
     idle = {**_events("live", "7x24", "0x24"), **_events(TEST, "1000x24", "0x24")}
     _expect(promtool, tmp_path, idle, ratios)
     busy = {**_events("live", "0+9x24", "0+1x24"), **_events(TEST, "0+9x24", "0+1x24"), **_users("0+15x24")}
