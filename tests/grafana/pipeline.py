@@ -78,7 +78,7 @@ TOKENS: Final = {"input": 900, "output": 100}
 CPU_SECONDS: Final = {"user": 0.5, "system": 0.25}
 LAG_SECONDS: Final = 0.1
 """How late the event loop is, at the most: the edge of the bucket that holds all of it."""
-HTTP_SECONDS: Final = 2.5
+HTTP_SECONDS: Final = 2.0
 FIRST_BYTE_SECONDS: Final = 0.5
 """Edges of the buckets that hold all requests."""
 OPEN_FILES: Final = 256
