@@ -118,6 +118,7 @@ def test_a_quantile_stands_within_the_edges_of_its_bucket(promtool: servers.Serv
         **_answers("live", 2.0),
         **_answers(TEST, beyond),
         **_answers("rag_intensive", *[edges[0]] * 99, 2.0),
+        **_answers("cache_effectiveness", *[edges[0]] * 90, *[2.0] * 10),
         **_answers("probe", 2.0),
         **_answers("clinical_rush"),
     }
@@ -126,8 +127,11 @@ def test_a_quantile_stands_within_the_edges_of_its_bucket(promtool: servers.Serv
         f'{{scenario="live", above="{below_two:g}", up_to="2"}}': below_two + 0.95 * (2 - below_two),
         f'{{scenario="{TEST}", above="{LAST_EDGE:g}", up_to="{LAST_EDGE:g}"}}': LAST_EDGE,
         f'{{scenario="rag_intensive", above="0", up_to="{edges[0]:g}"}}': round(edges[0] * 95 / 99, 4),
+        f'{{scenario="cache_effectiveness", above="{below_two:g}", up_to="2"}}': (below_two + 2) / 2,
     }
-    pooled = {f'{{above="0", up_to="{edges[0]:g}"}}': round(edges[0] * 95.95 / 99, 4)}
+    # Of 201 events 189 are in the first bucket, 11 in that of 2 s.
+    of_all = below_two + (2 - below_two) * (0.95 * 201 - 189) / 11
+    pooled = {f'{{above="{below_two:g}", up_to="2"}}': round(of_all, 4)}
     rounded = {f"round({each}, {ROUNDED_TO})": samples, f"round({tests}, {ROUNDED_TO})": pooled}
     _expect(promtool, tmp_path, series, rounded)
     nobody = {**_answers("live"), **_answers(TEST)}
