@@ -238,7 +238,10 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
         (reached, f"Does LightRAG do what a release promises ({target_text(reached)})? {share}"),
         (
             healthy,
-            f"Is LightRAG well? The same number as beside: from {healthy.target * 100:g} % on it counts so.",
+            (
+                f"Is LightRAG well? The same number as beside, against a lower target: from "
+                f"{healthy.target * 100:g} % on it counts as healthy, and a release should reach more."
+            ),
         ),
     )
     return (

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 NO_TRAFFIC: Final = -2.0
 """What stands for "nobody asked", among shares that are never negative."""
-NO_DATA: Final = "No data: see Targets up, and whether the rules are loaded"
 _SCENARIO: Final = "{{scenario}}"
 PEOPLE: Final = promql.Population(f"{promql.CHOSEN}, {promql.NOT_THE_PROBER}")
 """Each chosen scenario by itself, but the prober's."""
@@ -63,7 +62,6 @@ def ratio_tile(
         steps=verdict_steps(objective),
         value_texts=((NO_TRAFFIC, TEXTS[Status.NO_TRAFFIC]),),
         value_colours=((NO_TRAFFIC, NEUTRAL),),
-        no_value=NO_DATA,
         highest=1.0,
         decimals=2,
         links=links,
