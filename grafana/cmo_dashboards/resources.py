@@ -514,17 +514,25 @@ def _http() -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long does a request take, and, dashed, how long until something comes? By route; "
             "estimated between the edges of the buckets, which end at "
-            f"{longest:g} s. A streamed answer begins long before it ends.",
+            f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each with "
+            "the id of its trace, where traces are on (`docs/traces.md`).",
             when_red="It has no target. `/readyz` slow: the event loop is blocked, see above. The first byte "
             "as late as the last: something between holds the stream back.",
             queries=(
-                Query(slowest(catalogue.HTTP_SERVER_REQUEST_DURATION), f"{_ROUTE}, last byte", 0.0, longest),
+                Query(
+                    slowest(catalogue.HTTP_SERVER_REQUEST_DURATION),
+                    f"{_ROUTE}, last byte",
+                    0.0,
+                    longest,
+                    exemplars=True,
+                ),
                 Query(
                     slowest(catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE),
                     f"{_ROUTE}, first byte",
                     0.0,
                     catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE.buckets[-1],
                     dashed=True,
+                    exemplars=True,
                 ),
             ),
             no_value=_NO_HTTP,

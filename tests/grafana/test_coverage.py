@@ -24,15 +24,15 @@ ON_NO_DASHBOARD: Final = {
     catalogue.QUERIES_IN_PROGRESS.name: "overview",
     catalogue.LLM_TIME_TO_FIRST_TOKEN.name: "components",
     catalogue.PROBE_DURATION.name: "overview",
-    catalogue.PROBE_TIME_TO_FIRST_BYTE.name: "overview",
+    catalogue.PROBE_TIME_TO_FIRST_BYTE.name: "its time to the first token is what a user sees",
     catalogue.PROBE_TIME_TO_FIRST_TOKEN.name: "overview",
-    catalogue.PROBE_CONNECTION.name: "overview",
+    catalogue.PROBE_CONNECTION.name: "part of its duration: for who asks why that is long",
     catalogue.PROBE_LAST_SUCCESS.name: "overview",
     catalogue.PROBE_LAST_ASKED.name: "overview",
     catalogue.PROBE_RESULTS.name: "CMOProbeFailing counts them",
 }
 """Why nobody has to see it: a word on each."""
-SAYS_WHY: Final = re.compile(r"no data|scraped|not loaded|if the watchdog|does not answer", re.IGNORECASE)
+SAYS_WHY: Final = re.compile(r"no data|scraped|(not|no rules) loaded|\bif\b|does not answer", re.IGNORECASE)
 """Words for that nothing is there because nothing is known."""
 MINE: Final = ("cmo-015", "cmo-resources", "cmo-monitor")
 
