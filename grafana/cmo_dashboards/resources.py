@@ -514,8 +514,8 @@ def _http() -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long does a request take, and, dashed, how long until something comes? By route; "
             "estimated between the edges of the buckets, which end at "
-            f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each with "
-            "the id of its trace, where traces are on (`docs/traces.md`).",
+            f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each "
+            "with the id of its trace, where traces are on (`docs/traces.md`).",
             when_red="It has no target. `/readyz` slow: the event loop is blocked, see above. The first byte "
             "as late as the last: something between holds the stream back.",
             queries=(
