@@ -14,7 +14,7 @@ from cmo_slo import recorded
 from cmo_slo.recorded import Window
 
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, budget_steps
-from cmo_dashboards.expressions import Recorded
+from cmo_dashboards.expressions import Recorded, enough, too_few
 from cmo_dashboards.panels import Panel, Query, Shape, Unit
 from cmo_dashboards.promised import budgeted, runbook_links, target_text
 
@@ -27,7 +27,7 @@ _MOST_OVERSPENT: Final = -100.0
 _MOST_BURNT: Final = 100.0
 _MOST_EVENTS: Final = 1e8
 _HOUR: Final = "1h"
-NOT_RECORDED: Final = "No live traffic recorded yet"
+NOT_RECORDED: Final = "No live traffic recorded, or no data: see Targets up"
 
 
 def budget_left(objectives: Objectives, objective: Objective, *, width: int, height: int) -> Panel:
@@ -36,6 +36,7 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
     month = f'window="{Window.MONTH.value}"'
     left = of.selector(recorded.BUDGET_REMAINING, _LIVE, month)
     asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, _LIVE, month)
+    fewest = objective.minimum_events
     allowed = f"{(1 - objective.target) * 100:g} %"
     return Panel(
         title=f"Error budget left: {objective.title} (30 d)",
@@ -46,11 +47,27 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
         answers="How much of what may fail in 30 days is still there? The target "
         f"({target_text(objective)}) lets {allowed} of live queries miss it; 100 % is untouched, 0 % spent, "
         "below that the target is missed. It counts what was recorded: *Coverage of the recorded windows* "
-        "says how much of the 30 days that is.",
+        "says how much of the 30 days that is. It has a colour from as many events on as a verdict needs.",
         when_red="The month misses its target. See under *Burn rate* whether it still burns, and which hours "
-        "spent it; if it burns no more, no release may be risky until the budget has grown again.",
+        "spent it; if it burns no more, hold back risky releases until the budget has grown again.",
         # Empty in a busy service for up to an hour: when a roll-up has seen the time before its traffic.
-        queries=(Query(f"{left} and {asked} > 0", objective.title, _MOST_OVERSPENT, 1.0, may_be_empty=True),),
+        queries=(
+            Query(
+                f"{left} and {asked} {enough(fewest)}",
+                objective.title,
+                _MOST_OVERSPENT,
+                1.0,
+                may_be_empty=True,
+            ),
+            Query(
+                f"{left} and {asked} {too_few(fewest)}",
+                f"{objective.title}, too few to judge",
+                _MOST_OVERSPENT,
+                1.0,
+                judged=False,
+                may_be_empty=True,
+            ),
+        ),
         steps=budget_steps(objective),
         no_value=NOT_RECORDED,
         decimals=1,
@@ -102,7 +119,7 @@ def bad_events_by_hour(objectives: Objectives, *, width: int) -> Panel:
         when_red="It has no target of its own. Choose the hour that stands out, and open *CMO overview* at "
         "it.",
         queries=tuple(queries),
-        no_value="No hour rolled up yet",
+        no_value="No hour rolled up yet, or no data: see Targets up",
     )
 
 
@@ -122,7 +139,7 @@ def coverage(objectives: Objectives, *, width: int, height: int) -> Panel:
         when_red="It has no target of its own. Below 100 % long after a start: find the gap under *Targets "
         "up over time*, and mend what was down; a missed roll-up costs its whole hour.",
         queries=(Query(of.selector(recorded.COVERAGE, _LIVE), "{{window}}", 0.0, 1.0),),
-        no_value="Nothing recorded",
+        no_value="Nothing recorded: no rules, or no data",
         highest=1.0,
         decimals=1,
         links=runbook_links(objectives, "CMORulesFailing"),

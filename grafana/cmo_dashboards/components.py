@@ -70,6 +70,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
     healthy, _ = find(objectives, "lightrag_healthy", RatioIndicator)
     goal = target_text(healthy)
     of_lightrag, of_others = f'component="{LIGHTRAG}"', f'component!="{LIGHTRAG}"'
+    slo, fewest = objectives.name, healthy.minimum_events
     return (
         Panel(
             title=f"Calls that succeed (LightRAG: target {goal})",
@@ -79,18 +80,23 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
             "the user cancelled, over the range; exact. A call that an open breaker refused gave none; a "
-            "cache that holds no answer has worked. Only LightRAG has a target; the others are grey.",
+            "cache that holds no answer has worked. Only LightRAG has a target, and a colour from "
+            f"{healthy.minimum_events} calls on; the prober's do not count.",
             when_red="LightRAG fails more often than its target allows: open its row below and see by which "
             "outcome. Time-outs mean that it is slow, rejections that its breaker is open, errors that it "
             "or its model is broken.",
             queries=(
-                Query(_success_ratio(objectives.name, of_lightrag, promql.RANGE), "{{component}}", 0.0, 1.0),
+                Query(_judged_ratio(slo, of_lightrag, promql.enough(fewest)), "{{component}}", 0.0, 1.0),
                 Query(
-                    _success_ratio(objectives.name, of_others, promql.RANGE),
-                    "{{component}}",
+                    _judged_ratio(slo, of_others, promql.ANY_EVENTS), "{{component}}", 0.0, 1.0, judged=False
+                ),
+                Query(
+                    _judged_ratio(slo, of_lightrag, promql.too_few(fewest)),
+                    "{{component}}, too few to judge",
                     0.0,
                     1.0,
                     judged=False,
+                    may_be_empty=True,
                 ),
             ),
             steps=verdict_steps(healthy),
@@ -582,15 +588,20 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
     )
 
 
-def _success_ratio(slo: str, component: str, window: str, *, by: str = "component") -> str:
+def _success_ratio(slo: str, matchers: str, window: str, guard: str = "> 0", by: str = "component") -> str:
     """Good calls of all calls, from what the rules record of every component."""
     labels = {"slo": (slo,), "indicator": ("success",)}
     good, total = (
         f"sum by ({by}) (sum_over_time("
-        f"{promql.selector(series, labels, promql.CHOSEN, component, _OF_ONE)}[{window}]))"
+        f"{promql.selector(series, labels, promql.CHOSEN, matchers, _OF_ONE)}[{window}]))"
         for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
     )
-    return f"{good} / ({total} > 0)"
+    return f"{good} / ({total} {guard})"
+
+
+def _judged_ratio(slo: str, component: str, guard: str) -> str:
+    """Over the range, of people and load tests alone: a prober that asks an idle service judges nothing."""
+    return _success_ratio(slo, f"{component}, {promql.NOT_THE_PROBER}", promql.RANGE, guard)
 
 
 def _component(name: str) -> str:

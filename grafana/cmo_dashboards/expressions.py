@@ -29,6 +29,10 @@ INTERVAL: Final = "$__interval"
 _ROUNDED_TO: Final = "0.000001"
 """As a verdict rounds: integrals are sums of floats, and 49.999999999 users are 50."""
 
+_LEAST_RANK: Final = "0.000001"
+"""At rank 0 a quantile is in the first bucket, whether or not it holds anything."""
+_EDGES_ROUNDED_TO: Final = "0.001"
+
 _Labels = Mapping[str, tuple[str, ...]]
 
 
@@ -55,6 +59,21 @@ EACH: Final = Population(CHOSEN)
 """Each chosen scenario by itself, live included."""
 ON_CALL: Final = Population(f'scenario="{catalogue.LIVE}"')
 """Live traffic, whatever is chosen: a choice that somebody left behind may not hide it."""
+NOT_THE_PROBER: Final = f'scenario!="{catalogue.PROBE_SCENARIO}"'
+"""A verdict is about people and load tests: a prober that asks an idle service may not make it green."""
+
+ANY_EVENTS: Final = "> 0"
+"""Guards a denominator: no event, no ratio."""
+
+
+def enough(minimum_events: int) -> str:
+    """Guards a denominator: no ratio of fewer events than a verdict needs."""
+    return f">= {max(minimum_events, 1)}"
+
+
+def too_few(minimum_events: int) -> str:
+    """Guards a denominator: a ratio only of what is too little for a verdict."""
+    return f"{ANY_EVENTS} < {max(minimum_events, 1)}"
 
 
 def selector(metric: str, labels: _Labels, *matchers: str) -> str:
@@ -75,22 +94,29 @@ class Recorded:
         return selector(series, {"slo": (self.slo,), "objective": (self.objective,)}, *matchers)
 
 
-def ratio(of: Recorded, people: Population, window: str) -> str:
-    """Good events of total events over a window; no series where there was no event."""
+def ratio(of: Recorded, people: Population, window: str, guard: str = ANY_EVENTS) -> str:
+    """Good events of total events over a window; no series where the guard does not let the total pass."""
     good = _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, window)
-    return f"{good} / ({_sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window)} > 0)"
+    return f"{good} / ({total_events(of, people, window)} {guard})"
 
 
-def overall_ratio(of: Recorded, window: str) -> str:
+def total_events(of: Recorded, people: Population, window: str) -> str:
+    """Events of an objective over a window; 0 where it is known that there was none."""
+    return _sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window)
+
+
+def overall_ratio(of: Recorded, window: str, guard: str = ANY_EVENTS) -> str:
     """Good events of total events of all scenarios of a load test, as the rules pool them for "overall".
 
     Live traffic, a prober and scenarios that no objective names are no part of it, whatever is chosen.
     """
-    good, total = (
-        f"sum(sum_over_time({of.selector(series)}[{window}]))"
-        for series in (recorded.OVERALL_GOOD_EVENTS, recorded.OVERALL_TOTAL_EVENTS)
-    )
-    return f"{good} / ({total} > 0)"
+    good = f"sum(sum_over_time({of.selector(recorded.OVERALL_GOOD_EVENTS)}[{window}]))"
+    return f"{good} / ({overall_events(of, window)} {guard})"
+
+
+def overall_events(of: Recorded, window: str) -> str:
+    """Events of all scenarios of a load test over a window."""
+    return f"sum(sum_over_time({of.selector(recorded.OVERALL_TOTAL_EVENTS)}[{window}]))"
 
 
 def good_calls_ratio(slo: str, indicator: str, people: Population, window: str) -> str:
@@ -113,6 +139,30 @@ def quantile(rank: float, selection: str, window: str) -> str:
     """
     buckets = f"sum by (le) (rate({selection}[{window}]))"
     return f"histogram_quantile({rank:g}, {buckets}) and on () (sum({buckets}) > 0)"
+
+
+def quantile_in_its_bucket(indicator: LatencyIndicator, people: Population) -> str:
+    """The quantile that an objective names, of good outcomes in the range, and how sure it is.
+
+    It is estimated between the edges of a bucket, which are its labels ``above`` and ``up_to``. They are
+    found by a second histogram, whose only event lies in that bucket: its lowest quantile is the one edge,
+    its highest the other. Beyond the last finite edge both are that edge.
+    """
+    bucket, count = (
+        f"increase({selector(f'{indicator.metric}_{part}', indicator.good, people.matcher)}[{RANGE}])"
+        for part in ("bucket", "count")
+    )
+    scenario = "" if people.pooled else "scenario"
+    buckets = f"sum by ({', '.join(filter(None, (scenario, 'le')))}) ({bucket})"
+    reached = f"{indicator.quantile:g} * sum by ({scenario}) ({count})"
+    inside = f"({buckets}) >= bool on ({scenario}) group_left () ({reached})"
+    above, up_to = (
+        f"round(histogram_quantile({rank}, {inside}), {_EDGES_ROUNDED_TO})" for rank in (_LEAST_RANK, "1")
+    )
+    each = f"on ({scenario}) group_left ()"
+    edges = f'count_values without () ("above", {above})'
+    edges = f'count_values without () ("up_to", {edges} * {each} {up_to})'
+    return f"{edges} * {each} (histogram_quantile({indicator.quantile:g}, {buckets}) >= 0)"
 
 
 def within_threshold_of_good(slo: str, indicator: LatencyIndicator, people: Population, window: str) -> str:

@@ -26,8 +26,11 @@ _MOST_SECONDS: Final = 60.0
 _MOST_INTERVALS: Final = 10.0
 _MOST_EVENTS: Final = 1e6
 _MOST_SERIES: Final = 1e8
-_NO_PROMETHEUS: Final = "Prometheus does not scrape itself"
-_NO_ALERTMANAGER: Final = "The Alertmanager is not scraped"
+_NO_PROMETHEUS: Final = "Prometheus is not scraped: see Scrape jobs up"
+_NO_ALERTMANAGER: Final = "The Alertmanager is not scraped: see Scrape jobs up"
+_RARELY: Final = "Not scraped, or more rarely than the service: see Scrape jobs up"
+"""Grafana's windows fit the scrape interval of the service: where scrapes lie further apart, each holds one
+at most, and nothing is left to count."""
 
 
 def monitor(objectives: Objectives) -> Dashboard:
@@ -166,18 +169,25 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="Do rules fail? A failed evaluation records nothing, so windows lack events and alerts "
-            "cannot fire.",
-            when_red="Anything above zero is an alert, CMORulesFailing: Prometheus' address /api/v1/rules "
-            "has the error of each rule in words.",
+            "cannot fire. Counted over each short interval.",
+            when_red="Anything above zero is an alert, CMORulesFailing. Failed: Prometheus' address "
+            "/api/v1/rules has the error of each rule in words. Missed: no rule has an error; the group took "
+            "longer than its interval, see *Evaluation time of each rule group*.",
             queries=(
                 Query(
-                    f"increase({failed}{of_ours}[{window}])", "failed in {{rule_group}}", 0.0, _MOST_EVENTS
+                    f"increase({failed}{of_ours}[{window}])",
+                    "failed in {{rule_group}}",
+                    0.0,
+                    _MOST_EVENTS,
                 ),
                 Query(
-                    f"increase({missed}{of_ours}[{window}])", "missed in {{rule_group}}", 0.0, _MOST_EVENTS
+                    f"increase({missed}{of_ours}[{window}])",
+                    "missed in {{rule_group}}",
+                    0.0,
+                    _MOST_EVENTS,
                 ),
             ),
-            no_value=_NO_PROMETHEUS,
+            no_value=_RARELY,
             links=runbook_links(objectives, "CMORulesFailing"),
         ),
         Panel(
@@ -245,7 +255,7 @@ def _notifications(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_EVENTS,
                 ),
             ),
-            no_value=_NO_PROMETHEUS,
+            no_value=_RARELY,
         ),
         Panel(
             title="The Alertmanager to receivers",
@@ -274,7 +284,7 @@ def _notifications(objectives: Objectives) -> tuple[Panel, ...]:
                     dashed=True,
                 ),
             ),
-            no_value="Nothing sent in this range, or the Alertmanager is not scraped",
+            no_value="Nothing sent, or the Alertmanager is not scraped",
             links=runbook_links(objectives, "CMONotificationsFailing"),
         ),
         Panel(
@@ -324,7 +334,7 @@ def _exporter(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="None is counted, or the service is not scraped",
+            no_value="None counted, or the service is not scraped",
             links=runbook_links(objectives, "CMOSeriesDropped"),
         ),
         Panel(
@@ -354,7 +364,7 @@ def _exporter(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="None is counted, or the service is not scraped",
+            no_value="None counted, or the service is not scraped",
         ),
     )
 

@@ -19,6 +19,7 @@ from cmo_dashboards.colours import target_line
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import find, runbook_links, target_text
+from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.variables import INSTANCE, JOB
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ _MOST_BYTES: Final = 64e9
 _MOST: Final = 1e6
 _SECONDS_AN_HOUR: Final = 3600
 _NOT_SCRAPED: Final = "No instance is scraped"
+_NO_LOOP: Final = "No event loop is watched, or no data: see Targets up"
+_NO_HTTP: Final = "No HTTP request, or no data: see Targets up"
+_HTTP_RANK: Final = 0.95
+_ROUTE: Final = "{{http_route}}"
 _WORKER: Final = "{{instance}} worker {{worker}}"
 _MODEL: Final = "{{component}}, {{provider}} {{model}}"
 
@@ -48,7 +53,10 @@ def resources(objectives: Objectives) -> Dashboard:
         scenarios=objectives.scenarios,
         variables=(JOB, INSTANCE),
         rows=(
-            Row("Does memory grow?", _memory(objectives)),
+            Row(
+                "Does memory grow?",
+                (*_memory(objectives), targets_up(objectives.service.job, width=3, height=9)),
+            ),
             Row("Does the event loop keep up?", _event_loop(objectives)),
             Row("Who takes the processor?", _processor()),
             Row(
@@ -56,6 +64,7 @@ def resources(objectives: Objectives) -> Dashboard:
             ),
             Row("What do model calls cost?", _cost(objectives)),
             Row("Can these numbers be trusted?", _dropped(objectives)),
+            Row("HTTP: every request, not only questions", _http(), folded=True),
         ),
     )
 
@@ -70,7 +79,7 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title=f"Growth of memory (target in a test {target_text(objective)})",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.BYTES,
             answers="Does memory grow? Resident memory of each instance, its processes added, above its "
@@ -87,7 +96,7 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Memory of each worker",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.BYTES,
             answers="Which process holds the memory? `rss` counts pages that workers share in each of them, "
@@ -100,7 +109,7 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Peaks of memory",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.BYTES,
             answers="How high was it between scrapes? Highest of each worker since it started, and, dashed, "
@@ -148,7 +157,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
                 )
                 for name, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
             ),
-            no_value="No event loop is watched",
+            no_value=_NO_LOOP,
             links=links,
         ),
         Panel(
@@ -161,7 +170,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
             "does not; 0 when it does.",
             when_red="It has no target. Anything but 0: the service's log has the stack of what blocks.",
             queries=(Query(_of(catalogue.EVENT_LOOP_BLOCKED), _WORKER, 0.0, 3_600),),
-            no_value="No event loop is watched",
+            no_value=_NO_LOOP,
             links=links,
         ),
         Panel(
@@ -181,7 +190,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST,
                 ),
             ),
-            no_value="No event loop is watched",
+            no_value=_NO_LOOP,
         ),
     )
 
@@ -224,7 +233,7 @@ def _processor() -> tuple[Panel, ...]:
             queries=(
                 Query(stopped, "{{instance}}, generation {{generation}}", 0.0, 64.0, may_be_empty=True),
             ),
-            no_value="Nothing has been collected in this range",
+            no_value="Nothing collected, or no data: see Targets up",
         ),
         Panel(
             title="Pauses of the garbage collector (P99, estimated)",
@@ -245,7 +254,7 @@ def _processor() -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="Nothing has been collected in this range",
+            no_value="Nothing collected, or no data: see Targets up",
         ),
     )
 
@@ -357,7 +366,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
     cost, tokens = catalogue.LLM_COST.name, catalogue.LLM_TOKENS.name
     finished = f"sum(increase({catalogue.QUERIES.name}{{{_CHOSEN}}}[{promql.RANGE}]))"
     spent = f"increase({cost}{{{_CHOSEN}}}[{promql.RANGE}])"
-    no_cost = "No model has a price"
+    no_cost = "No model has a price, or no data: see Targets up"
     return (
         Panel(
             title="Cost in the range, by model",
@@ -384,6 +393,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
             "longer prompts, or retries.",
             queries=(Query(f"sum({spent}) / ({finished} > 0)", "a query", 0.0, 100.0),),
             decimals=5,
+            no_value="No traffic, no price, or no data: see Targets up",
         ),
         Panel(
             title="Cost an hour, by model",
@@ -392,8 +402,8 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.DOLLARS,
             answers="When is the money spent? US dollars an hour at the rate of each moment.",
-            when_red="It has no line for a target, because no objective has one; the alert says what is too "
-            "much in an hour. A rise without more queries: prompts or retries.",
+            when_red="It has no line for a target, because no objective has one; the alert CMOCostHigh says "
+            "what is too much in an hour. A rise without more queries: prompts or retries.",
             queries=(
                 Query(
                     f"sum by (component, provider, model) ({_rate(catalogue.LLM_COST)}) * {_SECONDS_AN_HOUR}",
@@ -421,7 +431,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
                     1e9,
                 ),
             ),
-            no_value="No model is watched",
+            no_value="No model is watched, or no data: see Targets up",
         ),
     )
 
@@ -441,7 +451,7 @@ def _dropped(objectives: Objectives) -> tuple[Panel, ...]:
             queries=(
                 Query(f"sum by (metric) ({_rate(metric)}) > 0", "{{metric}}", 0.0, _MOST, may_be_empty=True),
             ),
-            no_value="Nothing is dropped, or no instance is scraped",
+            no_value="None counted, or no data: see Targets up",
             links=links,
         )
 
@@ -461,6 +471,90 @@ def _dropped(objectives: Objectives) -> tuple[Panel, ...]:
             "never sees.",
             "It has no target, but should be empty: what this metric says is incomplete; the service's log "
             "has the first error.",
+        ),
+    )
+
+
+def _http() -> tuple[Panel, ...]:
+    """What the web server does, the chat page and health checks included."""
+    requests = catalogue.HTTP_SERVER_REQUEST_DURATION.name
+
+    def finished(status: str) -> str:
+        selected = f'{requests}_count{{{_CHOSEN}, http_response_status_code=~"{status}"}}'
+        return f"sum by (http_route) (rate({selected}[{_RATE}]))"
+
+    def slowest(metric: catalogue.Metric) -> str:
+        buckets = f"sum by (http_route, le) (rate({metric.name}_bucket{{{_CHOSEN}}}[{_RATE}]))"
+        return f"histogram_quantile({_HTTP_RANK:g}, {buckets}) >= 0"
+
+    longest = catalogue.HTTP_SERVER_REQUEST_DURATION.buckets[-1]
+    return (
+        Panel(
+            title="HTTP requests a second, by route and class of status",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.PER_SECOND,
+            answers="What is asked of the web server, and how does it answer? `/readyz` answers 503 when the "
+            "service cannot work; an apology is a 200 here, and an error on every other dashboard.",
+            when_red="It has no target. 5xx of `/query`: the service breaks before it can apologise; its log "
+            "says how. 4xx: somebody asks wrongly, or (499) leaves before the answer.",
+            queries=(
+                Query(finished("(1|2|3).."), f"{_ROUTE}, answered", 0.0, _MOST),
+                Query(finished("4.."), f"{_ROUTE}, 4xx", 0.0, _MOST, may_be_empty=True, dashed=True),
+                Query(finished("5.."), f"{_ROUTE}, 5xx", 0.0, _MOST, may_be_empty=True, dashed=True),
+            ),
+            no_value=_NO_HTTP,
+        ),
+        Panel(
+            title=f"Time to the first and to the last byte (P{_HTTP_RANK * 100:g}, estimated)",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.SECONDS,
+            answers="How long does a request take, and, dashed, how long until something comes? By route; "
+            "estimated between the edges of the buckets, which end at "
+            f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each "
+            "with the id of its trace, where traces are on (`docs/traces.md`).",
+            when_red="It has no target. `/readyz` slow: the event loop is blocked, see above. The first byte "
+            "as late as the last: something between holds the stream back.",
+            queries=(
+                Query(
+                    slowest(catalogue.HTTP_SERVER_REQUEST_DURATION),
+                    f"{_ROUTE}, last byte",
+                    0.0,
+                    longest,
+                    exemplars=True,
+                ),
+                Query(
+                    slowest(catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE),
+                    f"{_ROUTE}, first byte",
+                    0.0,
+                    catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE.buckets[-1],
+                    dashed=True,
+                    exemplars=True,
+                ),
+            ),
+            no_value=_NO_HTTP,
+        ),
+        Panel(
+            title="HTTP requests under way",
+            shape=Shape.TIME_SERIES,
+            width=8,
+            height=8,
+            unit=Unit.COUNT,
+            answers="How many requests are being answered? By instance and method.",
+            when_red="It has no target. A number that rises and never falls: requests hang; see *Oldest live "
+            "query in progress* on *CMO overview*.",
+            queries=(
+                Query(
+                    f"sum by (instance, http_request_method) ({_of(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)})",
+                    "{{instance}}, {{http_request_method}}",
+                    0.0,
+                    _MOST,
+                ),
+            ),
+            no_value=_NO_HTTP,
         ),
     )
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, HeldLevelIndicator
 from cmo_slo.model import OVERALL_SCENARIO, Scope
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives, Operator
 
 _LEGEND: Final = "{{scenario}}: {{objective}}"
-_NOT_THE_PROBER: Final = f'scenario!="{catalogue.PROBE_SCENARIO}"'
 _ANY_SCENARIO: Final = "any scenario"
 
 
@@ -51,7 +49,7 @@ def what_would_fail(objectives: Objectives, *, width: int, height: int) -> Panel
     hold = " or ".join(f"({cell.hold})" for cell in cells)
     rest = f"{Status.REST_PASSES:d} + 0 * count({hold}) and on () count({_targets(objectives.name)})"
     return Panel(
-        title="What would fail today",
+        title="What would fail in this range",
         shape=Shape.STAT,
         width=width,
         height=height,
@@ -59,9 +57,10 @@ def what_would_fail(objectives: Objectives, *, width: int, height: int) -> Panel
         answers="Which objectives does the traffic of this range miss? Each is held against its target in "
         "every scenario, over all test scenarios (`overall`) and for `live`, as far as it is judged there; "
         "only those that fail, or cannot be judged, are named. *Too few to judge*: fewer events than a "
-        "verdict needs, or fewer users than the target. *No traffic*: nobody asked. A restart in the range "
-        "fails `no_catastrophic_failure`. `cmo check` decides on a run, from its exact beginning and end.",
-        when_red="Find the same objective in the rows above, and the moment at which it fell. FAIL under "
+        "verdict needs, or fewer users than the target. *No traffic*: nobody asked. `passes`, on the tile of "
+        "all that is not named: the rest meets its targets; grey, because it is no verdict on any one. "
+        "`cmo check` decides on a run, from its exact beginning and end.",
+        when_red="Find the same objective among the tiles, and the moment at which it fell. FAIL under "
         "`live` means that people are affected now: open *CMO overview*.",
         queries=(
             Query(short, _LEGEND, verdicts.LOWEST, verdicts.HIGHEST, may_be_empty=True),
@@ -70,7 +69,7 @@ def what_would_fail(objectives: Objectives, *, width: int, height: int) -> Panel
         steps=verdicts.STEPS,
         value_texts=verdicts.VALUE_TEXTS,
         value_colours=verdicts.VALUE_COLOURS,
-        no_value="No data: the rules are not loaded",
+        no_value="No data: the rules are not loaded, or not evaluated",
         lowest=verdicts.LOWEST,
     )
 
@@ -137,7 +136,7 @@ def _events(slo: str, promised: Sequence[Objective], each: str, overall: str) ->
     live_alone = [one for one in promised if Scope.SCENARIO not in one.judged]
     pooled = [one for one in promised if Scope.OVERALL in one.judged]
     parts = [
-        _sums("objective, scenario", _selector(slo, group, each, people.matcher, _NOT_THE_PROBER))
+        _sums("objective, scenario", _selector(slo, group, each, people.matcher, promql.NOT_THE_PROBER))
         for group, people in ((by_scenario, promql.EACH), (live_alone, promql.LIVE))
         if group
     ]

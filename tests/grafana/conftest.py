@@ -63,7 +63,8 @@ BREAKERS: Final = {"lightrag": "open", "perplexity": "closed"}
 LOOK_UPS: Final = {"hit": 80, "miss": 20}
 """Look-ups of a step, in every tier and scenario."""
 WAITS: Final = 10
-"""Of a step: calls that waited, and times that the event loop was late."""
+"""Of a step: calls that waited, times that the event loop was late, HTTP requests of a route."""
+OF_HTTP: Final = (catalogue.HTTP_SERVER_REQUEST_DURATION, catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE)
 MAX_FILES: Final = 1_024
 CACHE: Final = {"hit": 80, "miss": 20, "bypass": 7}
 USERS: Final = {catalogue.LIVE: 3, PASSING: 50, FAILING: 60, "cache_effectiveness": 80, BARELY: 49}
@@ -215,7 +216,7 @@ class Exposition(Collector):
             within, count = self._within_and_count(labels)
         elif metric is catalogue.COMPONENT_DURATION:
             within, count = self._calls_within_and_count(labels)
-        elif metric in (catalogue.QUEUE_WAIT, catalogue.EVENT_LOOP_LAG):
+        elif metric in (catalogue.QUEUE_WAIT, catalogue.EVENT_LOOP_LAG, *OF_HTTP):
             within, count = self.steps * WAITS, self.steps * WAITS
         edges = [(str(edge), within if edge >= 2.0 else 0) for edge in metric.buckets if edge <= 2.0]
         edges += [(str(edge), within) for edge in metric.buckets if edge > 2.0]

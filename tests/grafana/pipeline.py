@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from cmo_exporter import catalogue
 from prometheus_client.core import GaugeMetricFamily
 
-from .conftest import FAILING, MEGABYTE, RSS_LOADED, SCENARIOS, Exposition
+from .conftest import FAILING, MEGABYTE, OF_HTTP, RSS_LOADED, SCENARIOS, Exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -78,6 +78,9 @@ TOKENS: Final = {"input": 900, "output": 100}
 CPU_SECONDS: Final = {"user": 0.5, "system": 0.25}
 LAG_SECONDS: Final = 0.1
 """How late the event loop is, at the most: the edge of the bucket that holds all of it."""
+HTTP_SECONDS: Final = 2.0
+FIRST_BYTE_SECONDS: Final = 0.5
+"""Edges of the buckets that hold all requests."""
 OPEN_FILES: Final = 256
 MAX_FILES: Final = 1_024
 RESTARTS: Final = 1
@@ -197,6 +200,9 @@ class Pipeline(Exposition):
             return [(WAIT_SECONDS[component], count)]
         if metric is catalogue.EVENT_LOOP_LAG:
             return [(LAG_SECONDS, self.steps)]
+        if metric in OF_HTTP:
+            seconds = HTTP_SECONDS if metric is catalogue.HTTP_SERVER_REQUEST_DURATION else FIRST_BYTE_SECONDS
+            return [(seconds, FINISHED * self.steps)]
         return []
 
     def _query_durations(self, labels: Labels) -> list[tuple[float, float]]:

@@ -64,10 +64,18 @@ def _expect(
 
 
 def test_a_full_budget_that_nobody_could_spend_is_not_shown(promtool: servers.Server, tmp_path: Path) -> None:
-    [query] = budget_left(OBJECTIVES, SUCCESS, width=4, height=5).queries
+    judged, few = budget_left(OBJECTIVES, SUCCESS, width=4, height=5).queries
     left, asked = f"{BUDGET_REMAINING}{MONTH}", f"{TOTAL_EVENTS_IN_WINDOW}{MONTH}"
-    _expect(promtool, tmp_path, {left: "1x5", asked: "0x5"}, query.expression, {})
-    _expect(promtool, tmp_path, {left: "-0.5x5", asked: "9x5"}, query.expression, {left: -0.5})
+    nothing: dict[str, float] = {}
+    for events, as_judged, as_few in (
+        (0, nothing, nothing),
+        (99, nothing, {left: -0.5}),
+        (100, {left: -0.5}, nothing),
+    ):
+        series = {left: "-0.5x5", asked: f"{events}x5"}
+        _expect(promtool, tmp_path, series, judged.expression, as_judged)
+        _expect(promtool, tmp_path, series, few.expression, as_few)
+    assert (judged.judged, few.judged) == (True, False)
 
 
 def test_a_window_in_which_nobody_asked_burns_nothing_that_is_shown(

@@ -265,7 +265,8 @@ def test_idle_a_comparison_knows_who_was_there_and_that_nobody_came(watched: Wat
 
 def test_narrowed_to_an_instance_or_a_scenario_it_shows_no_other(watched: Watched) -> None:
     elsewhere = watched.busy(RESOURCES, instance="elsewhere")
-    assert [place for place, series in elsewhere.items() if series] == []
+    seen = [place for place, series in elsewhere.items() if series]
+    assert seen == [("Targets up", "A")], "what is not scraped is shown whatever is chosen"
     of_one = watched.values(LOAD_TEST, moment=watched.moment, against="10", scenario=FAILING)
     scenarios = {labels.get("scenario", FAILING) for series in of_one.values() for labels, _ in series}
     assert scenarios == {FAILING}
@@ -319,6 +320,18 @@ def test_the_time_of_a_query_adds_up_to_its_mean(watched: Watched) -> None:
     [(_, rest)] = busy[inside, "C"]
     whole = sum(waiting.values()) + sum(working.values()) + rest[-1]
     assert whole == pytest.approx(truth.CALL_SECONDS["lightrag"], rel=1e-3)
+
+
+def test_the_first_byte_of_http_comes_before_the_last(watched: Watched) -> None:
+    busy = watched.busy(RESOURCES)
+    title = _titled(RESOURCES, "Time to the first and to the last byte")
+    for ref_id, metric, seconds in (
+        ("A", catalogue.HTTP_SERVER_REQUEST_DURATION, truth.HTTP_SECONDS),
+        ("B", catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE, truth.FIRST_BYTE_SECONDS),
+    ):
+        below = metric.buckets[metric.buckets.index(seconds) - 1]
+        estimated = {"/query": pytest.approx(below + 0.95 * (seconds - below))}
+        assert _last(busy[title, ref_id], "http_route") == estimated
 
 
 def test_tiers_and_queries_hit_each_at_their_own_rate(watched: Watched) -> None:

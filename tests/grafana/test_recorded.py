@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 from cmo_dashboards import Macros, queries, shipped_dashboards
+from cmo_dashboards.dashboard import ALL_TESTS_LEGEND
+from cmo_dashboards.ratio_tiles import NO_TRAFFIC
 from cmo_slo.rulefile import shipped_rules_directory
 from cmo_stack import servers
 
@@ -27,6 +29,7 @@ QUERIES: Final = {
     if board.uid == "cmo-015" and "(target" in query.panel
 }
 RATIOS: Final = ("Success rate", "Answered within 2 s", "Cache hit rate")
+OF_HEALTH: Final = ("System health, success", "System health, latency")
 FROM_RULES: Final = {
     place: query for place, query in QUERIES.items() if not place[0].startswith("Memory growth")
 }
@@ -101,6 +104,16 @@ def _events(scenario: str, good: str, bad: str) -> dict[str, str]:
     }
 
 
+def _tiles(
+    panel: str, *, each: Samples, overall: Samples, live: Samples | None = None
+) -> dict[tuple[str, str], Samples]:
+    """What a tile shows of enough events: of cache hits a verdict judges no single scenario of a test."""
+    judged = [*(live or []), *overall]
+    if panel == "Cache hit rate":
+        return {(panel, "A"): judged, (panel, "B"): [], (panel, "C"): [], (panel, "D"): each}
+    return {(panel, "A"): [*each, *judged], (panel, "B"): [], (panel, "C"): []}
+
+
 def _users(clock: str) -> dict[str, str]:
     return {
         f'cmo_active_user_seconds_total{{job="cmo", instance="a", scenario="{TEST}"}}': "_x4 0+750x20",
@@ -119,11 +132,16 @@ def test_fifty_users_are_fifty_soon_after_they_came(
 def test_half_is_half_though_only_one_of_the_counters_is_near_zero(
     promtool: servers.Server, tmp_path: Path
 ) -> None:
-    series = _events(TEST, good="_x4 1000+10x20", bad="_x4 0+10x20")
-    places = [(panel, ref_id) for panel in RATIOS for ref_id in "AC"]
-    places += [(f"{panel} over time", ref_id) for panel in RATIOS for ref_id in "AB"]
-    pooled = {place for place in places if place[1] == ("B" if "over time" in place[0] else "C")}
-    expected = {place: _is(0.5, None if place in pooled else TEST) for place in places}
+    series = _events(TEST, good="_x4 1000+100x20", bad="_x4 0+100x20")
+    expected = {
+        place: samples
+        for panel in RATIOS
+        for place, samples in {
+            **_tiles(panel, each=_is(0.5), overall=_is(0.5, ALL_TESTS_LEGEND)),
+            (f"{panel} over time", "A"): _is(0.5),
+            (f"{panel} over time", "B"): _is(0.5, None),
+        }.items()
+    }
     beside = {("Answered within 2 s over time", "C"): _is(1.0)}
     _expect(promtool, tmp_path, series, {**expected, **beside})
 
@@ -134,10 +152,13 @@ def test_each_ratio_reads_the_events_of_its_own_objective(promtool: servers.Serv
     series = {
         name: values
         for start, (_, good) in ratios.items()
-        for name, values in _events(TEST, good=f"0+{good}x24", bad="0+1x24").items()
+        for name, values in _events(TEST, good=f"0+{good}00x24", bad="0+100x24").items()
         if name.startswith(start)
     }
-    expected = {(panel, "A"): _is(good / (good + 1)) for panel, good in ratios.values()}
+    expected: dict[tuple[str, str], Samples] = {}
+    for panel, good in ratios.values():
+        share = good / (good + 1)
+        expected |= _tiles(panel, each=_is(share), overall=_is(share, ALL_TESTS_LEGEND))
     _expect(promtool, tmp_path, series, expected)
 
 
@@ -145,7 +166,7 @@ def test_live_traffic_a_prober_and_idle_scenarios_are_no_part_of_all_tests(
     promtool: servers.Server, tmp_path: Path
 ) -> None:
     series = {
-        **_events("live", good="0x24", bad="0+7x24"),
+        **_events("live", good="0x24", bad="0+70x24"),
         **_events("probe", good="0+7x24", bad="0+7x24"),
         **_events("clinical_rush", good="0x24", bad="0x24"),
         **_events(TEST, good="0+30x24", bad="0+10x24"),
@@ -155,7 +176,7 @@ def test_live_traffic_a_prober_and_idle_scenarios_are_no_part_of_all_tests(
     besides = [*_is(0.0, "live"), *_is(0.5, "probe")]
     expected: dict[tuple[str, str], Samples] = {}
     for panel in RATIOS:
-        expected |= {(panel, "A"): each, (panel, "B"): _is(0.0, "live"), (panel, "C"): _is(0.9, None)}
+        expected |= _tiles(panel, each=each, overall=_is(0.9, ALL_TESTS_LEGEND), live=_is(0.0, "live"))
         over_time = f"{panel} over time"
         expected |= {(over_time, "A"): [*each, *besides], (over_time, "B"): _is(0.9, None)}
     _expect(promtool, tmp_path, series, expected)
@@ -166,10 +187,23 @@ def test_without_traffic_or_without_rules_there_is_no_number(
 ) -> None:
     nothing: dict[tuple[str, str], Samples] = {place: [] for place in FROM_RULES}
     ratios = {place: samples for place, samples in nothing.items() if "users" not in place[0]}
+    nobody = [*_is(NO_TRAFFIC, "live"), *_is(NO_TRAFFIC, ALL_TESTS_LEGEND)]
+    ratios |= {(panel, "C"): nobody for panel in (*RATIOS, *OF_HEALTH)}
     idle = {**_events("live", "7x24", "0x24"), **_events(TEST, "1000x24", "0x24")}
     _expect(promtool, tmp_path, idle, ratios)
     busy = {**_events("live", "0+9x24", "0+1x24"), **_events(TEST, "0+9x24", "0+1x24"), **_users("0+15x24")}
     _expect(promtool, tmp_path, busy, nothing, rules=False)
+
+
+def test_a_handful_of_events_is_shown_and_not_judged(promtool: servers.Server, tmp_path: Path) -> None:
+    series = {**_events("live", "0+1x24", "0+1x24"), **_events(TEST, "0+1x24", "0+1x24")}
+    few = [*_is(0.5, "live"), *_is(0.5, ALL_TESTS_LEGEND)]
+    expected: dict[tuple[str, str], Samples] = {}
+    for panel in RATIOS:
+        expected |= _tiles(panel, each=[], overall=[])
+        expected[panel, "B"] = few if panel == "Cache hit rate" else [*few, *_is(0.5)]
+    expected["Cache hit rate", "D"] = _is(0.5)
+    _expect(promtool, tmp_path, series, expected)
 
 
 def test_every_ratio_and_users_read_recorded_series_alone() -> None:

@@ -62,7 +62,7 @@ class Night:
             yield f"up{{{target}}}", 1.0
         yield 'cmo_probe_up{job="probe",instance="127.0.0.1:9465"}', 1.0
         for group in RULES["groups"]:
-            own = f'{prometheus},rule_group="{group["name"]}"'
+            own = f'{prometheus},rule_group="/rules/cmo-015.yml;{group["name"]}"'
             yield f"prometheus_rule_evaluation_failures_total{{{own}}}", 0.0
             yield f"prometheus_rule_group_iterations_missed_total{{{own}}}", 0.0
         yield f"prometheus_notifications_dropped_total{{{prometheus}}}", 0.0

@@ -135,6 +135,8 @@ ValueText = Annotated[Text, AfterValidator(_has_value)]
 
 
 _FEWEST_SCRAPES: Final = 4
+RESOURCES: Final = "cmo-resources"
+"""The dashboard of what the processes use, and of what model calls cost."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def alert_rule(
     words: Mapping[str, str] | None = None,
     waits: int = 0,
     lingers: int = 0,
+    dashboard: str | None = None,
 ) -> Rule:
     """The rule of an alert.
 
@@ -211,6 +214,7 @@ def alert_rule(
         words: what stands for ``$limit`` and the like in the description.
         waits: milliseconds for which the expression must hold.
         lingers: milliseconds for which it fires on, so that a value near its limit is one alert and not ten.
+        dashboard: uid of the one to look at first, where its labels do not say it.
     """
     labels: dict[str, str] = {"severity": severity, "role": role}
     if component is not None:
@@ -223,26 +227,24 @@ def alert_rule(
             "summary": alert.summary,
             "description": Template(alert.description).safe_substitute(words or {}),
             "runbook_url": f"{surroundings.runbooks}/{alert.alert}.md",
-            "dashboard_url": f"{surroundings.dashboards}/d/{_dashboard(surroundings, labels)}",
+            "dashboard_url": f"{surroundings.dashboards}/d/{dashboard or _dashboard(labels)}",
         },
         for_milliseconds=waits,
         keep_firing_milliseconds=lingers,
     )
 
 
-def _dashboard(surroundings: Surroundings, labels: Mapping[str, str]) -> str:
+def _dashboard(labels: Mapping[str, str]) -> str:
     """The dashboard that answers what an alert asks first; those of this project have these names.
 
-    A page: who suffers, and since when. A cause: the component, or the process. Else: the objectives, or the
-    monitoring itself.
+    A page, or a symptom: who suffers, and since when. A cause: the component, or the process. Else the
+    monitoring itself, or the test that runs.
     """
-    if labels["severity"] == "page":
+    if labels["severity"] == "page" or labels["role"] == "symptom":
         return "cmo-overview"
     if labels["role"] == "monitoring":
         return "cmo-load-test" if labels["severity"] == "info" else "cmo-monitor"
-    if labels["role"] == "cause":
-        return "cmo-resources" if labels.get("component") == "service" else "cmo-components"
-    return surroundings.slo
+    return RESOURCES if labels.get("component") == "service" else "cmo-components"
 
 
 def of_this_field(mistakes: Sequence[Mistake]) -> list[Mistake]:

@@ -65,4 +65,5 @@ def rule(alert: BudgetAlert, surroundings: Surroundings) -> Rule:
         words={"limit": f"{alert.burn_rate_above:g}"},
         waits=_WAITS,
         lingers=_LINGERS,
+        dashboard=surroundings.slo,
     )

@@ -7,12 +7,13 @@ counters are read as they are, because copies of them would be made by the rules
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from cmo_slo.alerts.alert import (
+    RESOURCES,
     TARGET_LABELS,
     Alert,
     Duration,
@@ -31,6 +32,10 @@ from cmo_slo.promql import selector
 
 if TYPE_CHECKING:
     from cmo_slo.rule import Rule
+
+
+_RULE_GROUP: Final = "rule_group"
+"""Prometheus' label of a group: the path of its file, a semicolon, and the group's name."""
 
 
 class RiseAlert(Alert):
@@ -99,9 +104,18 @@ def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
         component=alert.component,
         words={"limit": f"{alert.gain_above:g}", "window": duration(window)},
         lingers=window,
+        dashboard=RESOURCES if catalogue.LLM_COST.name in alert.counters else None,
     )
 
 
 def _series(counter: str, surroundings: Surroundings) -> str:
-    """The service's own counters are those of its job; the monitor may have any."""
-    return counter if counter in MONITOR_COUNTERS else selector(counter, {"job": (surroundings.job,)})
+    """The service's own counters are those of its job; the monitor may have any.
+
+    Of rules only those of the objectives file: a Prometheus that others share evaluates theirs too, and
+    they are told by alerts of their own.
+    """
+    if counter not in MONITOR_COUNTERS:
+        return selector(counter, {"job": (surroundings.job,)})
+    if _RULE_GROUP not in MONITOR_COUNTERS[counter]:
+        return counter
+    return selector(counter, {}, f'{_RULE_GROUP}=~".*;{surroundings.slo}-.+"')

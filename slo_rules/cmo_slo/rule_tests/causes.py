@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
@@ -107,14 +107,19 @@ def _level_timing_cases(
 # --- rises -----------------------------------------------------------------------------------------
 
 
-def rise_cases(alert: RiseAlert, step: int) -> Iterator[Case]:
+_RULE_GROUP: Final = "rule_group"
+_GROUP_OF_OTHERS: Final = "/etc/prometheus/others.yml;others-events"
+
+
+def rise_cases(alert: RiseAlert, slo: str, step: int) -> Iterator[Case]:
     """What counters gain; a step is an evaluation of tickets."""
     window = parse_duration(alert.window) // step
-    labels = {name: (TARGET.get(name) or "lightrag") for name in alert.by}
+    named = {**TARGET, _RULE_GROUP: _group(slo)}
+    labels = {name: named.get(name, "lightrag") for name in alert.by}
 
-    def series(values: str, name: str = alert.counters[0]) -> tuple[Series, ...]:
-        own = full_labels(name, {}) if name in catalogue.BY_NAME else _monitor(name)
-        return (Series(name, {**own, **labels}, values),)
+    def series(values: str, name: str = alert.counters[0], **others: str) -> tuple[Series, ...]:
+        own = full_labels(name, {}) if name in catalogue.BY_NAME else _monitor(name, slo)
+        return (Series(name, {**own, **labels, **others}, values),)
 
     # Spread over a window: what is above the limit and what is below differ by one step's gain.
     above = round((alert.gain_above * 1.02 + 1) / (window - 1), 4)
@@ -142,6 +147,9 @@ def rise_cases(alert: RiseAlert, step: int) -> Iterator[Case]:
     )
     yield Case("no series at all: silent", (), silent=(window,))
     yield Case("idle: silent", series(f"7x{window + 5}"), silent=(5, window, window + 5))
+    if any(_RULE_GROUP in MONITOR_COUNTERS.get(name, ()) for name in alert.counters):
+        others = series(f"700x3 700+{above:.4f}x{window + 2}", rule_group=_GROUP_OF_OTHERS)
+        yield Case("rules of others: silent", others, silent=(window + 5,))
     yield from _rise_restart_cases(series, window, above)
 
 
@@ -173,8 +181,16 @@ def _rise_restart_cases(
     )
 
 
-def _monitor(counter_name: str) -> dict[str, str]:
-    return {**TARGET, "job": "prometheus", **dict.fromkeys(MONITOR_COUNTERS[counter_name], "lightrag")}
+def _monitor(counter_name: str, slo: str) -> dict[str, str]:
+    own = {
+        name: _group(slo) if name == _RULE_GROUP else "lightrag" for name in MONITOR_COUNTERS[counter_name]
+    }
+    return {**TARGET, "job": "prometheus", **own}
+
+
+def _group(slo: str) -> str:
+    """A group of the rules of an objectives file, as Prometheus names it."""
+    return f"/etc/prometheus/{slo}.yml;{slo}-events"
 
 
 # --- trends ----------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) 
                 *rare_limit_cases(share, window=window, minimum=minimum),
             ]
         case LevelAlert() | RiseAlert() | TrendAlert() | RestartsAlert():
-            return _cause_cases(alert)
+            return _cause_cases(alert, surroundings.slo)
         case ScrapeAlert():
             return _TICKET_STEP, monitoring.scrape_cases(alert, surroundings, _TICKET_STEP)
         case LoadTestAlert():
@@ -214,13 +214,13 @@ def _cases(alert: AnyAlert, objectives: Objectives, surroundings: Surroundings) 
 
 
 def _cause_cases(
-    alert: LevelAlert | RiseAlert | TrendAlert | RestartsAlert,
+    alert: LevelAlert | RiseAlert | TrendAlert | RestartsAlert, slo: str
 ) -> tuple[int, Iterable[Case]]:
     match alert:
         case LevelAlert():
             return _TICKET_STEP, causes.level_cases(alert, _TICKET_STEP)
         case RiseAlert():
-            return _TICKET_STEP, causes.rise_cases(alert, _TICKET_STEP)
+            return _TICKET_STEP, causes.rise_cases(alert, slo, _TICKET_STEP)
         case TrendAlert():
             return _TREND_STEP, causes.trend_cases(alert, _TREND_STEP)
         case RestartsAlert():
