@@ -20,7 +20,7 @@ from cmo_dashboards import breakers
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.colours import target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
-from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import find, runbook_links, target_text
 from cmo_dashboards.variables import COMPONENT, SCENARIO
 
@@ -160,10 +160,10 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
             answers="Which component takes the time? Seconds of work of each component for one finished "
             "query, one upon the other: together the mean time of a query. What no component accounts for "
             "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
-            "the P95 is on the overview. Always all components.",
+            "the P95 is on *CMO overview*. Always all components.",
             when_red="It has no target. Look at the thickest part: if LightRAG, see beside where its own "
             "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
-            "the event loop in *Resources*.",
+            "the event loop on *Resources*.",
             queries=(
                 Query(
                     f"sum by (component) ({passed}) / on () group_left () ({finished})",
@@ -177,6 +177,10 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                     0.0,
                     _LONGEST_SECONDS,
                 ),
+            ),
+            links=(
+                to_dashboard("P95 of answers", "cmo-overview"),
+                to_dashboard("Event loop", "cmo-resources"),
             ),
         ),
         Panel(

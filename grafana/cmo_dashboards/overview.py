@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
+from cmo_slo import recorded
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.recorded import Window
 
@@ -19,7 +20,7 @@ from cmo_dashboards.budgets import budget_left
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
-from cmo_dashboards.panels import Link, Panel, Query, Row, Shape, Unit
+from cmo_dashboards.panels import NO_TRAFFIC, Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import budgeted, counted, find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up, up_over_time
 
@@ -33,7 +34,8 @@ _LIVE: Final = promql.ON_CALL.matcher
 _MOST_A_SECOND: Final = 10_000.0
 _MOST_SECONDS: Final = 3_600.0
 _MOST_COUNT: Final = 100_000.0
-_TIME: Final = "?${__url_time_range}"
+_WORST: Final = 4
+"""How many of them a tile can name legibly."""
 
 
 def overview(objectives: Objectives) -> Dashboard:
@@ -69,8 +71,8 @@ def _symptoms(objectives: Objectives) -> tuple[Panel, ...]:
         _traffic(),
         _ratios(objectives),
         _latency(objectives),
-        _components(objectives),
-        _breakers(),
+        *_components(objectives),
+        _breakers(objectives),
         _users(),
         _prober(objectives),
         _versions(),
@@ -124,7 +126,7 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         lowest=verdicts.LOWEST,
         links=(
             *(runbook_links(objectives, alert.alert) if alert else ()),
-            Link("Every objective and scenario", f"/d/{objectives.name}{_TIME}"),
+            to_dashboard("Every objective and scenario", objectives.name),
         ),
     )
 
@@ -171,8 +173,8 @@ def _ratios(objectives: Objectives) -> Panel:
         answers=f"Since when do users suffer? {success.title} ({target_text(success)}) and {within.title} "
         f"({target_text(within)}) of live traffic over each short interval, exact, from what the rules "
         "record. Dashed: the target. No line: nobody asked, or the rules are not loaded.",
-        when_red="Both fall: queries fail; see *Calls of components*. Only the second falls: answers are "
-        "slow; see *P95 and P99* and which component is slow.",
+        when_red="Both fall: queries fail; see *Calls that fail, worst first*. Only the second falls: answers are "
+        "slow; see *P95 and P99* and *Calls that are slow, worst first*.",
         queries=tuple(
             Query(
                 promql.ratio(
@@ -204,7 +206,7 @@ def _latency(objectives: Objectives) -> Panel:
         f"{indicator.threshold_seconds:g} s, is the target of P{indicator.quantile * 100:g} alone. Points "
         "are single queries, each with the id of its trace, where traces are on (`docs/traces.md`).",
         when_red="P95 above the line: one in twenty waits longer. P99 alone: a few wait for a time-out. "
-        "Open a trace of a high point, and see which component took the time.",
+        "Open a trace of a high point, or see on *CMO components* where the time goes.",
         queries=tuple(
             Query(
                 promql.quantile(rank, answered, promql.RATE_INTERVAL),
@@ -216,34 +218,68 @@ def _latency(objectives: Objectives) -> Panel:
             for rank in (0.95, 0.99)
         ),
         steps=(Step(None, NEUTRAL), Step(indicator.threshold_seconds, FAIL)),
-        no_value="No live answer in this range",
+        no_value=NO_TRAFFIC,
+        links=(to_dashboard("Where the time goes", "cmo-components", scenario=catalogue.LIVE),),
     )
 
 
-def _components(objectives: Objectives) -> Panel:
-    def calls(indicator: str) -> str:
-        return promql.good_calls_ratio(objectives.name, indicator, promql.ON_CALL, promql.RATE_INTERVAL)
+def _components(objectives: Objectives) -> tuple[Panel, ...]:
+    """The worst components, by name and in the order of their trouble: a picture of 16 lines names none."""
 
+    def calls(series: str, indicator: str) -> str:
+        labels = {"slo": (objectives.name,), "indicator": (indicator,)}
+        selected = promql.selector(series, labels, _LIVE)
+        return f"sum by (component) (sum_over_time({selected}[{promql.RANGE}]))"
+
+    answered, in_time = (calls(recorded.COMPONENT_GOOD_EVENTS, name) for name in ("success", "within_2s"))
+    total = f"({calls(recorded.COMPONENT_TOTAL_EVENTS, 'success')} > 0)"
+    return (
+        _worst_components(
+            "Calls that fail, worst first",
+            f"1 - {answered} / {total}",
+            "Which component fails? The worst, by the share of their calls for live queries that gave no "
+            "answer: errors, time-outs, refusals of an open breaker.",
+            "The first is nearest to the cause, unless it is LightRAG, whose models (`llm`, `embedding`) may "
+            "fail inside it. Click on it: *CMO components* says since when and how.",
+        ),
+        _worst_components(
+            "Calls that are slow, worst first",
+            f"({answered} - {in_time}) / {total}",
+            "Which component is slow? The worst, by the share of their calls for live queries that gave an "
+            "answer, but later than 2 s.",
+            "Users may wait for the first. Click on it: *CMO components* says whether it works or waits for "
+            "its turn.",
+        ),
+    )
+
+
+def _worst_components(title: str, share: str, answers: str, what_to_do: str) -> Panel:
     return Panel(
-        title="Calls of components: which fails or is slow",
-        shape=Shape.TIME_SERIES,
-        width=8,
+        title=title,
+        shape=Shape.STAT,
+        width=4,
         height=5,
         unit=Unit.RATIO,
-        answers="Which component fails, and which is slow? Solid: calls for live queries that succeeded. "
-        "Dashed: those that succeeded within 2 s. A component that nobody called has no line.",
-        when_red="It has no target of its own. The one that falls first is nearest to the cause; *CMO "
-        "components* shows its errors, time-outs, queue and breaker.",
-        queries=(
-            Query(calls("success"), "{{component}}", 0.0, 1.0),
-            Query(calls("within_2s"), "{{component}}, within 2 s", 0.0, 1.0, dashed=True),
-        ),
-        no_value="No calls recorded in this range",
+        answers=f"{answers} Over the time that is chosen on top: choose a shorter one, and what has just begun "
+        "shows more. A component that nobody called is not here.",
+        when_red=what_to_do,
+        queries=(Query(f"sort_desc(topk({_WORST}, {share}))", "{{component}}", 0.0, 1.0),),
+        value_texts=((0.0, "none"),),
         highest=1.0,
+        decimals=1,
+        links=(to_dashboard("All components", "cmo-components", scenario=catalogue.LIVE),),
+        data_links=(
+            to_dashboard(
+                "This component",
+                "cmo-components",
+                scenario=catalogue.LIVE,
+                component="${__field.labels.component}",
+            ),
+        ),
     )
 
 
-def _breakers() -> Panel:
+def _breakers(objectives: Objectives) -> Panel:
     return Panel(
         title="Circuit breakers",
         shape=Shape.STATES,
@@ -252,12 +288,17 @@ def _breakers() -> Panel:
         unit=Unit.COUNT,
         answers="Which breaker is open, and since when? The worst state of any worker. `closed` is the "
         "normal state.",
-        when_red="Queries go to the fallback without asking the component. It mends itself when the "
-        "component answers: mend that; the runbook CMOBreakerOpen.md says how.",
+        when_red="Queries go to the fallback without asking the component. Mend the component: the breaker "
+        "closes with the first question after that which no cache answers. Runbook CMOBreakerOpen.md; what "
+        "went before is on *CMO components*.",
         queries=(Query(breakers.worst_state("component"), "{{component}}", breakers.BEST, breakers.WORST),),
         value_texts=breakers.VALUE_TEXTS,
         value_colours=breakers.VALUE_COLOURS,
         no_value="No breaker is known",
+        links=(
+            *runbook_links(objectives, "CMOBreakerOpen"),
+            to_dashboard("All breakers", "cmo-components", scenario=catalogue.LIVE),
+        ),
     )
 
 
@@ -425,4 +466,5 @@ def _verdicts_of(objectives: Objectives, window: Window, words: str) -> Panel:
         value_colours=verdicts.VALUE_COLOURS,
         no_value="Prometheus does not answer",
         lowest=verdicts.LOWEST,
+        links=(to_dashboard("Every objective and scenario", objectives.name),),
     )

@@ -87,6 +87,18 @@ class Link:
     url: str
 
 
+def to_dashboard(title: str, uid: str, **chosen: str) -> Link:
+    """A link to another dashboard, with the time and the data source that are looked at.
+
+    Args:
+        title: what people read.
+        uid: of the dashboard.
+        chosen: variables of that dashboard, by name, and what they are to be.
+    """
+    variables = "".join(f"&var-{name}={value}" for name, value in chosen.items())
+    return Link(title, f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}{variables}")
+
+
 @dataclass(frozen=True)
 class Panel:
     """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries."""

@@ -231,10 +231,13 @@ def _overview_is_true(busy: Values) -> None:
             assert value == status, (objective, ref_id)
     for ref_id in "AB":
         assert _last(busy, OVERVIEW, "Live success, and answers in time", ref_id) == {"": approx(0.98)}
-    components = {"lightrag": approx(0.9), "perplexity": approx(0.9), "llm": approx(1.0)}
-    assert _last(busy, OVERVIEW, "Calls of components", "A", "component") == components
-    within = {"lightrag": approx(0.6), "perplexity": approx(0.9), "llm": approx(1.0)}
-    assert _last(busy, OVERVIEW, "Calls of components", "B", "component") == within
+    failing = {"lightrag": approx(0.1), "perplexity": approx(0.1), "llm": 0.0}
+    assert _last(busy, OVERVIEW, "Calls that fail", "A", "component") == failing
+    slow = {"lightrag": approx(0.3), "perplexity": 0.0, "llm": 0.0}
+    assert _last(busy, OVERVIEW, "Calls that are slow", "A", "component") == slow
+    assert list(_last(busy, OVERVIEW, "Calls that are slow", "A", "component"))[0] == "lightrag", (
+        "worst first"
+    )
     # All successes are in the bucket from 1.75 to 2 s, within which the estimate is a straight line.
     for ref_id, rank in (("A", 0.95), ("B", 0.99)):
         estimated = {"": approx(1.75 + rank * 0.25)}
