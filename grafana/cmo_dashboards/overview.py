@@ -104,12 +104,7 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         f"{objective.minimum_events} events, of which enough are good; *Few, target missed*: not enough are. "
         "*No traffic*: nobody asked. *No data*: nothing is recorded, or the service is not scraped now.",
         when_red="FAIL over 15 minutes alone: it has just begun. Over the hour alone: it is over, or nearly. "
-        "*Few, target missed* of a handful may be chance: see whether a page fires. "
-        + (
-            f"Follow the runbook {alert.alert}.md."
-            if alert
-            else "See below which component fails or is slow."
-        ),
+        f"*Few, target missed* of a handful may be chance: see whether a page fires. {_next(objective)}",
         queries=tuple(
             Query(
                 verdicts.of_live_window(objectives.name, objective, window),
@@ -128,6 +123,23 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
             *(runbook_links(objectives, alert.alert) if alert else ()),
             to_dashboard("Every objective and scenario", objectives.name),
         ),
+    )
+
+
+def _next(objective: Objective) -> str:
+    """What to do about an objective that is missed, and whom to believe while it is not."""
+    if objective.page is None:
+        return (
+            f"Follow the runbook {objective.ticket.alert}.md."
+            if objective.ticket
+            else "See below which component fails or is slow."
+        )
+    few, many = objective.page.low_traffic.minimum_bad_events, objective.page.minimum_bad_events
+    return (
+        f"Follow the runbook {objective.page.alert}.md. That page looks at minutes and needs {few} to {many} "
+        f"bad queries; this tile looks at 15 minutes and needs {objective.minimum_events}. If it fires while "
+        "this says PASS or *Too few to judge*, believe the page, and look at *Live success, and answers in "
+        "time*."
     )
 
 
@@ -173,8 +185,8 @@ def _ratios(objectives: Objectives) -> Panel:
         answers=f"Since when do users suffer? {success.title} ({target_text(success)}) and {within.title} "
         f"({target_text(within)}) of live traffic over each short interval, exact, from what the rules "
         "record. Dashed: the target. No line: nobody asked, or the rules are not loaded.",
-        when_red="Both fall: queries fail; see *Calls that fail, worst first*. Only the second falls: answers are "
-        "slow; see *P95 and P99* and *Calls that are slow, worst first*.",
+        when_red="Both fall: queries fail; see *Calls that fail, worst first*. Only the second falls: they "
+        "are slow; see *P95 and P99* and *Calls that are slow, worst first*.",
         queries=tuple(
             Query(
                 promql.ratio(
@@ -260,8 +272,8 @@ def _worst_components(title: str, share: str, answers: str, what_to_do: str) -> 
         width=4,
         height=5,
         unit=Unit.RATIO,
-        answers=f"{answers} Over the time that is chosen on top: choose a shorter one, and what has just begun "
-        "shows more. A component that nobody called is not here.",
+        answers=f"{answers} Over the time that is chosen on top: choose a shorter one, and what has just "
+        "begun shows more. A component that nobody called is not here.",
         when_red=what_to_do,
         queries=(Query(f"sort_desc(topk({_WORST}, {share}))", "{{component}}", 0.0, 1.0),),
         value_texts=((0.0, "none"),),

@@ -40,6 +40,9 @@ _AFTER_THE_CHOICE: Final = """
   (fewer events than a verdict needs), *No traffic* (nobody asked) and *No data* (nothing is recorded, or the
   service is not scraped); and in amber *Few, target missed*, which is no verdict yet: what there is, is bad.
   Zero is a number and is drawn; a gap is no data.
+- **A page fires, and its tile says PASS or *Too few to judge*?** Believe the page. It looks at minutes and
+  needs 5 to 10 bad queries; the tile looks at 15 minutes and needs 100. See *Live success, and answers in
+  time*.
 - Success, answers in time, cache hits and users are exact: they add up what the
   [rules record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
   each test began. For a decision use `cmo check`, which knows when a run began and ended.

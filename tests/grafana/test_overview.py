@@ -8,6 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from cmo_dashboards import Dashboard, shipped_dashboards
 from cmo_dashboards.document import defaults_of, panels
+from cmo_dashboards.promised import counted
+from cmo_dashboards.walkthrough import walkthrough
+from cmo_slo.objectives import load_objectives, shipped_directory
 
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
 OVERVIEW: Final = BOARDS["cmo-overview"]
@@ -56,3 +59,21 @@ def test_a_click_on_a_component_leads_to_that_component(title: str) -> None:
     assert target["instant"], "one number a component, in the order in which Prometheus sorts them"
     assert target["expr"].startswith("sort_desc(topk(4, ")
     assert "by (component)" in target["expr"], "the click asks for this label"
+
+
+def test_a_tile_whose_page_is_quicker_says_whom_to_believe() -> None:
+    objectives = load_objectives(shipped_directory() / "cmo-015.yml")
+    paged = [objective for objective in objectives.objectives if objective.page]
+    assert len(paged) == 2
+    page = walkthrough(shipped_dashboards())
+    for objective in counted(objectives):
+        said = _titled(f"{objective.title}: verdict now")["description"]
+        assert ("believe the page" in said) == (objective in paged), objective.name
+        if objective.page:
+            few, many = objective.page.low_traffic.minimum_bad_events, objective.page.minimum_bad_events
+            assert f"{objective.page.alert}.md" in said
+            assert f"needs {few} to {many} bad queries" in said
+            assert f"needs {objective.minimum_events}." in said
+            assert f"{few} to {many} bad queries" in page
+            assert f"needs {objective.minimum_events}." in page
+    assert _titled("Live success, and answers in time"), "they send people there"
