@@ -21,6 +21,7 @@ from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import NO_TRAFFIC, Panel, Query, Row, Shape, Unit, to_dashboard
+from cmo_dashboards.perceived import perceived, prober
 from cmo_dashboards.promised import budgeted, counted, find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up, up_over_time
 
@@ -54,6 +55,7 @@ def overview(objectives: Objectives) -> Dashboard:
             Row("Are users suffering, since when, which component, what next", _symptoms(objectives)),
             Row("Since when: alerts and scrapes", _since_when(objectives), folded=True),
             Row("What users get, and how long they wait", _what_users_get(objectives), folded=True),
+            Row("As users perceive it", perceived(), folded=True),
             Row("The verdict on longer windows", _longer_windows(objectives), folded=True),
         ),
         variables=(),
@@ -74,7 +76,7 @@ def _symptoms(objectives: Objectives) -> tuple[Panel, ...]:
         *_components(objectives),
         _breakers(objectives),
         _users(),
-        _prober(objectives),
+        prober(objectives, width=3, height=5),
         _versions(),
     )
 
@@ -199,7 +201,7 @@ def _ratios(objectives: Objectives) -> Panel:
             for one in (success, within)
         ),
         steps=(Step(None, NEUTRAL), *(Step(target, FAIL) for target in targets)),
-        no_value="No live traffic recorded in this range",
+        no_value=NO_TRAFFIC,
         highest=1.0,
     )
 
@@ -306,7 +308,7 @@ def _breakers(objectives: Objectives) -> Panel:
         queries=(Query(breakers.worst_state("component"), "{{component}}", breakers.BEST, breakers.WORST),),
         value_texts=breakers.VALUE_TEXTS,
         value_colours=breakers.VALUE_COLOURS,
-        no_value="No breaker is known",
+        no_value="No breaker, or no data: see Targets up",
         links=(
             *runbook_links(objectives, "CMOBreakerOpen"),
             to_dashboard("All breakers", "cmo-components", scenario=catalogue.LIVE),
@@ -328,27 +330,6 @@ def _users() -> Panel:
         queries=(Query(f"sum({catalogue.ACTIVE_USERS.name}{{{_LIVE}}})", "users", 0, _MOST_COUNT),),
         no_value="The service is not scraped",
         decimals=0,
-    )
-
-
-def _prober(objectives: Objectives) -> Panel:
-    return Panel(
-        title="Prober",
-        shape=Shape.STAT,
-        width=3,
-        height=5,
-        unit=Unit.COUNT,
-        answers="Does somebody who asks from outside get a right answer? One tile a canary question, by "
-        "its last result.",
-        when_red="Users who come the same way most likely fail too, whatever the service counts itself: "
-        "runbook CMOProbeFailing.md.",
-        queries=(
-            Query(f"min by (canary) ({catalogue.PROBE_UP.name})", "{{canary}}", 0, 1, may_be_empty=True),
-        ),
-        steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
-        value_texts=((0.0, "fails"), (1.0, "answered")),
-        no_value="No prober asks",
-        links=runbook_links(objectives, "CMOProbeFailing"),
     )
 
 
@@ -427,7 +408,7 @@ def _cancelled(objectives: Objectives) -> Panel:
         "(estimated)* and the proxy's time-out.",
         queries=(Query(f"{left} / ({finished} > 0)", "cancelled", 0.0, 1.0),),
         steps=(Step(None, NEUTRAL), Step(objectives.cancelled_limit, FAIL)),
-        no_value="No live traffic in this range",
+        no_value=NO_TRAFFIC,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
@@ -194,6 +195,9 @@ class Exposition(Collector):
             return float(self.steps)
         if metric is catalogue.PROBE_UP:
             return float(self.steps > 0)
+        if metric in (catalogue.PROBE_LAST_ASKED, catalogue.PROBE_LAST_SUCCESS):
+            # The one thing that moves by the clock: what looks at it asks how long ago it was.
+            return time.time() if self.steps else 0
         if metric is catalogue.BUILD_INFO:
             return 1
         if metric is catalogue.MAX_FILES:

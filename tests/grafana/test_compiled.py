@@ -114,7 +114,7 @@ def test_the_symptoms_of_the_overview_fit_on_one_screen_and_nothing_can_hide_the
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in unfolded) <= SCREEN_ROWS
     assert [panel["collapsed"] for panel in board.document["panels"] if panel["type"] == "row"][1:] == [
         True
-    ] * 3
+    ] * 4
     assert not [
         query
         for query in queries(board)
