@@ -22,6 +22,7 @@ from cmo_dashboards.colours import target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import find, runbook_links, target_text
+from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.variables import COMPONENT, SCENARIO
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ _WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
 _MOST_CALLS: Final = 100_000
 _LONGEST_SECONDS: Final = 120
 _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
-_NO_CALLS: Final = "No calls in this range"
+_SEE_UP: Final = "or no data: see Targets up"
+_NO_CALLS: Final = f"No calls, {_SEE_UP}"
+_NO_TIER: Final = f"No cache is watched, {_SEE_UP}"
 
 
 def components(objectives: Objectives) -> Dashboard:
@@ -74,7 +77,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title=f"Calls that succeed (LightRAG: target {goal})",
             shape=Shape.STAT,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.RATIO,
             answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
@@ -102,7 +105,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Share of calls that fail, by component",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.RATIO,
             answers="Since when does a component fail? One minus the share beside, over each short "
@@ -119,7 +122,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Calls a second, by component",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.PER_SECOND,
             answers="What passes through each component? Every query looks into the caches; only what they "
@@ -137,6 +140,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             ),
             no_value=_NO_CALLS,
         ),
+        targets_up(objectives.service.job, width=3, height=9),
     )
 
 
@@ -154,7 +158,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Where the time of a query goes",
             shape=Shape.STACKED,
-            width=12,
+            width=8,
             height=9,
             unit=Unit.SECONDS,
             answers="Which component takes the time? Seconds of work of each component for one finished "
@@ -186,7 +190,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Where the time of a call of LightRAG goes",
             shape=Shape.STACKED,
-            width=12,
+            width=8,
             height=9,
             unit=Unit.SECONDS,
             answers="Does LightRAG wait or work? Seconds for one call of LightRAG: its calls of models that "
@@ -216,9 +220,39 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                     _LONGEST_SECONDS,
                 ),
             ),
-            no_value="No calls of LightRAG in this range",
+            no_value=f"No calls of LightRAG, {_SEE_UP}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
+        _first_token(),
+    )
+
+
+def _first_token() -> Panel:
+    buckets = _rate(f"{catalogue.LLM_TIME_TO_FIRST_TOKEN.name}_bucket")
+    by_model = f"sum by (le, component, model) ({buckets})"
+    return Panel(
+        title="First token of a model (P95, estimated)",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=9,
+        unit=Unit.SECONDS,
+        answers="Does the model let users wait before it says anything? From a streamed call to the first "
+        f"piece of its answer; never above {_LAST_EDGE_SECONDS:g} s. All scenarios together, as calls are "
+        "counted. Points are single calls, each with the id of its trace.",
+        when_red="High: the model or its provider is busy, ask who runs it. Low while its calls take long: "
+        "answers are long, ask for shorter ones.",
+        queries=(
+            Query(
+                # A quantile of no calls is NaN, and no comparison with NaN holds.
+                f"histogram_quantile(0.95, {by_model}) >= 0",
+                "{{component}}, {{model}}",
+                0.0,
+                _LAST_EDGE_SECONDS,
+                may_be_empty=True,
+                exemplars=True,
+            ),
+        ),
+        no_value=f"No streamed call, {_SEE_UP}",
     )
 
 
@@ -239,14 +273,17 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.RATIO,
             answers="How many queries do the caches answer? One count a query, whichever tier it was, so "
-            "that a miss in L1 and a hit in L2 is a hit; exact. This is the rate that is judged, over all "
-            "scenarios of a test together.",
+            "that a miss in L1 and a hit in L2 is a hit; exact. Judged is this rate over all scenarios of a "
+            f"test together, which is on *{objectives.name.upper()} compliance*.",
             when_red="Below the dashed line: see beside which tier does not hit. After a deploy the caches "
             "fill first.",
             queries=(Query(promql.ratio(of, promql.EACH, _RATE), "{{scenario}}", 0.0, 1.0),),
             steps=target_line(objective),
             highest=1.0,
-            links=runbook_links(objectives, "CMOCacheHitRateLow"),
+            links=(
+                *runbook_links(objectives, "CMOCacheHitRateLow"),
+                to_dashboard("As it is judged", objectives.name),
+            ),
         ),
         Panel(
             title="Look-ups that hit, by tier",
@@ -261,7 +298,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             "nobody reaches it, or it fails (*Look-ups that fail*).",
             queries=(Query(f"{hits} / ({answered} > 0)", "{{tier}}", 0.0, 1.0),),
             highest=1.0,
-            no_value="No look-ups in this range",
+            no_value=f"No look-ups, {_SEE_UP}",
         ),
         Panel(
             title="Look-ups that fail, by tier",
@@ -281,7 +318,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_CALLS,
                 ),
             ),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         ),
     )
 
@@ -297,7 +334,7 @@ def _cache_contents() -> tuple[Panel, ...]:
             answers=answers,
             when_red=when_red,
             queries=(Query(f"sum by (tier) ({_rate(counter)})", "{{tier}}", 0.0, _MOST_CALLS),),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         )
 
     return (
@@ -325,7 +362,7 @@ def _cache_contents() -> tuple[Panel, ...]:
             when_red="It has no target. A fall to zero is a restart, or somebody who emptied it: misses "
             "follow.",
             queries=(Query(f"max by (tier) ({catalogue.CACHE_ENTRIES.name})", "{{tier}}", 0.0, 1e9),),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         ),
     )
 
@@ -353,7 +390,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     breakers.WORST,
                 ),
             ),
-            no_value="No breaker tells its state",
+            no_value=f"No breaker, {_SEE_UP}",
             value_texts=breakers.VALUE_TEXTS,
             value_colours=breakers.VALUE_COLOURS,
             links=runbook_links(objectives, "CMOBreakerOpen"),
@@ -376,7 +413,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="No breaker changes its state",
+            no_value=f"No change, {_SEE_UP}",
         ),
         Panel(
             title="Calls that a breaker refuses",
@@ -386,7 +423,8 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
             "falls back.",
-            when_red="It has no target. It ends when the breaker closes; mend the component behind it.",
+            when_red="Mend the component: the breaker closes with the first question after that which no "
+            "cache answers.",
             queries=(
                 Query(
                     f"sum by (component, state) ({_rate(rejections, _OF_ONE)}) > 0",
@@ -396,7 +434,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="No call is refused",
+            no_value=f"None refused, {_SEE_UP}",
         ),
     )
 
@@ -437,7 +475,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_CALLS,
                 ),
             ),
-            no_value="No query falls back",
+            no_value=f"No fallback, {_SEE_UP}",
         ),
         Panel(
             title="Retries a second, by component",
@@ -580,7 +618,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                 )
                 for name, quantile in (("P50", 0.5), ("P95", 0.95))
             ),
-            no_value="No call waits in this range",
+            no_value=f"Nothing waits, {_SEE_UP}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
     )

@@ -444,7 +444,8 @@ def _verdicts_of(objectives: Objectives, window: Window, words: str) -> Panel:
         height=6,
         unit=Unit.COUNT,
         answers=f"Did live traffic meet each target over the {words}? Whole hours, so up to one hour behind.",
-        when_red="The bad time may be long over: *CMO-015 compliance* shows which hours it was.",
+        when_red=f"The bad time may be long over: *Bad live events of each hour* on "
+        f"*{objectives.name.upper()} compliance* shows when, of success and answers in time.",
         queries=tuple(
             Query(
                 verdicts.of_live_window(objectives.name, objective, window),
