@@ -110,7 +110,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="Since when does a component fail? One minus the share beside, over each short "
             "interval; exact. A component without calls has no line.",
-            when_red="It has no line for a target, because only LightRAG has one. The component whose line "
+            when_red="The component whose line "
             "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
             queries=(
                 Query(f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}", "{{component}}", 0.0, 1.0),
@@ -127,7 +127,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="What passes through each component? Every query looks into the caches; only what they "
             "miss reaches LightRAG, and only what that fails on reaches Perplexity.",
-            when_red="It has no target. A line of Perplexity that rises with a share of failures of "
+            when_red="A line of Perplexity that rises with a share of failures of "
             "LightRAG is the fallback at work; one of LightRAG that rises alone is a cache that has stopped "
             "to answer.",
             queries=(
@@ -165,7 +165,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
             "query, one upon the other: together the mean time of a query. What no component accounts for "
             "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
             "the P95 is on *CMO overview*. Always all components.",
-            when_red="It has no target. Look at the thickest part: if LightRAG, see beside where its own "
+            when_red="Look at the thickest part: if LightRAG, see beside where its own "
             "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
             "the event loop on *Resources*.",
             queries=(
@@ -197,7 +197,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
             "wait for their turn, those that are under way, embeddings, and the rest: retrieval, retries, "
             "refusals. Calls side by side count each, so the whole may exceed the time of a call. All "
             "scenarios together, because waits are not counted for each.",
-            when_red="It has no target. Mostly waiting: more calls come than may run at once "
+            when_red="Mostly waiting: more calls come than may run at once "
             "(`llm_model_max_async`). Mostly the model: it is slow, ask who runs it. Mostly the rest: look "
             "at the graph's storage and at retries.",
             queries=(
@@ -294,7 +294,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             answers="Which tier answers what it is asked? Hits of hits and misses in each tier by itself. "
             "Not the rate of queries beside, and not to be added up to it: L2 is asked only for what L1 "
             "missed.",
-            when_red="No tier has a target. L1 low with many evictions: it is too small. L3 without a line: "
+            when_red="L1 low with many evictions: it is too small. L3 without a line: "
             "nobody reaches it, or it fails (*Look-ups that fail*).",
             queries=(Query(f"{hits} / ({answered} > 0)", "{{tier}}", 0.0, 1.0),),
             highest=1.0,
@@ -308,7 +308,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Is a cache away? Look-ups a second that ended in an error; they are neither hits nor "
             "misses.",
-            when_red="It has no target, but should be zero: L3 is Redis, ask whether it answers; L2 is a "
+            when_red="It should be zero: L3 is Redis, ask whether it answers; L2 is a "
             "file, look at the disk.",
             queries=(
                 Query(
@@ -342,14 +342,13 @@ def _cache_contents() -> tuple[Panel, ...]:
             "Evictions, by tier",
             catalogue.CACHE_EVICTIONS.name,
             "Is a tier too small? Answers dropped each second for want of room.",
-            "It has no target. Evictions with a falling hit rate: give the tier more entries.",
+            "Evictions with a falling hit rate: give the tier more entries.",
         ),
         of_tiers(
             "Expirations, by tier",
             catalogue.CACHE_EXPIRATIONS.name,
             "Do answers live long enough? Answers dropped each second because their time was up.",
-            "It has no target. Expirations with a falling hit rate: answers are asked for again after their "
-            "time to live.",
+            "Expirations with a falling hit rate: answers are asked for again after their time to live.",
         ),
         Panel(
             title="Answers held, by tier",
@@ -359,8 +358,7 @@ def _cache_contents() -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="How full are the caches? Of a tier that each worker has by itself, the fullest; the "
             "largest instance.",
-            when_red="It has no target. A fall to zero is a restart, or somebody who emptied it: misses "
-            "follow.",
+            when_red="A fall to zero is a restart, or somebody who emptied it: misses follow.",
             queries=(Query(f"max by (tier) ({catalogue.CACHE_ENTRIES.name})", "{{tier}}", 0.0, 1e9),),
             no_value=_NO_TIER,
         ),
@@ -402,7 +400,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="Does a breaker flap? Times a second that it went into each state.",
-            when_red="It has no target. Opening again and again: its recovery time is too short for what is "
+            when_red="Opening again and again: its recovery time is too short for what is "
             "broken, or its threshold too low for what is normal.",
             queries=(
                 Query(
@@ -450,7 +448,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Who answers? `cache`, `lightrag` and `perplexity` are real answers; `stale` and "
             "`default` are none, and count as errors.",
-            when_red="It has no target. `default` is an apology: both sources failed. `perplexity` knows "
+            when_red="`default` is an apology: both sources failed. `perplexity` knows "
             "nothing of the corpus.",
             queries=(
                 Query(f"sum by (source) ({_rate(answers, promql.CHOSEN)})", "{{source}}", 0.0, _MOST_CALLS),
@@ -465,7 +463,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Who hands queries on to whom, and why? From the source that failed to the next one, "
             "and the reason.",
-            when_red="It has no target. `circuit_breaker_open`: see above since when. `api_timeout`: the "
+            when_red="`circuit_breaker_open`: see above since when. `api_timeout`: the "
             "source is slow. `budget_exceeded` and `rate_limit`: ask who pays for it.",
             queries=(
                 Query(
@@ -484,8 +482,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="How often are calls made again? A retry hides a failure from the user and takes time.",
-            when_red="It has no target. Retries that rise with the load make an overload worse: fewer, and "
-            "later.",
+            when_red="Retries that rise with the load make an overload worse: fewer, and later.",
             queries=(
                 Query(
                     f"sum by (component) ({_rate(catalogue.RETRIES.name, _OF_ONE)})",
@@ -515,7 +512,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="How many calls does it get, and what becomes of them?",
-            when_red="It has no target. `timeout`: it is slower than it is given. `rejected`: refused "
+            when_red="`timeout`: it is slower than it is given. `rejected`: refused "
             "before any work, by a breaker or a rate limit. `cancelled`: the user left.",
             queries=(Query(f"sum by (outcome) ({finished})", "{{outcome}}", 0.0, _MOST_CALLS),),
             no_value=_NO_CALLS,
@@ -527,8 +524,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.RATIO,
             answers="For whom does it fail? One minus good calls of all but the cancelled; exact.",
-            when_red="It has no line for a target, because only LightRAG has one. `live`: people are "
-            "affected now.",
+            when_red="`live`: people are affected now.",
             queries=(
                 Query(
                     f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE, by='scenario')}",
@@ -550,8 +546,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             answers="How long does a call take, queueing included? Quantiles are estimated between the "
             f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls, "
             "each with the id of its trace, where traces are on (`docs/traces.md`).",
-            when_red="It has no target. P50 high: all calls are slow. P95 alone: some are; open the trace "
-            "of a point up there.",
+            when_red="P50 high: all calls are slow. P95 alone: some are; open the trace of a point up there.",
             queries=tuple(
                 # A quantile of no calls is NaN, and no comparison with NaN holds.
                 Query(
@@ -579,7 +574,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=7,
             unit=Unit.COUNT,
             answers="How many calls are under way, and how many wait for their turn? All scenarios together.",
-            when_red="It has no target. Many waiting while the number under way stays flat: that is the "
+            when_red="Many waiting while the number under way stays flat: that is the "
             "limit of how many run at once.",
             queries=(
                 Query(
@@ -606,8 +601,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long do calls wait before they begin? Estimated quantiles of the wait alone; all "
             "scenarios together. No line where nothing queues.",
-            when_red="It has no target. Calls that wait longer than they work: let more run at once, or "
-            "send less.",
+            when_red="Calls that wait longer than they work: let more run at once, or send less.",
             queries=tuple(
                 Query(
                     f"histogram_quantile({quantile}, {buckets}) >= 0",

@@ -38,7 +38,8 @@ def firing_count(objectives: Objectives, severity: str, *, width: int, height: i
         height=height,
         unit=Unit.COUNT,
         answers=f"How many {severity}s fire? Each says that {_MEANINGS[severity]}. *none* is known, because "
-        "the watchdog fires; where that is silent, the rules are not loaded or not evaluated.",
+        "the watchdog fires; where that is silent, the rules are not loaded or not evaluated. Silenced ones "
+        "count: Prometheus knows no silences.",
         when_red="The table beside names them.",
         queries=(Query(firing, title, 0, _MOST_ALERTS),),
         steps=(Step(None, NEUTRAL), Step(1.0, FAIL if severity == "page" else WARN)),

@@ -104,7 +104,7 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         answers=f"Does live traffic meet the target {target_text(objective)} now, over the last 15 minutes "
         f"and the last hour? {objective.description} *Too few to judge*: fewer than "
         f"{objective.minimum_events} events, of which enough are good; *Few, target missed*: not enough are. "
-        "*No traffic*: nobody asked. *No data*: nothing is recorded, or the service is not scraped now.",
+        "*No data*: nothing is recorded, or the service is not scraped now.",
         when_red="FAIL over 15 minutes alone: it has just begun. Over the hour alone: it is over, or nearly. "
         f"*Few, target missed* of a handful may be chance: see whether a page fires. {_next(objective)}",
         queries=tuple(
@@ -160,7 +160,7 @@ def _traffic() -> Panel:
         unit=Unit.PER_SECOND,
         answers="How many live queries a second finish, and how? An apology or a stale answer is an error, "
         "whatever its HTTP status. Zero is drawn; a gap means that the service was not scraped.",
-        when_red="It has no target of its own. Errors that begin at a blue mark came with a deploy: take "
+        when_red="Errors that begin at a blue mark came with a deploy: take "
         "it back. Traffic that falls to zero without one: can users reach the service? See *Prober*.",
         queries=(
             Query(
@@ -325,7 +325,7 @@ def _users() -> Panel:
         unit=Unit.COUNT,
         answers="How many users are there? Open sessions, thinking time included, all instances together. "
         "0 means that nobody is there.",
-        when_red="It never is. None at a time when there are some: users cannot reach the service, or it "
+        when_red="None at a time when there are some: users cannot reach the service, or it "
         "has just restarted.",
         queries=(Query(f"sum({catalogue.ACTIVE_USERS.name}{{{_LIVE}}})", "users", 0, _MOST_COUNT),),
         no_value="The service is not scraped",
@@ -342,7 +342,7 @@ def _versions() -> Panel:
         unit=Unit.COUNT,
         answers="What runs, on how many instances? Two versions: a deploy is under way, or has stopped "
         "half way. The blue marks on every time series say when deploys were.",
-        when_red="It never is. If the trouble began with a version, take that version back first and look "
+        when_red="If the trouble began with a version, take that version back first and look "
         "for the cause afterwards.",
         queries=(
             Query(
@@ -377,7 +377,7 @@ def _sources() -> Panel:
         unit=Unit.PER_SECOND,
         answers="Where do answers come from? Perplexity knows nothing of the corpus; `stale` and `default` "
         "are no answers at all.",
-        when_red="It has no target of its own. Many from Perplexity: LightRAG fails or its breaker is "
+        when_red="Many from Perplexity: LightRAG fails or its breaker is "
         "open. `stale` or `default`: the fallbacks fail too, and users get nothing.",
         queries=(
             Query(
@@ -422,7 +422,7 @@ def _waiting() -> Panel:
         unit=Unit.SECONDS,
         answers="Does any live query hang? The age of the oldest that has begun and not finished, in each "
         "instance; 0 when there is none. A query that hangs is in no other number yet.",
-        when_red="It has no target of its own. A line that rises as fast as time passes is a query that "
+        when_red="A line that rises as fast as time passes is a query that "
         "hangs: see the runbook CMOLiveQueriesHanging.md.",
         queries=(Query(f"max by (instance) ({age}{{{_LIVE}}})", "{{instance}}", 0.0, _MOST_SECONDS),),
         no_value="The service is not scraped",

@@ -18,7 +18,7 @@ from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, tab
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from cmo_dashboards.colours import NEUTRAL, Step
+from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.variables import DATASOURCE
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _STACKED_OPACITY: Final = 60
 _LINK: Final = dashboard.DashboardLinkType.LINK
+WHEN_RED: Final = "**When red:**"
+WHAT_TO_DO: Final = "**What to do:**"
+"""How the second half of a description begins, where its panel is ever red and where it is not."""
 NO_TRAFFIC: Final = "No traffic, or no data: see Targets up"
 
 
@@ -101,7 +104,10 @@ def to_dashboard(title: str, uid: str, **chosen: str) -> Link:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries."""
+    """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries.
+
+    ``when_red`` is what to do, also where no colour ever asks for it.
+    """
 
     title: str
     shape: Shape
@@ -125,9 +131,16 @@ class Panel:
     """Where the axis begins; growth may be negative."""
 
     @property
+    def advice(self) -> str:
+        """What to do; "when red" is said only of what a colour can say."""
+        coloured = self.shape in (Shape.STAT, Shape.STATES)
+        colours = {step.colour for step in self.steps} | {colour for _, colour in self.value_colours}
+        return f"{WHEN_RED if coloured and FAIL in colours else WHAT_TO_DO} {self.when_red}"
+
+    @property
     def description(self) -> str:
         """What the panel says about itself in Grafana."""
-        return f"{self.answers}\n\n**When red:** {self.when_red}"
+        return f"{self.answers}\n\n{self.advice}"
 
 
 @dataclass(frozen=True)
