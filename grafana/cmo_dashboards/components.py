@@ -18,7 +18,7 @@ from cmo_slo.indicators import RatioIndicator
 
 from cmo_dashboards import breakers
 from cmo_dashboards import expressions as promql
-from cmo_dashboards.colours import target_line, verdict_steps
+from cmo_dashboards.colours import NEUTRAL, target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import find, runbook_links, target_text
@@ -32,6 +32,15 @@ LIGHTRAG: Final = "lightrag"
 WITHIN_LIGHTRAG: Final = ("llm", "embedding")
 """Components whose calls are made inside a call of LightRAG, as the adapter and reference service have it."""
 
+_REST: Final = "the rest"
+_REST_OF_LIGHTRAG: Final = "the rest of LightRAG"
+_WAITING: Final = "waiting for a turn"
+_WAITING_COLOURS: Final = (
+    (f"{LIGHTRAG}, {_WAITING}", "#EE99AA"),
+    (f"llm, {_WAITING}", "#4B4BD0"),
+    (f"embedding, {_WAITING}", "#DDCC77"),
+)
+"""What waits lies on what works in one picture, so it has colours of its own."""
 _RATE: Final = promql.RATE_INTERVAL
 _OF_ONE: Final = 'component=~"$component"'
 _WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
@@ -177,11 +186,12 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
                 Query(
                     f"clamp_min({all_of_it} - (sum({passed}) or vector(0)), 0) / ({finished})",
-                    "the rest",
+                    _REST,
                     0.0,
                     _LONGEST_SECONDS,
                 ),
             ),
+            line_colours=((_REST, NEUTRAL),),
             links=(
                 to_dashboard("P95 of answers", "cmo-overview"),
                 to_dashboard("Event loop", "cmo-resources"),
@@ -203,7 +213,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
             queries=(
                 Query(
                     f"sum by (component) ({waited}) / on () group_left () ({called})",
-                    "{{component}}, waiting for a turn",
+                    f"{{{{component}}}}, {_WAITING}",
                     0.0,
                     _LONGEST_SECONDS,
                 ),
@@ -215,11 +225,12 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
                 Query(
                     f"clamp_min({of_lightrag} - {inside}, 0) / ({called})",
-                    "the rest of LightRAG",
+                    _REST_OF_LIGHTRAG,
                     0.0,
                     _LONGEST_SECONDS,
                 ),
             ),
+            line_colours=(*_WAITING_COLOURS, (_REST_OF_LIGHTRAG, NEUTRAL)),
             no_value=f"No calls of LightRAG, {_SEE_UP}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
@@ -405,7 +416,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             queries=(
                 Query(
                     f"sum by (component, state) ({_rate(transitions, _OF_ONE)}) > 0",
-                    "{{component}} to {{state}}",
+                    "{{state}}, {{component}}",
                     0.0,
                     _MOST_CALLS,
                     may_be_empty=True,
@@ -426,7 +437,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             queries=(
                 Query(
                     f"sum by (component, state) ({_rate(rejections, _OF_ONE)}) > 0",
-                    "{{component}} while {{state}}",
+                    "{{state}}, {{component}}",
                     0.0,
                     _MOST_CALLS,
                     may_be_empty=True,

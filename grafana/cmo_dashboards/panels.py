@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -18,7 +19,7 @@ from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, tab
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from cmo_dashboards.colours import FAIL, NEUTRAL, Step
+from cmo_dashboards.colours import FAIL, FREE, LINES, NEUTRAL, Step
 from cmo_dashboards.variables import DATASOURCE
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class Panel:
     value_texts: tuple[tuple[float, str], ...] = ()
     value_colours: tuple[tuple[float, str], ...] = ()
     """Fixed colours of single values, beside their texts."""
+    line_colours: tuple[tuple[str, str], ...] = ()
+    """Fixed colours of lines by how they are called here, where a label alone does not say it."""
     links: tuple[Link, ...] = ()
     data_links: tuple[Link, ...] = ()
     """Links from each value, whose addresses may name fields of its row: ``${__data.fields.alertname}``."""
@@ -222,7 +225,7 @@ def _stat(panel: Panel) -> stat.Panel:
 
 def _time_series(panel: Panel, series_colours: SeriesColours) -> timeseries.Panel:
     built = timeseries.Panel()
-    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(FREE))
     has_target = len(panel.steps) > 1
     style = common.GraphThresholdsStyleMode.DASHED if has_target else common.GraphThresholdsStyleMode.OFF
     built.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
@@ -243,13 +246,22 @@ def _time_series(panel: Panel, series_colours: SeriesColours) -> timeseries.Pane
         .show_legend(show_legend=True)
         .calcs([])
     )
-    for name, colour in _named(panel, series_colours):
+    for ref_id, colour in _written(panel):
+        built.override_by_query(ref_id, [_fixed(colour)])
+    for name, colour in (*_named(panel, series_colours), *panel.line_colours):
         built.override_by_regexp(f"^{name}(,.*)?$", [_fixed(colour)])
     dashes = dashboard.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 6]})
     for index, query in enumerate(panel.queries):
         if query.dashed:
             built.override_by_query(_ref_id(index), [dashes])
     return built
+
+
+def _written(panel: Panel) -> Iterator[tuple[str, str]]:
+    """Queries of a single line, whose name is written in the panel, with their colours."""
+    single = [index for index, query in enumerate(panel.queries) if "{{" not in query.legend]
+    for index, colour in zip(single, cycle(LINES), strict=False):
+        yield _ref_id(index), colour
 
 
 def _named(panel: Panel, series_colours: SeriesColours) -> Iterator[tuple[str, str]]:
