@@ -115,6 +115,7 @@ def test_every_query_is_right_when_busy_and_claims_nothing_when_idle(
     _is_plausible(busy)
     _is_true(busy, exposition)
     _overview_is_true(busy)
+    _perceived_is_true(busy)
     _is_coloured(busy, exposition)
 
 
@@ -254,6 +255,24 @@ def _overview_is_true(busy: Values) -> None:
     for severity, panel in (("page", "Pages firing"), ("ticket", "Tickets firing")):
         expected = sum(labels["severity"] == severity for labels in firing)
         assert _last(busy, OVERVIEW, panel, "A") == {"": expected}, severity
+
+
+def _perceived_is_true(busy: Values) -> None:
+    estimated = {"": approx(1.75 + 0.95 * 0.25)}
+    assert _last(busy, OVERVIEW, "Time to the first token of live answers", "A") == estimated
+    for ref_id in "AB":
+        assert _last(busy, OVERVIEW, "Latency that the prober sees", ref_id) == estimated
+    of_models = _last(busy, "cmo-components", "First token of a model", "A", "component")
+    assert of_models == dict.fromkeys(("lightrag", "perplexity", "llm"), approx(1.0 + 0.95))
+    assert _last(busy, OVERVIEW, "Prober", "A", "canary") == {"popular": 1}
+    for ref_id in "AB":
+        [(_, ages)] = _one(busy, OVERVIEW, "Since the prober was last answered", ref_id)
+        assert all(age < DEADLINE_SECONDS for age in ages)
+    assert _last(busy, OVERVIEW, "Live queries in progress", "A") == {"": 3}
+    rated = _last(busy, OVERVIEW, "What users say and do", "A", "rating")
+    assert rated["up"] == approx(4 * rated["down"])
+    assert rated["down"] > 0
+    assert _last(busy, OVERVIEW, "What users say and do", "B") == {"": approx(rated["up"])}
 
 
 def _is_coloured(busy: Values, truth: Exposition) -> None:
