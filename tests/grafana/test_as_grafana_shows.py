@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from cmo_dashboards import PanelQuery, queries, shipped_dashboards
-from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN
+from cmo_dashboards.colours import FAIL, LINES, NEUTRAL, PASS, WARN
 from cmo_dashboards.dashboard import series_colours
 from cmo_dashboards.document import panels, title_of
 
@@ -203,7 +203,28 @@ def test_lines_whose_names_are_written_have_a_colour_each(grafana: Grafana) -> N
     for (panel, written), fields in zip(asked, shown, strict=True):
         colours = [colour for [(_, colour)] in fields]
         assert len(set(colours)) == len(written), title_of(panel)
-        assert not {PASS, WARN, FAIL} & set(colours), title_of(panel)
+        assert set(colours) <= {*LINES, NEUTRAL}, title_of(panel)
+
+
+def test_what_waits_and_what_works_look_different_in_one_picture(grafana: Grafana) -> None:
+    [panel] = [
+        panel
+        for board in BOARDS
+        for panel in panels(board.document)
+        if title_of(panel) == "Where the time of a call of LightRAG goes"
+    ]
+    waiting, working = "{{component}}, waiting for a turn", "{{component}}, under way"
+    legends = {target["legendFormat"]: target["refId"] for target in panel["targets"]}
+    named = [
+        *((f"{name}, waiting for a turn", legends[waiting]) for name in ("lightrag", "llm", "embedding")),
+        *((f"{name}, under way", legends[working]) for name in ("llm", "embedding")),
+        ("the rest of LightRAG", legends["the rest of LightRAG"]),
+    ]
+    fields = [{"name": name, "refId": ref_id, "values": [0.5]} for name, ref_id in named]
+    [shown] = grafana.shown([{"fieldConfig": panel["fieldConfig"], "fields": fields}])
+    colours = [colour for [(_, colour)] in shown]
+    assert len(set(colours)) == len(named), dict(zip(named, colours, strict=True))
+    assert not {PASS, WARN, FAIL} & set(colours)
 
 
 def _queries_of(board: Any) -> list[tuple[PanelQuery, Json]]:
