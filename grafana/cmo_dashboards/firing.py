@@ -61,7 +61,7 @@ def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
         "to its own.",
         when_red="Pages before tickets: open the runbook of the page and follow it.",
         queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
-        no_value="None fires, if Pages and Tickets firing say none",
+        no_value="None fires, or rules not loaded: see Pages firing",
         data_links=runbook_links(objectives, "${__data.fields.alertname}"),
     )
 
@@ -91,5 +91,5 @@ def alerts_over_time(*, width: int, height: int) -> Panel:
         ),
         value_texts=((_TICKET, "ticket"), (_PAGE, "page")),
         value_colours=((_TICKET, WARN), (_PAGE, FAIL)),
-        no_value="None fired, or no rules loaded, in this range",
+        no_value="None fired, or the rules were not loaded",
     )

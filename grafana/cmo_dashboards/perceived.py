@@ -94,6 +94,8 @@ def _seen_from_outside() -> Panel:
     def p95(metric: catalogue.Metric) -> str:
         return promql.quantile(0.95, f"{metric.name}_bucket", promql.RATE_INTERVAL)
 
+    asked = f"sum(rate({catalogue.PROBE_DURATION.name}_count[{promql.RATE_INTERVAL}]))"
+    connecting = f"sum(rate({catalogue.PROBE_CONNECTION.name}_sum[{promql.RATE_INTERVAL}]))"
     return Panel(
         title="Latency that the prober sees (P95, estimated)",
         shape=Shape.TIME_SERIES,
@@ -102,14 +104,22 @@ def _seen_from_outside() -> Panel:
         unit=Unit.SECONDS,
         answers="How long does somebody wait who asks from outside, connection and network included? All "
         "canaries together, failures too: few questions, so nearly the slowest of each moment. Dashed: until "
-        "the first piece of a streamed answer.",
-        when_red="High while *P95 and P99 of live answers (estimated)* is low: the time goes between users "
-        "and the service. Ask whoever runs proxy, network and name service.",
+        "the first piece of a streamed answer; and, as a mean, for name, connection and TLS alone.",
+        when_red="`connecting` is high: ask whoever runs network, name service and certificates. It is not, "
+        "and *P95 and P99 of live answers (estimated)* is low: the time goes in the proxy between.",
         queries=(
             Query(p95(catalogue.PROBE_DURATION), "whole answer", 0.0, _LONGEST_SECONDS, may_be_empty=True),
             Query(
                 p95(catalogue.PROBE_TIME_TO_FIRST_TOKEN),
                 "first token",
+                0.0,
+                _LONGEST_SECONDS,
+                may_be_empty=True,
+                dashed=True,
+            ),
+            Query(
+                f"{connecting} / ({asked} > 0)",
+                "connecting (mean)",
                 0.0,
                 _LONGEST_SECONDS,
                 may_be_empty=True,

@@ -262,6 +262,7 @@ def _perceived_is_true(busy: Values) -> None:
     assert _last(busy, OVERVIEW, "Time to the first token of live answers", "A") == estimated
     for ref_id in "AB":
         assert _last(busy, OVERVIEW, "Latency that the prober sees", ref_id) == estimated
+    assert _last(busy, OVERVIEW, "Latency that the prober sees", "C") == {"": 0.0}
     of_models = _last(busy, "cmo-components", "First token of a model", "A", "component")
     assert of_models == dict.fromkeys(("lightrag", "perplexity", "llm"), approx(1.0 + 0.95))
     assert _last(busy, OVERVIEW, "Prober", "A", "canary") == {"popular": 1}
