@@ -23,6 +23,16 @@ WORST: Final = len(BREAKER_STATES)
 VALUE_TEXTS: Final = tuple(
     (float(number), state) for number, (state, _) in enumerate(BREAKER_STATES, start=BEST)
 )
+LINE_COLOURS: Final = {
+    "closed": NEUTRAL,
+    "maintenance": "#56B4E9",
+    "budget_limited": "#CC79A7",
+    "rate_limited": "#0072B2",
+    "degraded": "#F0E442",
+    "half_open": WARN,
+    "open": FAIL,
+}
+"""Of lines that are named by a state: there no word stands in the colour, so no two have the same."""
 VALUE_COLOURS: Final = tuple(
     (float(number), colour) for number, (_, colour) in enumerate(BREAKER_STATES, start=BEST)
 )

@@ -1,8 +1,9 @@
 """Colours, and what they may say.
 
-All are from Okabe and Ito's palette, which people with any colour vision can tell apart, and each is fixed,
-so that a scenario looks the same on every panel. Verdict colours are given only by `verdict_steps`, from an
-objective; its lowest step is always neutral, because that is the step that Grafana uses for "no data".
+All are from Okabe and Ito's palette, which people with any colour vision can tell apart, with three more that
+hold beside them. Each is fixed, so that a scenario looks the same on every panel. Verdict colours are given
+only by `verdict_steps`, from an objective; its lowest step is always neutral, because that is the step that
+Grafana uses for "no data".
 """
 
 from __future__ import annotations
@@ -45,7 +46,27 @@ SOURCES: Final = {
 }
 """Colours of where answers come from; the last two are none."""
 
-PALETTE: Final = tuple(sorted({PASS, WARN, FAIL, NEUTRAL, *SERIES}))
+LINES: Final = tuple(colour for colour in SERIES if colour != WARN)
+"""Colours of lines whose names are written in a panel, in their order: none that a verdict has."""
+COMPONENTS: Final = {
+    "lightrag": "#0072B2",
+    "perplexity": "#CC79A7",
+    "llm": "#56B4E9",
+    "embedding": "#F0E442",
+    "cache_l1": "#4B4BD0",
+    "cache_l2": "#EE99AA",
+    "cache_l3": "#DDCC77",
+}
+"""Colours of the components of the reference service; of a service with others, theirs are free."""
+TIERS: Final = {"l1": "#4B4BD0", "l2": "#EE99AA", "l3": "#DDCC77", "lightrag": "#0072B2"}
+"""Colours of cache tiers, each that of the component which it is."""
+FREE: Final = "#7A8BB5"
+"""Of series that may be called anything, instances for example, Grafana shows shades of this one colour: its
+only mode without the green and the red of its palette, in which no line looks like a verdict."""
+
+PALETTE: Final = tuple(
+    sorted({PASS, WARN, FAIL, NEUTRAL, FREE, *SERIES, *COMPONENTS.values(), *TIERS.values()})
+)
 """Every colour that a dashboard may have."""
 
 _DECIMALS: Final = 12

@@ -18,10 +18,11 @@ from cmo_slo.indicators import RatioIndicator
 
 from cmo_dashboards import breakers
 from cmo_dashboards import expressions as promql
-from cmo_dashboards.colours import target_line, verdict_steps
+from cmo_dashboards.colours import NEUTRAL, target_line, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
-from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
+from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import find, runbook_links, target_text
+from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.variables import COMPONENT, SCENARIO
 
 if TYPE_CHECKING:
@@ -31,13 +32,24 @@ LIGHTRAG: Final = "lightrag"
 WITHIN_LIGHTRAG: Final = ("llm", "embedding")
 """Components whose calls are made inside a call of LightRAG, as the adapter and reference service have it."""
 
+_REST: Final = "the rest"
+_REST_OF_LIGHTRAG: Final = "the rest of LightRAG"
+_WAITING: Final = "waiting for a turn"
+_WAITING_COLOURS: Final = (
+    (f"{LIGHTRAG}, {_WAITING}", "#EE99AA"),
+    (f"llm, {_WAITING}", "#4B4BD0"),
+    (f"embedding, {_WAITING}", "#DDCC77"),
+)
+"""What waits lies on what works in one picture, so it has colours of its own."""
 _RATE: Final = promql.RATE_INTERVAL
 _OF_ONE: Final = 'component=~"$component"'
 _WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
 _MOST_CALLS: Final = 100_000
 _LONGEST_SECONDS: Final = 120
 _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
-_NO_CALLS: Final = "No calls in this range"
+_SEE_UP: Final = "or no data: see Targets up"
+_NO_CALLS: Final = f"No calls, {_SEE_UP}"
+_NO_TIER: Final = f"No cache is watched, {_SEE_UP}"
 
 
 def components(objectives: Objectives) -> Dashboard:
@@ -75,7 +87,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title=f"Calls that succeed (LightRAG: target {goal})",
             shape=Shape.STAT,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.RATIO,
             answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
@@ -108,12 +120,12 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Share of calls that fail, by component",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.RATIO,
             answers="Since when does a component fail? One minus the share beside, over each short "
             "interval; exact. A component without calls has no line.",
-            when_red="It has no line for a target, because only LightRAG has one. The component whose line "
+            when_red="The component whose line "
             "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
             queries=(
                 Query(f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}", "{{component}}", 0.0, 1.0),
@@ -125,12 +137,12 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Calls a second, by component",
             shape=Shape.TIME_SERIES,
-            width=8,
+            width=7,
             height=9,
             unit=Unit.PER_SECOND,
             answers="What passes through each component? Every query looks into the caches; only what they "
             "miss reaches LightRAG, and only what that fails on reaches Perplexity.",
-            when_red="It has no target. A line of Perplexity that rises with a share of failures of "
+            when_red="A line of Perplexity that rises with a share of failures of "
             "LightRAG is the fallback at work; one of LightRAG that rises alone is a cache that has stopped "
             "to answer.",
             queries=(
@@ -143,6 +155,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             ),
             no_value=_NO_CALLS,
         ),
+        targets_up(objectives.service.job, width=3, height=9),
     )
 
 
@@ -160,16 +173,16 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
         Panel(
             title="Where the time of a query goes",
             shape=Shape.STACKED,
-            width=12,
+            width=8,
             height=9,
             unit=Unit.SECONDS,
             answers="Which component takes the time? Seconds of work of each component for one finished "
             "query, one upon the other: together the mean time of a query. What no component accounts for "
             "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
-            "the P95 is on the overview. Always all components.",
-            when_red="It has no target. Look at the thickest part: if LightRAG, see beside where its own "
+            "the P95 is on *CMO overview*. Always all components.",
+            when_red="Look at the thickest part: if LightRAG, see beside where its own "
             "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
-            "the event loop in *Resources*.",
+            "the event loop on *Resources*.",
             queries=(
                 Query(
                     f"sum by (component) ({passed}) / on () group_left () ({finished})",
@@ -179,29 +192,34 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
                 Query(
                     f"clamp_min({all_of_it} - (sum({passed}) or vector(0)), 0) / ({finished})",
-                    "the rest",
+                    _REST,
                     0.0,
                     _LONGEST_SECONDS,
                 ),
+            ),
+            line_colours=((_REST, NEUTRAL),),
+            links=(
+                to_dashboard("P95 of answers", "cmo-overview"),
+                to_dashboard("Event loop", "cmo-resources"),
             ),
         ),
         Panel(
             title="Where the time of a call of LightRAG goes",
             shape=Shape.STACKED,
-            width=12,
+            width=8,
             height=9,
             unit=Unit.SECONDS,
             answers="Does LightRAG wait or work? Seconds for one call of LightRAG: its calls of models that "
             "wait for their turn, those that are under way, embeddings, and the rest: retrieval, retries, "
             "refusals. Calls side by side count each, so the whole may exceed the time of a call. All "
             "scenarios together, because waits are not counted for each.",
-            when_red="It has no target. Mostly waiting: more calls come than may run at once "
+            when_red="Mostly waiting: more calls come than may run at once "
             "(`llm_model_max_async`). Mostly the model: it is slow, ask who runs it. Mostly the rest: look "
             "at the graph's storage and at retries.",
             queries=(
                 Query(
                     f"sum by (component) ({waited}) / on () group_left () ({called})",
-                    "{{component}}, waiting for a turn",
+                    f"{{{{component}}}}, {_WAITING}",
                     0.0,
                     _LONGEST_SECONDS,
                 ),
@@ -213,14 +231,45 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
                 Query(
                     f"clamp_min({of_lightrag} - {inside}, 0) / ({called})",
-                    "the rest of LightRAG",
+                    _REST_OF_LIGHTRAG,
                     0.0,
                     _LONGEST_SECONDS,
                 ),
             ),
-            no_value="No calls of LightRAG in this range",
+            line_colours=(*_WAITING_COLOURS, (_REST_OF_LIGHTRAG, NEUTRAL)),
+            no_value=f"No calls of LightRAG, {_SEE_UP}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
+        _first_token(),
+    )
+
+
+def _first_token() -> Panel:
+    buckets = _rate(f"{catalogue.LLM_TIME_TO_FIRST_TOKEN.name}_bucket")
+    by_model = f"sum by (le, component, model) ({buckets})"
+    return Panel(
+        title="First token of a model (P95, estimated)",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=9,
+        unit=Unit.SECONDS,
+        answers="Does the model let users wait before it says anything? From a streamed call to the first "
+        f"piece of its answer; never above {_LAST_EDGE_SECONDS:g} s. All scenarios together, as calls are "
+        "counted. Points are single calls, each with the id of its trace.",
+        when_red="High: the model or its provider is busy, ask who runs it. Low while its calls take long: "
+        "answers are long, ask for shorter ones.",
+        queries=(
+            Query(
+                # A quantile of no calls is NaN, and no comparison with NaN holds.
+                f"histogram_quantile(0.95, {by_model}) >= 0",
+                "{{component}}, {{model}}",
+                0.0,
+                _LAST_EDGE_SECONDS,
+                may_be_empty=True,
+                exemplars=True,
+            ),
+        ),
+        no_value=f"No streamed call, {_SEE_UP}",
     )
 
 
@@ -241,14 +290,17 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.RATIO,
             answers="How many queries do the caches answer? One count a query, whichever tier it was, so "
-            "that a miss in L1 and a hit in L2 is a hit; exact. This is the rate that is judged, over all "
-            "scenarios of a test together.",
+            "that a miss in L1 and a hit in L2 is a hit; exact. Judged is this rate over all scenarios of a "
+            f"test together, which is on *{objectives.name.upper()} compliance*.",
             when_red="Below the dashed line: see beside which tier does not hit. After a deploy the caches "
             "fill first.",
             queries=(Query(promql.ratio(of, promql.EACH, _RATE), "{{scenario}}", 0.0, 1.0),),
             steps=target_line(objective),
             highest=1.0,
-            links=runbook_links(objectives, "CMOCacheHitRateLow"),
+            links=(
+                *runbook_links(objectives, "CMOCacheHitRateLow"),
+                to_dashboard("As it is judged", objectives.name),
+            ),
         ),
         Panel(
             title="Look-ups that hit, by tier",
@@ -259,11 +311,11 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             answers="Which tier answers what it is asked? Hits of hits and misses in each tier by itself. "
             "Not the rate of queries beside, and not to be added up to it: L2 is asked only for what L1 "
             "missed.",
-            when_red="No tier has a target. L1 low with many evictions: it is too small. L3 without a line: "
+            when_red="L1 low with many evictions: it is too small. L3 without a line: "
             "nobody reaches it, or it fails (*Look-ups that fail*).",
             queries=(Query(f"{hits} / ({answered} > 0)", "{{tier}}", 0.0, 1.0),),
             highest=1.0,
-            no_value="No look-ups in this range",
+            no_value=f"No look-ups, {_SEE_UP}",
         ),
         Panel(
             title="Look-ups that fail, by tier",
@@ -273,7 +325,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Is a cache away? Look-ups a second that ended in an error; they are neither hits nor "
             "misses.",
-            when_red="It has no target, but should be zero: L3 is Redis, ask whether it answers; L2 is a "
+            when_red="It should be zero: L3 is Redis, ask whether it answers; L2 is a "
             "file, look at the disk.",
             queries=(
                 Query(
@@ -283,7 +335,7 @@ def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_CALLS,
                 ),
             ),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         ),
     )
 
@@ -299,7 +351,7 @@ def _cache_contents() -> tuple[Panel, ...]:
             answers=answers,
             when_red=when_red,
             queries=(Query(f"sum by (tier) ({_rate(counter)})", "{{tier}}", 0.0, _MOST_CALLS),),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         )
 
     return (
@@ -307,14 +359,13 @@ def _cache_contents() -> tuple[Panel, ...]:
             "Evictions, by tier",
             catalogue.CACHE_EVICTIONS.name,
             "Is a tier too small? Answers dropped each second for want of room.",
-            "It has no target. Evictions with a falling hit rate: give the tier more entries.",
+            "Evictions with a falling hit rate: give the tier more entries.",
         ),
         of_tiers(
             "Expirations, by tier",
             catalogue.CACHE_EXPIRATIONS.name,
             "Do answers live long enough? Answers dropped each second because their time was up.",
-            "It has no target. Expirations with a falling hit rate: answers are asked for again after their "
-            "time to live.",
+            "Expirations with a falling hit rate: answers are asked for again after their time to live.",
         ),
         Panel(
             title="Answers held, by tier",
@@ -324,10 +375,9 @@ def _cache_contents() -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="How full are the caches? Of a tier that each worker has by itself, the fullest; the "
             "largest instance.",
-            when_red="It has no target. A fall to zero is a restart, or somebody who emptied it: misses "
-            "follow.",
+            when_red="A fall to zero is a restart, or somebody who emptied it: misses follow.",
             queries=(Query(f"max by (tier) ({catalogue.CACHE_ENTRIES.name})", "{{tier}}", 0.0, 1e9),),
-            no_value="No cache is watched",
+            no_value=_NO_TIER,
         ),
     )
 
@@ -355,7 +405,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     breakers.WORST,
                 ),
             ),
-            no_value="No breaker tells its state",
+            no_value=f"No breaker, {_SEE_UP}",
             value_texts=breakers.VALUE_TEXTS,
             value_colours=breakers.VALUE_COLOURS,
             links=runbook_links(objectives, "CMOBreakerOpen"),
@@ -367,18 +417,18 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="Does a breaker flap? Times a second that it went into each state.",
-            when_red="It has no target. Opening again and again: its recovery time is too short for what is "
+            when_red="Opening again and again: its recovery time is too short for what is "
             "broken, or its threshold too low for what is normal.",
             queries=(
                 Query(
                     f"sum by (component, state) ({_rate(transitions, _OF_ONE)}) > 0",
-                    "{{component}} to {{state}}",
+                    "{{state}}, {{component}}",
                     0.0,
                     _MOST_CALLS,
                     may_be_empty=True,
                 ),
             ),
-            no_value="No breaker changes its state, or none is scraped",
+            no_value=f"No change, {_SEE_UP}",
         ),
         Panel(
             title="Calls that a breaker refuses",
@@ -388,17 +438,18 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
             "falls back.",
-            when_red="It has no target. It ends when the breaker closes; mend the component behind it.",
+            when_red="Mend the component: the breaker closes with the first question after that which no "
+            "cache answers.",
             queries=(
                 Query(
                     f"sum by (component, state) ({_rate(rejections, _OF_ONE)}) > 0",
-                    "{{component}} while {{state}}",
+                    "{{state}}, {{component}}",
                     0.0,
                     _MOST_CALLS,
                     may_be_empty=True,
                 ),
             ),
-            no_value="No call is refused, or none is counted",
+            no_value=f"None refused, {_SEE_UP}",
         ),
     )
 
@@ -414,7 +465,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Who answers? `cache`, `lightrag` and `perplexity` are real answers; `stale` and "
             "`default` are none, and count as errors.",
-            when_red="It has no target. `default` is an apology: both sources failed. `perplexity` knows "
+            when_red="`default` is an apology: both sources failed. `perplexity` knows "
             "nothing of the corpus.",
             queries=(
                 Query(f"sum by (source) ({_rate(answers, promql.CHOSEN)})", "{{source}}", 0.0, _MOST_CALLS),
@@ -429,7 +480,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="Who hands queries on to whom, and why? From the source that failed to the next one, "
             "and the reason.",
-            when_red="It has no target. `circuit_breaker_open`: see above since when. `api_timeout`: the "
+            when_red="`circuit_breaker_open`: see above since when. `api_timeout`: the "
             "source is slow. `budget_exceeded` and `rate_limit`: ask who pays for it.",
             queries=(
                 Query(
@@ -439,7 +490,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_CALLS,
                 ),
             ),
-            no_value="No query falls back, or none is counted",
+            no_value=f"No fallback, {_SEE_UP}",
         ),
         Panel(
             title="Retries a second, by component",
@@ -448,8 +499,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="How often are calls made again? A retry hides a failure from the user and takes time.",
-            when_red="It has no target. Retries that rise with the load make an overload worse: fewer, and "
-            "later.",
+            when_red="Retries that rise with the load make an overload worse: fewer, and later.",
             queries=(
                 Query(
                     f"sum by (component) ({_rate(catalogue.RETRIES.name, _OF_ONE)})",
@@ -479,7 +529,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.PER_SECOND,
             answers="How many calls does it get, and what becomes of them?",
-            when_red="It has no target. `timeout`: it is slower than it is given. `rejected`: refused "
+            when_red="`timeout`: it is slower than it is given. `rejected`: refused "
             "before any work, by a breaker or a rate limit. `cancelled`: the user left.",
             queries=(Query(f"sum by (outcome) ({finished})", "{{outcome}}", 0.0, _MOST_CALLS),),
             no_value=_NO_CALLS,
@@ -491,8 +541,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.RATIO,
             answers="For whom does it fail? One minus good calls of all but the cancelled; exact.",
-            when_red="It has no line for a target, because only LightRAG has one. `live`: people are "
-            "affected now.",
+            when_red="`live`: people are affected now.",
             queries=(
                 Query(
                     f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE, by='scenario')}",
@@ -514,8 +563,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             answers="How long does a call take, queueing included? Quantiles are estimated between the "
             f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls, "
             "each with the id of its trace, where traces are on (`docs/traces.md`).",
-            when_red="It has no target. P50 high: all calls are slow. P95 alone: some are; open the trace "
-            "of a point up there.",
+            when_red="P50 high: all calls are slow. P95 alone: some are; open the trace of a point up there.",
             queries=tuple(
                 # A quantile of no calls is NaN, and no comparison with NaN holds.
                 Query(
@@ -543,7 +591,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             height=7,
             unit=Unit.COUNT,
             answers="How many calls are under way, and how many wait for their turn? All scenarios together.",
-            when_red="It has no target. Many waiting while the number under way stays flat: that is the "
+            when_red="Many waiting while the number under way stays flat: that is the "
             "limit of how many run at once.",
             queries=(
                 Query(
@@ -570,8 +618,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long do calls wait before they begin? Estimated quantiles of the wait alone; all "
             "scenarios together. No line where nothing queues.",
-            when_red="It has no target. Calls that wait longer than they work: let more run at once, or "
-            "send less.",
+            when_red="Calls that wait longer than they work: let more run at once, or send less.",
             queries=tuple(
                 Query(
                     f"histogram_quantile({quantile}, {buckets}) >= 0",
@@ -582,7 +629,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                 )
                 for name, quantile in (("P50", 0.5), ("P95", 0.95))
             ),
-            no_value="No call waits in this range",
+            no_value=f"Nothing waits, {_SEE_UP}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
     )

@@ -13,7 +13,8 @@ from cmo_exporter import catalogue
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard as models
 
-from cmo_dashboards.colours import FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES
+from cmo_dashboards.breakers import LINE_COLOURS
+from cmo_dashboards.colours import COMPONENTS, FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES, TIERS
 from cmo_dashboards.finish import finish
 from cmo_dashboards.panels import Row, SeriesColours, draw
 from cmo_dashboards.variables import (
@@ -68,13 +69,16 @@ class Dashboard:
 
 
 def series_colours(scenarios: tuple[str, ...]) -> SeriesColours:
-    """One fixed colour a scenario, outcome and source, the same on every panel of every dashboard."""
+    """One fixed colour for each name that is known, the same on every panel of every dashboard."""
     names = (catalogue.LIVE, *scenarios)
     of_scenarios = {name: SERIES[index % len(SERIES)] for index, name in enumerate(names)}
     return {
         "scenario": {**of_scenarios, ALL_TESTS_LEGEND: NEUTRAL},
         "outcome": OUTCOMES,
         "source": SOURCES,
+        "component": COMPONENTS,
+        "tier": TIERS,
+        "state": LINE_COLOURS,
     }
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cmo_slo.model import Objectives
 
 _MOST_ALERTS: Final = 100.0
+_TICKET: Final = 1
+_PAGE: Final = 2
+"""Numbers for what an alert is, where a panel shows it as a word and a colour."""
 _MEANINGS: Final = {
     "page": "people are affected now, or nobody could tell",
     "ticket": "something wants mending in working hours",
@@ -35,7 +38,8 @@ def firing_count(objectives: Objectives, severity: str, *, width: int, height: i
         height=height,
         unit=Unit.COUNT,
         answers=f"How many {severity}s fire? Each says that {_MEANINGS[severity]}. *none* is known, because "
-        "the watchdog fires; where that is silent, the rules are not loaded or not evaluated.",
+        "the watchdog fires; where that is silent, the rules are not loaded or not evaluated. Silenced ones "
+        "count: Prometheus knows no silences.",
         when_red="The table beside names them.",
         queries=(Query(firing, title, 0, _MOST_ALERTS),),
         steps=(Step(None, NEUTRAL), Step(1.0, FAIL if severity == "page" else WARN)),
@@ -56,16 +60,20 @@ def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
         "what to do about it.",
         when_red="Pages before tickets: open the runbook of the page and follow it.",
         queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
-        no_value="None fires, if the watchdog does",
+        no_value="None fires, or rules not loaded: see Pages firing",
         data_links=runbook_links(objectives, "${__data.fields.alertname}"),
     )
 
 
 def alerts_over_time(*, width: int, height: int) -> Panel:
     """Since when which alert has fired."""
+
+    def of(severity: str, number: int) -> str:
+        return f'0 * {ALERTS[:-1]}, severity="{severity}"}} + {number}'
+
     return Panel(
         title="Alerts over time",
-        shape=Shape.TIME_SERIES,
+        shape=Shape.STATES,
         width=width,
         height=height,
         unit=Unit.COUNT,
@@ -73,12 +81,14 @@ def alerts_over_time(*, width: int, height: int) -> Panel:
         when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
         queries=(
             Query(
-                f"count by (alertname, severity) ({ALERTS})",
-                "{{alertname}} ({{severity}})",
-                1,
-                _MOST_ALERTS,
+                f"max by (alertname) ({of('page', _PAGE)} or {of('ticket', _TICKET)})",
+                "{{alertname}}",
+                _TICKET,
+                _PAGE,
                 may_be_empty=True,
             ),
         ),
-        no_value="None fired in this range, if the watchdog did",
+        value_texts=((_TICKET, "ticket"), (_PAGE, "page")),
+        value_colours=((_TICKET, WARN), (_PAGE, FAIL)),
+        no_value="None fired, or the rules were not loaded",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
+from cmo_slo import recorded
 from cmo_slo.indicators import LatencyIndicator, RatioIndicator
 from cmo_slo.recorded import Window
 
@@ -19,7 +20,8 @@ from cmo_dashboards.budgets import budget_left
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
-from cmo_dashboards.panels import Link, Panel, Query, Row, Shape, Unit
+from cmo_dashboards.panels import NO_TRAFFIC, Panel, Query, Row, Shape, Unit, to_dashboard
+from cmo_dashboards.perceived import perceived, prober
 from cmo_dashboards.promised import budgeted, counted, find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up, up_over_time
 
@@ -33,7 +35,8 @@ _LIVE: Final = promql.ON_CALL.matcher
 _MOST_A_SECOND: Final = 10_000.0
 _MOST_SECONDS: Final = 3_600.0
 _MOST_COUNT: Final = 100_000.0
-_TIME: Final = "?${__url_time_range}"
+_WORST: Final = 4
+"""How many of them a tile can name legibly."""
 
 
 def overview(objectives: Objectives) -> Dashboard:
@@ -52,6 +55,7 @@ def overview(objectives: Objectives) -> Dashboard:
             Row("Are users suffering, since when, which component, what next", _symptoms(objectives)),
             Row("Since when: alerts and scrapes", _since_when(objectives), folded=True),
             Row("What users get, and how long they wait", _what_users_get(objectives), folded=True),
+            Row("As users perceive it", perceived(), folded=True),
             Row("The verdict on longer windows", _longer_windows(objectives), folded=True),
         ),
         variables=(),
@@ -69,10 +73,10 @@ def _symptoms(objectives: Objectives) -> tuple[Panel, ...]:
         _traffic(),
         _ratios(objectives),
         _latency(objectives),
-        _components(objectives),
-        _breakers(),
+        *_components(objectives),
+        _breakers(objectives),
         _users(),
-        _prober(objectives),
+        prober(objectives, width=3, height=5),
         _versions(),
     )
 
@@ -100,14 +104,9 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         answers=f"Does live traffic meet the target {target_text(objective)} now, over the last 15 minutes "
         f"and the last hour? {objective.description} *Too few to judge*: fewer than "
         f"{objective.minimum_events} events, of which enough are good; *Few, target missed*: not enough are. "
-        "*No traffic*: nobody asked. *No data*: nothing is recorded, or the service is not scraped now.",
+        "*No data*: nothing is recorded, or the service is not scraped now.",
         when_red="FAIL over 15 minutes alone: it has just begun. Over the hour alone: it is over, or nearly. "
-        "*Few, target missed* of a handful may be chance: see whether a page fires. "
-        + (
-            f"Follow the runbook {alert.alert}.md."
-            if alert
-            else "See below which component fails or is slow."
-        ),
+        f"*Few, target missed* of a handful may be chance: see whether a page fires. {_next(objective)}",
         queries=tuple(
             Query(
                 verdicts.of_live_window(objectives.name, objective, window),
@@ -124,8 +123,25 @@ def _verdict(objectives: Objectives, objective: Objective, width: int) -> Panel:
         lowest=verdicts.LOWEST,
         links=(
             *(runbook_links(objectives, alert.alert) if alert else ()),
-            Link("Every objective and scenario", f"/d/{objectives.name}{_TIME}"),
+            to_dashboard("Every objective and scenario", objectives.name),
         ),
+    )
+
+
+def _next(objective: Objective) -> str:
+    """What to do about an objective that is missed, and whom to believe while it is not."""
+    if objective.page is None:
+        return (
+            f"Follow the runbook {objective.ticket.alert}.md."
+            if objective.ticket
+            else "See below which component fails or is slow."
+        )
+    few, many = objective.page.low_traffic.minimum_bad_events, objective.page.minimum_bad_events
+    return (
+        f"Follow the runbook {objective.page.alert}.md. That page looks at minutes and needs {few} to {many} "
+        f"bad queries; this tile looks at 15 minutes and needs {objective.minimum_events}. If it fires while "
+        "this says PASS or *Too few to judge*, believe the page, and look at *Live success, and answers in "
+        "time*."
     )
 
 
@@ -144,7 +160,7 @@ def _traffic() -> Panel:
         unit=Unit.PER_SECOND,
         answers="How many live queries a second finish, and how? An apology or a stale answer is an error, "
         "whatever its HTTP status. Zero is drawn; a gap means that the service was not scraped.",
-        when_red="It has no target of its own. Errors that begin at a blue mark came with a deploy: take "
+        when_red="Errors that begin at a blue mark came with a deploy: take "
         "it back. Traffic that falls to zero without one: can users reach the service? See *Prober*.",
         queries=(
             Query(
@@ -171,8 +187,8 @@ def _ratios(objectives: Objectives) -> Panel:
         answers=f"Since when do users suffer? {success.title} ({target_text(success)}) and {within.title} "
         f"({target_text(within)}) of live traffic over each short interval, exact, from what the rules "
         "record. Dashed: the target. No line: nobody asked, or the rules are not loaded.",
-        when_red="Both fall: queries fail; see *Calls of components*. Only the second falls: answers are "
-        "slow; see *P95 and P99* and which component is slow.",
+        when_red="Both fall: queries fail; see *Calls that fail, worst first*. Only the second falls: they "
+        "are slow; see *P95 and P99* and *Calls that are slow, worst first*.",
         queries=tuple(
             Query(
                 promql.ratio(
@@ -185,7 +201,7 @@ def _ratios(objectives: Objectives) -> Panel:
             for one in (success, within)
         ),
         steps=(Step(None, NEUTRAL), *(Step(target, FAIL) for target in targets)),
-        no_value="No live traffic recorded in this range",
+        no_value=NO_TRAFFIC,
         highest=1.0,
     )
 
@@ -204,7 +220,7 @@ def _latency(objectives: Objectives) -> Panel:
         f"{indicator.threshold_seconds:g} s, is the target of P{indicator.quantile * 100:g} alone. Points "
         "are single queries, each with the id of its trace, where traces are on (`docs/traces.md`).",
         when_red="P95 above the line: one in twenty waits longer. P99 alone: a few wait for a time-out. "
-        "Open a trace of a high point, and see which component took the time.",
+        "Open a trace of a high point, or see on *CMO components* where the time goes.",
         queries=tuple(
             Query(
                 promql.quantile(rank, answered, promql.RATE_INTERVAL),
@@ -216,34 +232,68 @@ def _latency(objectives: Objectives) -> Panel:
             for rank in (0.95, 0.99)
         ),
         steps=(Step(None, NEUTRAL), Step(indicator.threshold_seconds, FAIL)),
-        no_value="No live answer in this range",
+        no_value=NO_TRAFFIC,
+        links=(to_dashboard("Where the time goes", "cmo-components", scenario=catalogue.LIVE),),
     )
 
 
-def _components(objectives: Objectives) -> Panel:
-    def calls(indicator: str) -> str:
-        return promql.good_calls_ratio(objectives.name, indicator, promql.ON_CALL, promql.RATE_INTERVAL)
+def _components(objectives: Objectives) -> tuple[Panel, ...]:
+    """The worst components, by name and in the order of their trouble: a picture of 16 lines names none."""
 
+    def calls(series: str, indicator: str) -> str:
+        labels = {"slo": (objectives.name,), "indicator": (indicator,)}
+        selected = promql.selector(series, labels, _LIVE)
+        return f"sum by (component) (sum_over_time({selected}[{promql.RANGE}]))"
+
+    answered, in_time = (calls(recorded.COMPONENT_GOOD_EVENTS, name) for name in ("success", "within_2s"))
+    total = f"({calls(recorded.COMPONENT_TOTAL_EVENTS, 'success')} > 0)"
+    return (
+        _worst_components(
+            "Calls that fail, worst first",
+            f"1 - {answered} / {total}",
+            "Which component fails? The worst, by the share of their calls for live queries that gave no "
+            "answer: errors, time-outs, refusals of an open breaker.",
+            "The first is nearest to the cause, unless it is LightRAG, whose models (`llm`, `embedding`) may "
+            "fail inside it. Click on it: *CMO components* says since when and how.",
+        ),
+        _worst_components(
+            "Calls that are slow, worst first",
+            f"({answered} - {in_time}) / {total}",
+            "Which component is slow? The worst, by the share of their calls for live queries that gave an "
+            "answer, but later than 2 s.",
+            "Users may wait for the first. Click on it: *CMO components* says whether it works or waits for "
+            "its turn.",
+        ),
+    )
+
+
+def _worst_components(title: str, share: str, answers: str, what_to_do: str) -> Panel:
     return Panel(
-        title="Calls of components: which fails or is slow",
-        shape=Shape.TIME_SERIES,
-        width=8,
+        title=title,
+        shape=Shape.STAT,
+        width=4,
         height=5,
         unit=Unit.RATIO,
-        answers="Which component fails, and which is slow? Solid: calls for live queries that succeeded. "
-        "Dashed: those that succeeded within 2 s. A component that nobody called has no line.",
-        when_red="It has no target of its own. The one that falls first is nearest to the cause; *CMO "
-        "components* shows its errors, time-outs, queue and breaker.",
-        queries=(
-            Query(calls("success"), "{{component}}", 0.0, 1.0),
-            Query(calls("within_2s"), "{{component}}, within 2 s", 0.0, 1.0, dashed=True),
-        ),
-        no_value="No calls recorded in this range",
+        answers=f"{answers} Over the time that is chosen on top: choose a shorter one, and what has just "
+        "begun shows more. A component that nobody called is not here.",
+        when_red=what_to_do,
+        queries=(Query(f"sort_desc(topk({_WORST}, {share}))", "{{component}}", 0.0, 1.0),),
+        value_texts=((0.0, "none"),),
         highest=1.0,
+        decimals=1,
+        links=(to_dashboard("All components", "cmo-components", scenario=catalogue.LIVE),),
+        data_links=(
+            to_dashboard(
+                "This component",
+                "cmo-components",
+                scenario=catalogue.LIVE,
+                component="${__field.labels.component}",
+            ),
+        ),
     )
 
 
-def _breakers() -> Panel:
+def _breakers(objectives: Objectives) -> Panel:
     return Panel(
         title="Circuit breakers",
         shape=Shape.STATES,
@@ -252,12 +302,17 @@ def _breakers() -> Panel:
         unit=Unit.COUNT,
         answers="Which breaker is open, and since when? The worst state of any worker. `closed` is the "
         "normal state.",
-        when_red="Queries go to the fallback without asking the component. It mends itself when the "
-        "component answers: mend that; the runbook CMOBreakerOpen.md says how.",
+        when_red="Queries go to the fallback without asking the component. Mend the component: the breaker "
+        "closes with the first question after that which no cache answers. Runbook CMOBreakerOpen.md; what "
+        "went before is on *CMO components*.",
         queries=(Query(breakers.worst_state("component"), "{{component}}", breakers.BEST, breakers.WORST),),
         value_texts=breakers.VALUE_TEXTS,
         value_colours=breakers.VALUE_COLOURS,
-        no_value="No breaker is known",
+        no_value="No breaker, or no data: see Targets up",
+        links=(
+            *runbook_links(objectives, "CMOBreakerOpen"),
+            to_dashboard("All breakers", "cmo-components", scenario=catalogue.LIVE),
+        ),
     )
 
 
@@ -270,32 +325,11 @@ def _users() -> Panel:
         unit=Unit.COUNT,
         answers="How many users are there? Open sessions, thinking time included, all instances together. "
         "0 means that nobody is there.",
-        when_red="It never is. None at a time when there are some: users cannot reach the service, or it "
+        when_red="None at a time when there are some: users cannot reach the service, or it "
         "has just restarted.",
         queries=(Query(f"sum({catalogue.ACTIVE_USERS.name}{{{_LIVE}}})", "users", 0, _MOST_COUNT),),
         no_value="The service is not scraped",
         decimals=0,
-    )
-
-
-def _prober(objectives: Objectives) -> Panel:
-    return Panel(
-        title="Prober",
-        shape=Shape.STAT,
-        width=3,
-        height=5,
-        unit=Unit.COUNT,
-        answers="Does somebody who asks from outside get a right answer? One tile a canary question, by "
-        "its last result.",
-        when_red="Users who come the same way most likely fail too, whatever the service counts itself: "
-        "runbook CMOProbeFailing.md.",
-        queries=(
-            Query(f"min by (canary) ({catalogue.PROBE_UP.name})", "{{canary}}", 0, 1, may_be_empty=True),
-        ),
-        steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
-        value_texts=((0.0, "fails"), (1.0, "answered")),
-        no_value="No prober asks",
-        links=runbook_links(objectives, "CMOProbeFailing"),
     )
 
 
@@ -308,7 +342,7 @@ def _versions() -> Panel:
         unit=Unit.COUNT,
         answers="What runs, on how many instances? Two versions: a deploy is under way, or has stopped "
         "half way. The blue marks on every time series say when deploys were.",
-        when_red="It never is. If the trouble began with a version, take that version back first and look "
+        when_red="If the trouble began with a version, take that version back first and look "
         "for the cause afterwards.",
         queries=(
             Query(
@@ -343,7 +377,7 @@ def _sources() -> Panel:
         unit=Unit.PER_SECOND,
         answers="Where do answers come from? Perplexity knows nothing of the corpus; `stale` and `default` "
         "are no answers at all.",
-        when_red="It has no target of its own. Many from Perplexity: LightRAG fails or its breaker is "
+        when_red="Many from Perplexity: LightRAG fails or its breaker is "
         "open. `stale` or `default`: the fallbacks fail too, and users get nothing.",
         queries=(
             Query(
@@ -374,7 +408,7 @@ def _cancelled(objectives: Objectives) -> Panel:
         "(estimated)* and the proxy's time-out.",
         queries=(Query(f"{left} / ({finished} > 0)", "cancelled", 0.0, 1.0),),
         steps=(Step(None, NEUTRAL), Step(objectives.cancelled_limit, FAIL)),
-        no_value="No live traffic in this range",
+        no_value=NO_TRAFFIC,
     )
 
 
@@ -388,7 +422,7 @@ def _waiting() -> Panel:
         unit=Unit.SECONDS,
         answers="Does any live query hang? The age of the oldest that has begun and not finished, in each "
         "instance; 0 when there is none. A query that hangs is in no other number yet.",
-        when_red="It has no target of its own. A line that rises as fast as time passes is a query that "
+        when_red="A line that rises as fast as time passes is a query that "
         "hangs: see the runbook CMOLiveQueriesHanging.md.",
         queries=(Query(f"max by (instance) ({age}{{{_LIVE}}})", "{{instance}}", 0.0, _MOST_SECONDS),),
         no_value="The service is not scraped",
@@ -410,7 +444,8 @@ def _verdicts_of(objectives: Objectives, window: Window, words: str) -> Panel:
         height=6,
         unit=Unit.COUNT,
         answers=f"Did live traffic meet each target over the {words}? Whole hours, so up to one hour behind.",
-        when_red="The bad time may be long over: *CMO-015 compliance* shows which hours it was.",
+        when_red=f"The bad time may be long over: *Bad live events of each hour* on "
+        f"*{objectives.name.upper()} compliance* shows when, of success and answers in time.",
         queries=tuple(
             Query(
                 verdicts.of_live_window(objectives.name, objective, window),
@@ -425,4 +460,5 @@ def _verdicts_of(objectives: Objectives, window: Window, words: str) -> Panel:
         value_colours=verdicts.VALUE_COLOURS,
         no_value="Prometheus does not answer",
         lowest=verdicts.LOWEST,
+        links=(to_dashboard("Every objective and scenario", objectives.name),),
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -18,7 +19,7 @@ from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, tab
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from cmo_dashboards.colours import NEUTRAL, Step
+from cmo_dashboards.colours import FAIL, FREE, LINES, NEUTRAL, Step
 from cmo_dashboards.variables import DATASOURCE
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 _STACKED_OPACITY: Final = 60
 _LINK: Final = dashboard.DashboardLinkType.LINK
+WHEN_RED: Final = "**When red:**"
+WHAT_TO_DO: Final = "**What to do:**"
+"""How the second half of a description begins, where its panel is ever red and where it is not."""
 NO_TRAFFIC: Final = "No traffic, or no data: see Targets up"
 
 
@@ -87,9 +91,24 @@ class Link:
     url: str
 
 
+def to_dashboard(title: str, uid: str, **chosen: str) -> Link:
+    """A link to another dashboard, with the time and the data source that are looked at.
+
+    Args:
+        title: what people read.
+        uid: of the dashboard.
+        chosen: variables of that dashboard, by name, and what they are to be.
+    """
+    variables = "".join(f"&var-{name}={value}" for name, value in chosen.items())
+    return Link(title, f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}{variables}")
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries."""
+    """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries.
+
+    ``when_red`` is what to do, also where no colour ever asks for it.
+    """
 
     title: str
     shape: Shape
@@ -106,6 +125,8 @@ class Panel:
     value_texts: tuple[tuple[float, str], ...] = ()
     value_colours: tuple[tuple[float, str], ...] = ()
     """Fixed colours of single values, beside their texts."""
+    line_colours: tuple[tuple[str, str], ...] = ()
+    """Fixed colours of lines by how they are called here, where a label alone does not say it."""
     links: tuple[Link, ...] = ()
     data_links: tuple[Link, ...] = ()
     """Links from each value, whose addresses may name fields of its row: ``${__data.fields.alertname}``."""
@@ -113,9 +134,16 @@ class Panel:
     """Where the axis begins; growth may be negative."""
 
     @property
+    def advice(self) -> str:
+        """What to do; "when red" is said only of what a colour can say."""
+        coloured = self.shape in (Shape.STAT, Shape.STATES)
+        colours = {step.colour for step in self.steps} | {colour for _, colour in self.value_colours}
+        return f"{WHEN_RED if coloured and FAIL in colours else WHAT_TO_DO} {self.when_red}"
+
+    @property
     def description(self) -> str:
         """What the panel says about itself in Grafana."""
-        return f"{self.answers}\n\n**When red:** {self.when_red}"
+        return f"{self.answers}\n\n{self.advice}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +225,7 @@ def _stat(panel: Panel) -> stat.Panel:
 
 def _time_series(panel: Panel, series_colours: SeriesColours) -> timeseries.Panel:
     built = timeseries.Panel()
-    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    built.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.SHADES).fixed_color(FREE))
     has_target = len(panel.steps) > 1
     style = common.GraphThresholdsStyleMode.DASHED if has_target else common.GraphThresholdsStyleMode.OFF
     built.thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
@@ -218,13 +246,22 @@ def _time_series(panel: Panel, series_colours: SeriesColours) -> timeseries.Pane
         .show_legend(show_legend=True)
         .calcs([])
     )
-    for name, colour in _named(panel, series_colours):
+    for ref_id, colour in _written(panel):
+        built.override_by_query(ref_id, [_fixed(colour)])
+    for name, colour in (*_named(panel, series_colours), *panel.line_colours):
         built.override_by_regexp(f"^{name}(,.*)?$", [_fixed(colour)])
     dashes = dashboard.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [4, 6]})
     for index, query in enumerate(panel.queries):
         if query.dashed:
             built.override_by_query(_ref_id(index), [dashes])
     return built
+
+
+def _written(panel: Panel) -> Iterator[tuple[str, str]]:
+    """Queries of a single line, whose name is written in the panel, with their colours."""
+    single = [index for index, query in enumerate(panel.queries) if "{{" not in query.legend]
+    for index, colour in zip(single, cycle(LINES), strict=False):
+        yield _ref_id(index), colour
 
 
 def _named(panel: Panel, series_colours: SeriesColours) -> Iterator[tuple[str, str]]:

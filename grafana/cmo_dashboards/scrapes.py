@@ -23,7 +23,8 @@ def targets_up(job: str, *, width: int, height: int) -> Panel:
         unit=Unit.COUNT,
         answers="Can Prometheus read the service's metrics? One tile an instance. While it "
         "cannot, every other panel shows the past.",
-        when_red=f"The process is gone, or its metrics port does not answer: ask /healthz, then {_WHERE}",
+        when_red="Ask /healthz of the port that users come in by. No answer: the process is gone. An answer: "
+        f"only the metrics port is at fault, and users are served unseen; {_WHERE}",
         queries=(Query(f'up{{job="{job}"}}', "{{instance}}", 0, 1),),
         steps=_UP_STEPS,
         no_value=NOT_SCRAPED,

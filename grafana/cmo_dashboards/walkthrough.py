@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
     from cmo_dashboards.panels import Panel
 
+_RUNBOOK: Final = re.compile(r"\b(CMO[A-Z][A-Za-z]+)(?:\.md)?\b")
+"""Names of alerts, which are those of their runbooks."""
 _HEAD: Final = """\
 # Dashboards, panel by panel
 
@@ -25,31 +27,48 @@ Called at night? Open **CMO overview**: its symptoms fit on one screen. The link
 the others and keep the time that you look at.
 """
 
-_AFTER_THE_CHOICE: Final = """
+_AFTER_THE_TABLE: Final = """
+CMOMonitoringSilent comes from the dead-man, when Prometheus or the Alertmanager may be gone, so no panel
+of firing alerts ever shows it. A ticket names its dashboard and its runbook itself; all are in
+[alerts.md](alerts.md).
+
 ## How to read them
 
-- **Green** meets its target, **amber** meets it by less than the warning band, **vermilion** misses it; the
-  same limits as in the verdict, taken from the same objectives file. **Grey** has no target, or no data: the
-  tile then says so in words. No data and no traffic are never green.
-- The dashed line in a time series is the target.
-- **Scenario** chooses what is shown: `live` is everything that no load test has named. "All test scenarios"
-  is "overall" of a verdict: all scenarios of load tests, whatever is chosen, and never live traffic, nor
-  `probe`, the prober's canaries, which "All" shows over time. The overview has no choice: it shows live
-  traffic.
-- **Verdict tiles** say a word: PASS, WARN or FAIL by the targets of `cmo check`; in grey *Too few to judge*
-  (fewer events than a verdict needs), *No traffic* (nobody asked) and *No data* (nothing is recorded, or the
-  service is not scraped); and in amber *Few, target missed*, which is no verdict yet: what there is, is bad.
-  Zero is a number and is drawn; a gap is no data.
-- Success, answers in time, cache hits and users are exact: they add up what the
-  [rules record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
+- **Green** meets its target, **amber** meets it by less than the warning band, **vermilion** misses it;
+  the same limits as in the verdict, taken from the same objectives file. **Grey** is no verdict. It has no
+  target, or is as it should be (a target that is up, a closed breaker, *none* that fires, *passes*:
+  nothing else fails), or it is not known, and then says so in words. No data and no traffic are never
+  green. Tickets that fire are amber too, and states of a breaker between open and closed.
+- **What to do** stands in the place of **When red** on panels that are never red.
+- The dashed line in a time series is the target. Other colours of lines only tell them apart: outcomes,
+  sources, scenarios, components, tiers and states of breakers each have their own on every panel;
+  instances, models and the like are shades of one blue.
+- **Marks** on time series: vermilion is an alert that fires, page or ticket; blue a deploy; grey a load
+  test, for an hour after it too, while tickets on causes are silent. Alerts that the Alertmanager silences
+  are marked and counted: Prometheus knows no silences.
+- **Scenario** chooses what is shown: `live` is everything that no load test has named. "All test
+  scenarios" is "overall" of a verdict: all scenarios of load tests, whatever is chosen, and never live
+  traffic, nor `probe`, the prober's canaries, which "All" shows over time. The overview has no choice: it
+  shows live traffic.
+- **Verdict tiles** say a word: PASS, WARN or FAIL by the targets of `cmo check`; in grey *Too few to
+  judge* (fewer events than a verdict needs), *No traffic* (nobody asked) and *No data* (nothing is
+  recorded, or the service is not scraped); and in amber *Few, target missed*, which is no verdict yet:
+  what there is, is bad.
+- **A page fires, and its tile says PASS or *Too few to judge*?** Believe the page. It looks at minutes and
+  needs 5 to 10 bad queries; the tile looks at 15 minutes and needs 100. See *Live success, and answers in
+  time*.
+- **Zero is a number and is drawn; a gap is no data.** A panel that is empty both without traffic and
+  without data says so: *Targets up*, in the first row, tells which.
+- Success, answers in time, cache hits and users are exact: they add up what the [rules
+  record](objectives.md#what-is-recorded), over the range that is chosen. Memory growth estimates where
   each test began. For a decision use `cmo check`, which knows when a run began and ended.
-- **Prometheus must have loaded the rules.** Without them these panels are grey and without a number, whatever
-  the traffic; so is the time before they were loaded. `curl "$CMO_PROMETHEUS_URL/api/v1/rules"` says which
-  are there, `/api/v1/targets` what is scraped, each with its last error; Debian's Prometheus has no pages for
-  it. When an evaluation fails, CMORulesFailing fires.
+- **Prometheus must have loaded the rules.** Without them these panels are grey and without a number,
+  whatever the traffic; so is the time before they were loaded. Its address with `/api/v1/rules` behind it
+  says which are there, with `/api/v1/targets` what is scraped, each with its last error; Debian's
+  Prometheus has no pages for it. When an evaluation fails, CMORulesFailing fires.
 - Windows follow the scrape interval that Grafana's data source knows. The provisioned one takes it from
-  `CMO_SCRAPE_INTERVAL`, 15 s if that is empty; with scrapes every second, set it to `1s`, or short scenarios
-  look smoothed. Shorter than the interval of the rules, it leaves gaps in the number of users.
+  `CMO_SCRAPE_INTERVAL`, 15 s if that is empty; with scrapes every second, set it to `1s`, or short
+  scenarios look smoothed. Shorter than the interval of the rules, it leaves gaps in the number of users.
 
 ## Putting them into Grafana
 
@@ -76,15 +95,50 @@ cmo dashboards build --runbooks-url https://git.example.org/docs/runbooks --outp
 
 ```sh
 cmo dashboards check    # the files: fresh, and nothing that Grafana would misread
-cmo dashboards check --prometheus-url http://127.0.0.1:9090    # every query, asked under load
-cmo dashboards check --prometheus-url http://127.0.0.1:9090 --idle    # without traffic nothing is green
 ```
 
-The second prints a line for each query that fails, that returns nothing though a busy service has a value
-there, or that returns a value outside the range written beside the panel (a percentage that is 100 times too
-large). `--range` and `--scrape-interval` say what Grafana would fill in. Exit status 0: nothing found; 1:
-something; 3: wrong usage; 4: Prometheus cannot be read.
+Whether every query finds something, within the range that is written beside its panel (a percentage may be
+100 times too large), shows only under load: live questions for a minute, and a load test. On a stack of
+`cmo stack up --scrape-interval 1`:
+
+```sh
+cmo dashboards check --prometheus-url http://127.0.0.1:9090 --scrape-interval 1s --idle    # nothing green
+while sleep 1; do    # live questions
+  curl -s -o /dev/null -H 'Content-Type: application/json' -H 'X-CMO-Session: somebody' \\
+    -d '{"question": "What does citrulline tell about gut mass?"}' http://127.0.0.1:8000/query
+done &
+cmo loadtest run
+cmo dashboards check --prometheus-url http://127.0.0.1:9090 --scrape-interval 1s    # every query
+kill %1
+```
+
+`--scrape-interval` is that Prometheus' own, `--range` how far back to look: windows follow from them as in
+Grafana. One line a finding. Exit status 0: nothing found; 1: something; 3: wrong usage; 4: Prometheus cannot
+be read.
 """
+
+_OVERVIEW: Final = "CMO overview"
+_ON_CALL: Final = (
+    ("CMOServiceDown", _OVERVIEW, ("Targets up", "Versions running")),
+    (
+        "CMOLiveQueriesFailing",
+        _OVERVIEW,
+        ("Live success, and answers in time", "Calls that fail, worst first"),
+    ),
+    (
+        "CMOLiveQueriesHanging",
+        _OVERVIEW,
+        ("Oldest live query in progress", "Live queries in progress"),
+    ),
+    (
+        "CMOLiveQueriesSlow",
+        _OVERVIEW,
+        ("P95 and P99 of live answers (estimated)", "Calls that are slow, worst first"),
+    ),
+    ("CMONoLiveTraffic", _OVERVIEW, ("Live queries by outcome", "Prober")),
+    ("CMOMonitoringSilent", "The monitor itself", ("Watchdog", "Scrape jobs up")),
+)
+"""Where to look when an alert has woken somebody, in the order of looking."""
 
 
 def walkthrough(dashboards: Sequence[Dashboard]) -> str:
@@ -95,10 +149,10 @@ def walkthrough(dashboards: Sequence[Dashboard]) -> str:
         for row in dashboard.rows
         for title in (row.title, *(panel.title for panel in row.panels))
     )
-    lines = [_HEAD, *_choice(dashboards), _AFTER_THE_CHOICE]
+    lines = [_HEAD, *_choice(dashboards), *_pages(), _AFTER_THE_TABLE]
     for dashboard in dashboards:
         lines += _dashboard(dashboard, headings)
-    return "\n".join(lines)
+    return _RUNBOOK.sub(r"[\1](runbooks/\1.md)", "\n".join(lines))
 
 
 def _choice(dashboards: Sequence[Dashboard]) -> Iterator[str]:
@@ -107,6 +161,15 @@ def _choice(dashboards: Sequence[Dashboard]) -> Iterator[str]:
     yield "|---|---|"
     for dashboard in dashboards:
         yield f"| [{dashboard.title}](#{_anchor(_heading(dashboard))}) | {dashboard.description} |"
+
+
+def _pages() -> Iterator[str]:
+    """What to open when an alert has woken somebody."""
+    yield "\nCalled by an alert? Its runbook says what to do; these panels show it."
+    yield "\n| alert and runbook | dashboard | panels, the first one first |"
+    yield "|---|---|---|"
+    for alert, dashboard, titles in _ON_CALL:
+        yield f"| {alert} | {dashboard} | {', then '.join(f'*{title}*' for title in titles)} |"
 
 
 def _heading(dashboard: Dashboard) -> str:
@@ -135,5 +198,5 @@ def _dashboard(dashboard: Dashboard, headings: Counter[str]) -> Iterator[str]:
 
 def _panel(panel: Panel) -> Iterator[str]:
     yield f"{panel.answers}\n"
-    yield f"**When red:** {panel.when_red}\n"
+    yield f"{panel.advice}\n"
     yield f"Without data it says: “{panel.no_value}”.\n"

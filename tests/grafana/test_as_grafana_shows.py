@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 import yaml
 from cmo_dashboards import PanelQuery, queries, shipped_dashboards
-from cmo_dashboards.colours import NEUTRAL
+from cmo_dashboards.colours import FAIL, LINES, NEUTRAL, PASS, WARN
 from cmo_dashboards.dashboard import series_colours
 from cmo_dashboards.document import panels, title_of
 
@@ -164,6 +164,67 @@ def test_a_series_has_its_own_colour_on_every_panel(grafana: Grafana) -> None:
         colours_shown = [colour for [(_, colour)] in fields]
         assert dict(zip(named, colours_shown, strict=False)) == named, place
         assert not set(colours_shown[len(named) :]) & set(named.values()), place
+
+
+def test_what_may_be_called_anything_is_blue_and_looks_like_no_verdict(grafana: Grafana) -> None:
+    names = [f"10.0.0.{number}:9464" for number in range(11)]
+    fields = [{"name": name, "refId": "Z", "values": [0.5]} for name in names]
+    lines = [panel for board in BOARDS for panel in panels(board.document) if panel["type"] == "timeseries"]
+    shown = grafana.shown([{"fieldConfig": panel["fieldConfig"], "fields": fields} for panel in lines])
+    assert len(lines) > 40
+    for panel, fields_shown in zip(lines, shown, strict=True):
+        colours = {colour for [(_, colour)] in fields_shown}
+        assert len(colours) == len(names), title_of(panel)
+        for colour in colours:
+            red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+            assert blue > max(red, green), (title_of(panel), colour)
+
+
+def test_lines_whose_names_are_written_have_a_colour_each(grafana: Grafana) -> None:
+    asked = []
+    for board in BOARDS:
+        for panel in panels(board.document):
+            legends = {target["refId"]: target.get("legendFormat", "") for target in panel["targets"]}
+            written = {ref_id: legend for ref_id, legend in legends.items() if "{{" not in legend}
+            if panel["type"] == "timeseries" and written:
+                asked.append((panel, written))
+    assert any(set(written.values()) == {"sent", "errors", "dropped"} for _, written in asked)
+    shown = grafana.shown(
+        [
+            {
+                "fieldConfig": panel["fieldConfig"],
+                "fields": [
+                    {"name": legend, "refId": ref_id, "values": [0.5]} for ref_id, legend in written.items()
+                ],
+            }
+            for panel, written in asked
+        ]
+    )
+    for (panel, written), fields in zip(asked, shown, strict=True):
+        colours = [colour for [(_, colour)] in fields]
+        assert len(set(colours)) == len(written), title_of(panel)
+        assert set(colours) <= {*LINES, NEUTRAL}, title_of(panel)
+
+
+def test_what_waits_and_what_works_look_different_in_one_picture(grafana: Grafana) -> None:
+    [panel] = [
+        panel
+        for board in BOARDS
+        for panel in panels(board.document)
+        if title_of(panel) == "Where the time of a call of LightRAG goes"
+    ]
+    waiting, working = "{{component}}, waiting for a turn", "{{component}}, under way"
+    legends = {target["legendFormat"]: target["refId"] for target in panel["targets"]}
+    named = [
+        *((f"{name}, waiting for a turn", legends[waiting]) for name in ("lightrag", "llm", "embedding")),
+        *((f"{name}, under way", legends[working]) for name in ("llm", "embedding")),
+        ("the rest of LightRAG", legends["the rest of LightRAG"]),
+    ]
+    fields = [{"name": name, "refId": ref_id, "values": [0.5]} for name, ref_id in named]
+    [shown] = grafana.shown([{"fieldConfig": panel["fieldConfig"], "fields": fields}])
+    colours = [colour for [(_, colour)] in shown]
+    assert len(set(colours)) == len(named), dict(zip(named, colours, strict=True))
+    assert not {PASS, WARN, FAIL} & set(colours)
 
 
 def _queries_of(board: Any) -> list[tuple[PanelQuery, Json]]:

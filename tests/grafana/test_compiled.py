@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cmo_dashboards import Dashboard, queries, shipped_dashboards
 from cmo_dashboards.checks import run_checks
+from cmo_dashboards.colours import FAIL
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.document import defaults_of, every_panel, panels
 from cmo_dashboards.finish import text_of
@@ -60,6 +61,46 @@ def test_every_heading_of_the_page_can_be_linked_to_and_every_link_leads_to_one(
     links = re.findall(r"\]\(#([^)]+)\)", page)
     assert len(links) == len(shipped_dashboards())
     assert set(links) <= set(anchors)
+
+
+def test_the_page_says_what_to_open_for_each_page() -> None:
+    text = walkthrough(shipped_dashboards())
+    objectives = load_objectives(shipped_directory() / "cmo-015.yml")
+    woken = {one.page.alert for one in objectives.objectives if one.page}
+    woken |= {alert.alert for alert in objectives.alerts if alert.kind in ("down", "hanging", "no_traffic")}
+    assert len(woken) == 5
+    told = re.findall(r"^\| \[(\w+)\]\(runbooks/(\w+)\.md\) \| ([^|]+) \| (.+) \|$", text, re.MULTILINE)
+    assert {alert for alert, *_ in told} == woken | {"CMOMonitoringSilent"}
+    boards = {board.title: board for board in shipped_dashboards()}
+    for alert, runbook, board, named in told:
+        assert runbook == alert
+        there = {panel["title"] for panel in panels(boards[board].document)}
+        titles = set(re.findall(r"\*([^*]+)\*", named))
+        assert titles, alert
+        assert titles <= there, alert
+
+
+def test_the_page_links_to_every_runbook_that_it_names() -> None:
+    text = walkthrough(shipped_dashboards())
+    named = re.findall(r"\bCMO[A-Z][A-Za-z]+", text)
+    linked = re.findall(r"\[(CMO[A-Z][A-Za-z]+)\]\(runbooks/(\w+)\.md\)", text)
+    assert len(named) == 2 * len(linked) > 20
+    for name, path in linked:
+        assert name == path
+        assert (ROOT / f"docs/runbooks/{path}.md").is_file(), name
+
+
+def test_what_is_never_red_does_not_say_when() -> None:
+    headed = {"When red": 0, "What to do": 0}
+    for board in shipped_dashboards():
+        for panel in panels(board.document):
+            defaults = defaults_of(panel)
+            shown = json.dumps([defaults["thresholds"], defaults["mappings"]])
+            red = panel["type"] in ("stat", "state-timeline") and FAIL in shown
+            heading = "When red" if red else "What to do"
+            assert re.findall(r"\*\*([^*]+):\*\*", panel["description"]) == [heading], panel["title"]
+            headed[heading] += 1
+    assert min(headed.values()) > 20
 
 
 def test_the_page_names_no_page_that_debians_prometheus_lacks() -> None:
@@ -114,7 +155,7 @@ def test_the_symptoms_of_the_overview_fit_on_one_screen_and_nothing_can_hide_the
     assert max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in unfolded) <= SCREEN_ROWS
     assert [panel["collapsed"] for panel in board.document["panels"] if panel["type"] == "row"][1:] == [
         True
-    ] * 3
+    ] * 4
     assert not [
         query
         for query in queries(board)

@@ -117,6 +117,7 @@ def test_every_query_is_right_when_busy_and_claims_nothing_when_idle(
     _is_plausible(busy)
     _is_true(busy, exposition)
     _overview_is_true(busy)
+    _perceived_is_true(busy)
     _is_coloured(busy, exposition)
 
 
@@ -233,10 +234,12 @@ def _overview_is_true(busy: Values) -> None:
             assert value == status, (objective, ref_id)
     for ref_id in "AB":
         assert _last(busy, OVERVIEW, "Live success, and answers in time", ref_id) == {"": approx(0.98)}
-    components = {"lightrag": approx(0.9), "perplexity": approx(0.9), "llm": approx(1.0)}
-    assert _last(busy, OVERVIEW, "Calls of components", "A", "component") == components
-    within = {"lightrag": approx(0.6), "perplexity": approx(0.9), "llm": approx(1.0)}
-    assert _last(busy, OVERVIEW, "Calls of components", "B", "component") == within
+    failing = {"lightrag": approx(0.1), "perplexity": approx(0.1), "llm": 0.0}
+    assert _last(busy, OVERVIEW, "Calls that fail", "A", "component") == failing
+    slow = {"lightrag": approx(0.3), "perplexity": 0.0, "llm": 0.0}
+    assert _last(busy, OVERVIEW, "Calls that are slow", "A", "component") == slow
+    worst = next(iter(_last(busy, OVERVIEW, "Calls that are slow", "A", "component")))
+    assert worst == "lightrag", "the worst is not first"
     # All successes are in the bucket from 1.75 to 2 s, within which the estimate is a straight line.
     for ref_id, rank in (("A", 0.95), ("B", 0.99)):
         estimated = {"": approx(1.75 + rank * 0.25)}
@@ -254,6 +257,25 @@ def _overview_is_true(busy: Values) -> None:
     for severity, panel in (("page", "Pages firing"), ("ticket", "Tickets firing")):
         expected = sum(labels["severity"] == severity for labels in firing)
         assert _last(busy, OVERVIEW, panel, "A") == {"": expected}, severity
+
+
+def _perceived_is_true(busy: Values) -> None:
+    estimated = {"": approx(1.75 + 0.95 * 0.25)}
+    assert _last(busy, OVERVIEW, "Time to the first token of live answers", "A") == estimated
+    for ref_id in "AB":
+        assert _last(busy, OVERVIEW, "Latency that the prober sees", ref_id) == estimated
+    assert _last(busy, OVERVIEW, "Latency that the prober sees", "C") == {"": 0.0}
+    of_models = _last(busy, "cmo-components", "First token of a model", "A", "component")
+    assert of_models == dict.fromkeys(("lightrag", "perplexity", "llm"), approx(1.0 + 0.95))
+    assert _last(busy, OVERVIEW, "Prober", "A", "canary") == {"popular": 1}
+    for ref_id in "AB":
+        [(_, ages)] = _one(busy, OVERVIEW, "Since the prober was last answered", ref_id)
+        assert all(age < DEADLINE_SECONDS for age in ages)
+    assert _last(busy, OVERVIEW, "Live queries in progress", "A") == {"": 3}
+    rated = _last(busy, OVERVIEW, "What users say and do", "A", "rating")
+    assert rated["up"] == approx(4 * rated["down"])
+    assert rated["down"] > 0
+    assert _last(busy, OVERVIEW, "What users say and do", "B") == {"": approx(rated["up"])}
 
 
 def _is_coloured(busy: Values, truth: Exposition) -> None:

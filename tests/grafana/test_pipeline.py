@@ -276,6 +276,7 @@ def test_narrowed_to_an_instance_or_a_scenario_it_shows_no_other(watched: Watche
         "Evictions, by tier",
         "Expirations, by tier",
         "Answers held, by tier",
+        "Targets up",
     }
     assert {panel for (panel, _), series in nobody.items() if series} == known_of_no_scenario
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import yaml
 from cmo_dashboards import Macros, verdicts
+from cmo_dashboards.perceived import prober
 from cmo_dashboards.promised import counted
 from cmo_dashboards.shortfalls import what_would_fail
 from cmo_dashboards.verdicts import Status
@@ -227,3 +228,28 @@ def test_every_status_has_words_and_only_what_is_known_a_colour() -> None:
     coloured = {text for text, colour in colours.items() if colour != grey}
     assert coloured == {"PASS", "WARN", "FAIL", "Few, target missed"}
     assert colours["Few, target missed"] == colours["WARN"], "no verdict, and nothing that is well"
+
+
+def test_a_prober_that_has_stopped_answers_no_more(promtool: servers.Server, tmp_path: Path) -> None:
+    """Its last word stays for as long as it is scraped. Expressions are asked a minute after time began."""
+
+    def told(up: int, asked_seconds: int, instance: str = "a") -> dict[str, float]:
+        labels = f'{{job="probe", instance="{instance}", canary="popular"}}'
+        return {f"cmo_probe_up{labels}": up, f"cmo_probe_last_asked_timestamp_seconds{labels}": asked_seconds}
+
+    [query] = prober(OBJECTIVES, width=3, height=5).queries
+    _expect(
+        promtool,
+        tmp_path,
+        [
+            (told(1, 50), query.expression, [1]),
+            (told(0, 50), query.expression, [0]),
+            (told(1, -239), query.expression, [1]),
+            (told(1, -240), query.expression, [-1]),
+            (told(0, -240), query.expression, [-1]),
+            # Two ask the same: one that has stopped says nothing for or against the other.
+            ({**told(1, 50), **told(0, -240, "b")}, query.expression, [1]),
+            ({**told(0, 50), **told(1, -240, "b")}, query.expression, [0]),
+            ({}, query.expression, []),
+        ],
+    )
