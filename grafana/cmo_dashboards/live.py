@@ -3,7 +3,7 @@
 Under load every query must find something, within the range that is written beside it: a percentage that is
 100 times too large, or a metric that nobody exposes any more, parses as well as a right one. Idle, nothing
 may have a verdict's green or amber: all would look well for want of data. Either is proved only by a
-Prometheus that scrapes the service and evaluates its rules (`premises`): one that does neither colours nothing.
+Prometheus that scrapes the service and evaluates its rules (`premises`): another colours nothing.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .conftest import RecordedRun
 
 SCRAPES_OF_LIVE_TRAFFIC = 8
+SETTLED_SECONDS = 5.0
+"""Longer ago than the moment that `cmo dashboards check` asks for."""
 MACROS: Final = Macros(range="15m", rate_interval="4s", interval="1s")
 PANEL_QUERIES = [one for dashboard in shipped_dashboards() for one in queries(dashboard, MACROS)]
 
@@ -38,8 +41,13 @@ def live_traffic(report_run: RecordedRun) -> None:
         return bool(held) and float(held[0]["value"][1]) >= SCRAPES_OF_LIVE_TRAFFIC
 
     wait_until("live traffic in Prometheus", seen)
-    asked = 'scenario:slo_total_events:sum{scenario="live", objective="success", window="1h"} > 0'
-    wait_until("live traffic in the long windows", lambda: bool(query(prometheus_url, asked)))
+    events = 'scenario:slo_total_events:sum{scenario="live", objective="success", window="1h"} > 0'
+    asked = f"scenario:slo_burn_rate:ratio and {events}"
+
+    def recorded() -> bool:
+        return bool(query(prometheus_url, asked, time=time.time() - SETTLED_SECONDS))
+
+    wait_until("live traffic in the long windows", recorded)
 
 
 @pytest.fixture(scope="module")

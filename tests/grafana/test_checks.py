@@ -64,6 +64,43 @@ def _ask(expression: str) -> Fault:
     return lambda document: _target(document).update(expr=expression)
 
 
+def _annotation(document: Document, name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = document["annotations"]["list"]
+    [annotation] = [one for one in found if one["name"] == name]
+    return annotation
+
+
+def _ask_to_mark(name: str, words: str, others: str) -> Fault:
+    """An annotation that asks for something else."""
+
+    def fault(document: Document) -> None:
+        annotation = _annotation(document, name)
+        assert words in annotation["expr"]
+        annotation["expr"] = annotation["expr"].replace(words, others)
+
+    return fault
+
+
+def _link_to(url: str) -> Fault:
+    return lambda document: _panel(document).update(links=[{"title": "there", "url": url}])
+
+
+def _estimate(metric: str, *, beside_another: bool = False) -> Fault:
+    """A line of latency without exemplars, beside one that has them of another metric."""
+
+    def fault(document: Document) -> None:
+        _panel(document)["type"] = "timeseries"
+        _ask(f"histogram_quantile(0.95, sum by (le) (rate({metric}_bucket[$__rate_interval]))) >= 0")(
+            document
+        )
+        if beside_another:
+            _panel(document)["targets"].append({**_target(document), "exemplar": True, "refId": "Z"})
+            asked = _target(document)["expr"].replace(metric, "cmo_query_duration_seconds")
+            _panel(document)["targets"][-1]["expr"] = asked
+
+    return fault
+
+
 _STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
 
 FAULTS: list[tuple[str, str, Fault]] = [
@@ -135,6 +172,61 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"].pop(0)),
     ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"][0].update(color="green")),
     ("no_data", "null and NaN", lambda d: _defaults(d)["mappings"].clear()),
+    ("conventions", "has editable True", lambda d: d.update(editable=True)),
+    ("conventions", "has editable None", lambda d: d.pop("editable")),
+    ("conventions", "has refresh '5s'", lambda d: d.update(refresh="5s")),
+    ("conventions", "has refresh None", lambda d: d.pop("refresh")),
+    ("conventions", "has graphTooltip 0", lambda d: d.update(graphTooltip=0)),
+    ("conventions", "has graphTooltip True", lambda d: d.update(graphTooltip=True)),
+    ("conventions", "no link to the others", lambda d: d.update(links=[])),
+    ("conventions", "no link to the others", lambda d: d["links"][0].update(tags=["nope"])),
+    ("conventions", "no link to the others", lambda d: d["links"][0].update(tags=[])),
+    ("conventions", "no link to the others", lambda d: d["links"][0].update(type="link")),
+    ("conventions", "forgets the time", lambda d: d["links"][0].update(keepTime=False)),
+    ("conventions", "forgets what is chosen", lambda d: d["links"][0].update(includeVars=False)),
+    ("conventions", "is not enabled", lambda d: _annotation(d, "Deploys").update(enable=False)),
+    ("conventions", "asks for deploys", lambda d: _annotation(d, "Deploys").update(enable=False)),
+    ("conventions", "asks for alerts", lambda d: d["annotations"]["list"].pop(0)),
+    ("conventions", "asks for deploys", lambda d: d["annotations"]["list"].pop(1)),
+    ("conventions", "asks for load tests", lambda d: d["annotations"]["list"].pop(2)),
+    ("conventions", "asks for alerts", _ask_to_mark("Firing alerts", "firing", "pending")),
+    ("conventions", "asks for alerts", _ask_to_mark("Firing alerts", "page|ticket", "page")),
+    ("conventions", "asks for alerts", _ask_to_mark("Firing alerts", "CMO.+", "CMOPage")),
+    ("conventions", "asks for alerts", _ask_to_mark("Firing alerts", "severity=~", "severity!~")),
+    ("conventions", "asks for alerts", _ask_to_mark("Firing alerts", "ALERTS", "up")),
+    ("conventions", "asks for deploys", _ask_to_mark("Deploys", " unless ", " and ")),
+    ("conventions", "asks for deploys", _ask_to_mark("Deploys", " offset $__interval", "")),
+    ("conventions", "asks for deploys", _ask_to_mark("Deploys", "cmo_build_info", "up")),
+    ("conventions", "asks for load tests", _ask_to_mark("Load tests", "CMOLoadTestRunning", "CMOWatchdog")),
+    ("conventions", "asks for load tests", _ask_to_mark("Load tests", '="CMOLoad', '!="CMOLoad')),
+    ("conventions", "across gaps", lambda d: _defaults(d).update(custom={"spanNulls": True})),
+    ("conventions", "across gaps", lambda d: _defaults(d).update(custom={"spanNulls": 3_600_000})),
+    (
+        "conventions",
+        "across gaps",
+        lambda d: _panel(d)["fieldConfig"]["overrides"].append(
+            {"matcher": {}, "properties": [{"id": "custom.spanNulls", "value": True}]}
+        ),
+    ),
+    ("conventions", "links to the dashboard 'cmo-nowhere'", _link_to("/d/cmo-nowhere")),
+    ("conventions", "links to the dashboard 'cmo-nowhere'", _link_to("/d/cmo-nowhere/title?from=now-1h")),
+    (
+        "conventions",
+        "links to the dashboard 'cmo-nowhere'",
+        lambda d: _defaults(d).update(links=[{"url": "https://grafana.example.org/d/cmo-nowhere"}]),
+    ),
+    (
+        "conventions",
+        "links to the dashboard 'cmo-nowhere'",
+        lambda d: _panel(d).update(description="See [there](/d/cmo-nowhere)."),
+    ),
+    ("conventions", "the variable 'compnent'", _link_to("/d/cmo-components?from=now&var-compnent=llm")),
+    ("conventions", "latency of cmo_query_d", _estimate("cmo_query_duration_seconds")),
+    (
+        "conventions",
+        "latency of cmo_queue_w",
+        _estimate("cmo_queue_wait_seconds", beside_another=True),
+    ),
     ("round_trip", "unknown to the schema", lambda d: _panel(d).update(descripton="a misspelt field")),
     ("round_trip", "unknown to the schema", lambda d: _defaults(d).update(treshold={})),
     ("round_trip", "cannot be read", lambda d: _panel(d).update(targets=[None])),

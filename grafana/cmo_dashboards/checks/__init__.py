@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_dashboards.checks import (
     colours,
+    conventions,
     datasource,
     descriptions,
     grid,
@@ -37,6 +38,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "variables": variables.check,
     "units": units.check,
     "colours": colours.check,
+    "conventions": conventions.check,
     "descriptions": descriptions.check,
     "parses": parses.check,
     "names": names.check,
