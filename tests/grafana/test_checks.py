@@ -11,7 +11,7 @@ import yaml
 from cmo_dashboards import shipped_dashboards
 from cmo_dashboards.checks import CHECKS, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
-from cmo_dashboards.colours import NEUTRAL
+from cmo_dashboards.colours import FAIL, NEUTRAL, PASS
 from cmo_dashboards.document import Document, every_panel, panels
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
@@ -79,6 +79,38 @@ def _ask_to_mark(name: str, words: str, others: str) -> Fault:
         annotation["expr"] = annotation["expr"].replace(words, others)
 
     return fault
+
+
+def _called(document: Document, title: str) -> dict[str, Any]:
+    [panel] = [panel for panel in panels(document) if panel["title"].startswith(title)]
+    return panel
+
+
+def _step_of(title: str, number: int, **changes: object) -> Fault:
+    """Another value or colour of one step."""
+
+    def fault(document: Document) -> None:
+        _called(document, title)["fieldConfig"]["defaults"]["thresholds"]["steps"][number].update(changes)
+
+    return fault
+
+
+def _steps_of(title: str, *steps: tuple[float | None, str], drawn: bool = False) -> Fault:
+    """Other steps, whose lines are drawn or not."""
+
+    def fault(document: Document) -> None:
+        defaults = _called(document, title)["fieldConfig"]["defaults"]
+        defaults["thresholds"] = {"steps": [{"value": value, "color": colour} for value, colour in steps]}
+        defaults.setdefault("custom", {})["thresholdsStyle"] = {"mode": "dashed" if drawn else "off"}
+
+    return fault
+
+
+def _override_steps(title: str, *steps: tuple[float | None, str]) -> Fault:
+    """Steps of one query of a panel alone."""
+    made = {"steps": [{"value": value, "color": colour} for value, colour in steps]}
+    override = {"matcher": {}, "properties": [{"id": "thresholds", "value": made}]}
+    return lambda document: _called(document, title)["fieldConfig"]["overrides"].append(override)
 
 
 def _link_to(url: str) -> Fault:
@@ -227,6 +259,32 @@ FAULTS: list[tuple[str, str, Fault]] = [
         "latency of cmo_queue_w",
         _estimate("cmo_queue_wait_seconds", beside_another=True),
     ),
+    ("thresholds", "of no objective", _step_of("Restarts in the range", 1, value=100.0)),
+    ("thresholds", "of no objective", _step_of("Restarts in the range", 1, color=PASS)),
+    ("thresholds", "of no objective", _step_of("Success rate (", 2, value=0.9)),
+    ("thresholds", "of no objective", _step_of("Success rate (", 3, value=0.96)),
+    ("thresholds", "of no objective", _step_of("Success rate (", 1, color=PASS)),
+    ("thresholds", "of no objective", _step_of("Memory growth (", 3, value=1e8 + 1)),
+    ("thresholds", "of no objective", _step_of("Error budget left: S", 3, value=0.955)),
+    ("thresholds", "of no objective", _step_of("Error budget left: S", 2, value=0.0)),
+    ("thresholds", "of no objective", _steps_of("Coverage of the", (None, NEUTRAL), (0.99, PASS))),
+    ("thresholds", "of no objective", _steps_of("Highest users", (None, NEUTRAL), (50.0, PASS))),
+    ("thresholds", "of no objective", _steps_of("Targets up", (None, NEUTRAL), (0.0, FAIL), (0.5, NEUTRAL))),
+    ("thresholds", "of no objective", _override_steps("Coverage of the", (None, NEUTRAL), (0.5, FAIL))),
+    ("thresholds", "a line at 0.9;", _step_of("Success rate over", 1, value=0.9)),
+    ("thresholds", "a line at 0.955", _step_of("Success rate over", 1, value=0.955)),
+    ("thresholds", "a line at 14.4", _step_of("Burn rate: S", 1, value=14.4)),
+    ("thresholds", "a line at 2", _step_of("Calls of each component", 1, value=2.0)),
+    ("thresholds", "a line at 1e+09", _steps_of("Resident memory", (None, NEUTRAL), (1e9, FAIL), drawn=True)),
+    (
+        "thresholds",
+        "a line at 0.97",
+        _steps_of("Success rate over", (None, NEUTRAL), (0.95, FAIL), (0.97, FAIL), drawn=True),
+    ),
+    ("thresholds", "does not draw lines", _steps_of("Success rate over", (None, NEUTRAL), (0.95, FAIL))),
+    ("thresholds", "draws lines", _steps_of("Resident memory", (None, NEUTRAL), drawn=True)),
+    ("thresholds", "gives it no colour", _steps_of("Success rate (", (None, NEUTRAL))),
+    ("thresholds", "gives it no colour", _steps_of("Success rate over", (None, NEUTRAL))),
     ("round_trip", "unknown to the schema", lambda d: _panel(d).update(descripton="a misspelt field")),
     ("round_trip", "unknown to the schema", lambda d: _defaults(d).update(treshold={})),
     ("round_trip", "cannot be read", lambda d: _panel(d).update(targets=[None])),

@@ -19,6 +19,7 @@ from cmo_dashboards.checks import (
     no_data,
     parses,
     round_trip,
+    thresholds,
     units,
     variables,
 )
@@ -38,6 +39,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "variables": variables.check,
     "units": units.check,
     "colours": colours.check,
+    "thresholds": thresholds.check,
     "conventions": conventions.check,
     "descriptions": descriptions.check,
     "parses": parses.check,
