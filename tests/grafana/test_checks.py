@@ -11,7 +11,7 @@ import yaml
 from cmo_dashboards import shipped_dashboards
 from cmo_dashboards.checks import CHECKS, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
-from cmo_dashboards.colours import FAIL, NEUTRAL, PASS
+from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN
 from cmo_dashboards.document import Document, every_panel, panels
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
@@ -106,6 +106,43 @@ def _steps_of(title: str, *steps: tuple[float | None, str], drawn: bool = False)
     return fault
 
 
+_GREEN = {"mode": "fixed", "fixedColor": PASS}
+
+
+def _mode(title: str, mode: str | None) -> Fault:
+    return lambda document: _called(document, title)["fieldConfig"]["defaults"].update(color={"mode": mode})
+
+
+def _colour_series(name: str, colour: str, *, title: str = "Resident memory", mode: str = "fixed") -> Fault:
+    """A fixed colour of a series, as every dashboard has those of outcomes and sources."""
+    override = {
+        "matcher": {"id": "byRegexp", "options": f"^{name}(,.*)?$"},
+        "properties": [{"id": "color", "value": {"mode": mode, "fixedColor": colour}}],
+    }
+    return lambda document: _called(document, title)["fieldConfig"]["overrides"].append(override)
+
+
+def _show(text: str, colour: str) -> Fault:
+    """A value that is shown as a word, in a colour of its own."""
+    mapping = {"type": "value", "options": {"4": {"text": text, "color": colour, "index": 0}}}
+    return lambda document: _called(document, "Targets up")["fieldConfig"]["defaults"]["mappings"].append(
+        mapping
+    )
+
+
+def _alike(metric: str, label: str, *names: str) -> Fault:
+    """Two series of one query in one colour, which is no verdict's."""
+
+    def fault(document: Document) -> None:
+        for name in names:
+            _colour_series(name, "#0072B2")(document)
+        expression = f"sum by ({label}) (rate({metric}[$__rate_interval]))"
+        target = _called(document, "Resident memory")["targets"][0]
+        target.update(expr=expression, legendFormat=f"{{{{{label}}}}}")
+
+    return fault
+
+
 def _override_steps(title: str, *steps: tuple[float | None, str]) -> Fault:
     """Steps of one query of a panel alone."""
     made = {"steps": [{"value": value, "color": colour} for value, colour in steps]}
@@ -161,6 +198,34 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("colours", "has the colour", lambda d: _defaults(d)["thresholds"]["steps"][1].update(color="green")),
     ("colours", "has the colour", lambda d: d["annotations"]["list"][0].update(iconColor="red")),
     ("colours", "by a colour alone", lambda d: _defaults(d)["mappings"].append(_STATE)),
+    ("colours", "the colour mode 'continuous-GrYlRd'", _mode("Resident memory", "continuous-GrYlRd")),
+    ("colours", "the colour mode 'palette-classic'", _mode("Success rate (", "palette-classic")),
+    ("colours", "the colour mode None", _mode("Success rate (", None)),
+    (
+        "colours",
+        "the colour mode 'continuous-RdYlGr'",
+        _colour_series("a", "#0072B2", mode="continuous-RdYlGr"),
+    ),
+    (
+        "colours",
+        "is always",
+        lambda d: _called(d, "Coverage")["fieldConfig"]["defaults"].update(color=_GREEN),
+    ),
+    ("colours", "is always", _colour_series("a", PASS, title="Coverage")),
+    ("colours", "'success' in #D55E00", _colour_series("success", FAIL)),
+    ("colours", "'success' in #E69F00", _colour_series("success", WARN)),
+    ("colours", "'failure' in #009E73", _colour_series("failure", PASS)),
+    ("colours", "'open' in #009E73", _colour_series("open", PASS)),
+    ("colours", "'open' in #009E73", _show("open", PASS)),
+    ("colours", "'half_open' in #009E73", _show("half_open", PASS)),
+    ("colours", "'FAIL' in #009E73", _show("FAIL", PASS)),
+    ("colours", "'PASS' in #D55E00", _show("PASS", FAIL)),
+    ("colours", "'No traffic' in #009E73", _show("No traffic", PASS)),
+    ("colours", "'No data' in #D55E00", _show("No data", FAIL)),
+    ("colours", "'down' in #009E73", _step_of("Targets up", 1, color=PASS)),
+    ("colours", "'up' in #D55E00", _step_of("Targets up", 2, color=FAIL)),
+    ("colours", "'cache' and 'lightrag' in one", _alike("cmo_answers_total", "source", "cache", "lightrag")),
+    ("colours", "'error' and 'timeout' in one", _alike("cmo_queries_total", "outcome", "error", "timeout")),
     ("units", "has unit", lambda d: _defaults(d).pop("unit")),
     ("units", "has unit", lambda d: _defaults(d).update(unit="percent")),
     ("units", "has minimum", lambda d: _defaults(d).pop("min")),
@@ -300,6 +365,12 @@ def test_a_seeded_fault_is_found(document: Document, check: str, words: str, fau
 def test_the_recorded_hour_may_be_named(document: Document) -> None:
     _ask('last_over_time(scenario:slo_good_events:hourly{scenario="live"}[1h])')(document)
     assert list(CHECKS["parses"](document)) == []
+
+
+@pytest.mark.parametrize("of", ["cmo_queries_total", 'cmo_query_duration_seconds_count{outcome="failure"}'])
+def test_names_that_never_meet_may_look_alike(document: Document, of: str) -> None:
+    _alike(of, "outcome", "error", "failure")(document)
+    assert list(CHECKS["colours"](document)) == []
 
 
 def test_every_check_has_a_seeded_fault() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cmo_dashboards.document import Document
 
-RANGE: Final = "7h"
+RANGE: Final = "433m"
 RATE_INTERVAL: Final = "13s"
 INTERVAL: Final = "17s"
 MACROS: Final = Macros(range=RANGE, rate_interval=RATE_INTERVAL, interval=INTERVAL)
