@@ -170,6 +170,8 @@ def _estimate(metric: str, *, beside_another: bool = False) -> Fault:
     return fault
 
 
+_RANGE_RATE = "rate(cmo_queries_total[$__range])"
+_P95 = "histogram_quantile(0.95, sum by (le) (rate(cmo_query_duration_seconds_bucket[$__rate_interval])))"
 _STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
 
 FAULTS: list[tuple[str, str, Fault]] = [
@@ -248,6 +250,52 @@ FAULTS: list[tuple[str, str, Fault]] = [
         _ask("last_over_time(scenario:slo_good_events:hourly[1h]) + rate(cmo_queries_total[5m])"),
     ),
     ("parses", "has no query", lambda d: _panel(d).update(targets=[])),
+    ("windows", "rate over another window", _ask("sum(rate(cmo_queries_total[$__range]))")),
+    ("windows", "rate over another window", _ask("sum(rate(cmo_queries_total[$__interval]))")),
+    ("windows", "rate over another window", _ask("sum(irate(cmo_queries_total[$__range] offset ${run}s))")),
+    ("windows", "rate over another window", lambda d: d["annotations"]["list"][0].update(expr=_RANGE_RATE)),
+    ("windows", "increase over another window", _ask("sum(increase(cmo_queries_total[$__interval]))")),
+    ("windows", "increase over another window", _ask("sum(increase(cmo_queries_total[2h]))")),
+    (
+        "windows",
+        "at each step of a picture",
+        lambda d: _called(d, "Resident memory")["targets"][0].update(
+            expr="sum(increase(cmo_queries_total[$__range]))"
+        ),
+    ),
+    ("windows", "rate of a subquery", _ask("rate(sum(cmo_queries_total)[$__rate_interval:$__interval])")),
+    ("windows", "['rate'] of cmo_memory_bytes", _ask("rate(cmo_memory_bytes[$__rate_interval])")),
+    ("windows", "['increase'] of up", _ask("sum(increase(up[$__rate_interval]))")),
+    (
+        "windows",
+        "['rate'] of scenario:slo_good_events:increase",
+        _ask("rate(scenario:slo_good_events:increase[$__rate_interval])"),
+    ),
+    ("windows", "['delta'] of the counter", _ask("delta(cmo_queries_total[$__rate_interval])")),
+    ("windows", "cmo_queries_total as it stands", _ask("sum(cmo_queries_total)")),
+    ("windows", "cmo_queries_total as it stands", _ask("max_over_time(cmo_queries_total[$__range])")),
+    ("windows", "_seconds_sum as it stands", _ask("sum(cmo_query_duration_seconds_sum)")),
+    (
+        "windows",
+        "_bucket as it stands",
+        _ask("histogram_quantile(0.95, sum by (le) (cmo_query_duration_seconds_bucket))"),
+    ),
+    (
+        "windows",
+        "sent_total as it stands",
+        _ask("cmo_active_users / prometheus_notifications_sent_total"),
+    ),
+    ("windows", "avg of quantiles", _ask(f"avg({_P95})")),
+    ("windows", "sum of quantiles", _ask(f"sum by (scenario) ({_P95} >= 0) / 2")),
+    ("windows", "avg_over_time of quantiles", _ask(f"avg_over_time(({_P95})[$__range:$__interval])")),
+    ("windows", "without `le`", _ask(_P95.replace(" by (le)", ""))),
+    ("windows", "without `le`", _ask(_P95.replace("(le)", "(scenario)"))),
+    ("windows", "without `le`", _ask(_P95.replace("by (le)", "without (le)"))),
+    ("windows", "at one moment", _ask("scenario:slo_good_events:hourly")),
+    ("windows", "at one moment", _ask("sum(scenario:slo_good_events:hourly)")),
+    ("windows", "at one moment", _ask("sum_over_time(scenario:slo_good_events:hourly[$__range])")),
+    ("windows", "at one moment", _ask("last_over_time(scenario:slo_good_events:hourly[90m])")),
+    ("windows", "at one moment", _ask("sum(increase(scenario:slo_good_events:hourly[1h]))")),
     ("names", "neither in the catalogue", _ask("cmo_querys_total")),
     ("names", "neither in the catalogue", _ask("rate(cmo_querys_total[$__rate_interval])")),
     ("names", "neither in the catalogue", _ask("cmo_query_duration_seconds")),
@@ -265,6 +313,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("names", "groups or matches by", _ask("sum by (job) (scenario:slo_good_events:increase)")),
     ("names", "groups or matches by", _ask("sum by (tier) (cmo_queries_total)")),
     ("names", "groups or matches by", _ask("cmo_queries_total / on (user) up")),
+    ("names", "groups or matches by", _ask('sum by (abov) (count_values("above", up))')),
+    ("names", "groups or matches by", _ask('sum by (b) (label_replace(up, "a", "b", "", ""))')),
     ("no_data", "no words", lambda d: _defaults(d).pop("noValue")),
     ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"].pop(0)),
     ("no_data", "colours no data", lambda d: _defaults(d)["thresholds"]["steps"][0].update(color="green")),
@@ -337,6 +387,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("thresholds", "of no objective", _steps_of("Targets up", (None, NEUTRAL), (0.0, FAIL), (0.5, NEUTRAL))),
     ("thresholds", "of no objective", _override_steps("Coverage of the", (None, NEUTRAL), (0.5, FAIL))),
     ("thresholds", "a line at 0.9;", _step_of("Success rate over", 1, value=0.9)),
+    ("thresholds", "a line at 0.9;", _step_of("LightRAG healthy over", 1, value=0.9)),
     ("thresholds", "a line at 0.955", _step_of("Success rate over", 1, value=0.955)),
     ("thresholds", "a line at 14.4", _step_of("Burn rate: S", 1, value=14.4)),
     ("thresholds", "a line at 2", _step_of("Calls of each component", 1, value=2.0)),
@@ -367,10 +418,49 @@ def test_the_recorded_hour_may_be_named(document: Document) -> None:
     assert list(CHECKS["parses"](document)) == []
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "count(cmo_queries_total)",
+        "absent(cmo_queries_total)",
+        "sum(increase(cmo_queries_total[$__range]))",
+        "avg_over_time(sum(rate(cmo_queries_total[$__rate_interval]))[$__range:$__interval])",
+        "max_over_time(cmo_memory_bytes[$__range])",
+        f"max by (scenario) ({_P95})",
+        _P95.replace("by (le)", "without (instance)"),
+        _P95.replace("rate(", "2 * sum(increase(cmo_queries_total[$__range])) + rate("),
+    ],
+)
+def test_what_is_right_for_its_series_is_no_fault(document: Document, expression: str) -> None:
+    assert _target(document)["instant"]
+    _ask(expression)(document)
+    assert list(CHECKS["windows"](document)) == []
+
+
 @pytest.mark.parametrize("of", ["cmo_queries_total", 'cmo_query_duration_seconds_count{outcome="failure"}'])
 def test_names_that_never_meet_may_look_alike(document: Document, of: str) -> None:
     _alike(of, "outcome", "error", "failure")(document)
     assert list(CHECKS["colours"](document)) == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'max by (above) (count_values("above", up))',
+        'sum by (a) (label_replace(up, "a", "b", "", ""))',
+        'sum by (a) (label_join(up, "a", "-", "job"))',
+    ],
+)
+def test_labels_that_an_expression_makes_are_known(document: Document, expression: str) -> None:
+    _ask(expression)(document)
+    assert list(CHECKS["names"](document)) == []
+
+
+def test_an_objective_of_the_same_events_has_its_line_where_the_title_names_it(document: Document) -> None:
+    _step_of("LightRAG healthy over", 1, value=0.96)(document)
+    assert list(CHECKS["thresholds"](document))
+    _called(document, "LightRAG healthy over").update(title="LightRAG (targets > 96 %, >= 95 %)")
+    assert list(CHECKS["thresholds"](document)) == []
 
 
 def test_every_check_has_a_seeded_fault() -> None:

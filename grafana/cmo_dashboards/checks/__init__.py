@@ -22,6 +22,7 @@ from cmo_dashboards.checks import (
     thresholds,
     units,
     variables,
+    windows,
 )
 from cmo_dashboards.checks.finding import Check, Finding
 
@@ -43,6 +44,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "conventions": conventions.check,
     "descriptions": descriptions.check,
     "parses": parses.check,
+    "windows": windows.check,
     "names": names.check,
     "no_data": no_data.check,
     "round_trip": round_trip.check,

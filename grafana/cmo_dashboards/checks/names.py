@@ -74,11 +74,11 @@ def check(document: Document) -> Iterator[Finding]:
             parsed = promql_parser.parse(macros.replace(expression))
         except ValueError:
             continue
-        found, groupings = _names(parsed)
+        found, groupings, made = _names(parsed)
         for selector in found:
             yield from _check_selector(place, selector, known)
         labels = {label for selector in found for label in known.get(_metric(selector), {})}
-        for label in sorted(groupings - labels):
+        for label in sorted(groupings - labels - made):
             yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
 
 
@@ -120,25 +120,29 @@ def _check_selector(
                 )
 
 
-def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str]]:
-    """All selectors of an expression, and all labels that it groups or matches by."""
+def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str], set[str]]:
+    """All selectors of an expression, all labels that it groups or matches by, and those that it makes."""
     found: _Selectors = []
     groupings: set[str] = set()
+    made: set[str] = set()
 
     def visit(node: promql_parser.Expr) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
             found.append(node)
         elif isinstance(node, promql_parser.MatrixSelector):
             found.append(node.vector_selector)
-        elif isinstance(node, promql_parser.AggregateExpr) and node.modifier:
-            groupings.update(node.modifier.labels)
+        elif isinstance(node, promql_parser.AggregateExpr):
+            groupings.update(node.modifier.labels if node.modifier else [])
+            made.update([node.param.val] if isinstance(node.param, promql_parser.StringLiteral) else [])
+        elif isinstance(node, promql_parser.Call) and node.func.name in ("label_replace", "label_join"):
+            made.update(part.val for part in node.args[1:2] if isinstance(part, promql_parser.StringLiteral))
         elif isinstance(node, promql_parser.BinaryExpr) and node.modifier:
             groupings.update(node.modifier.matching.labels if node.modifier.matching else [])
             groupings.update(node.modifier.group_labels or [])
         return True
 
     promql_parser.walk(parsed, pre_visit=visit)
-    return found, groupings
+    return found, groupings, made
 
 
 def _metric(selector: promql_parser.VectorSelector) -> str:

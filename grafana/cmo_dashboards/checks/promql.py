@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import promql_parser
@@ -14,11 +15,10 @@ if TYPE_CHECKING:
 
     from cmo_dashboards.document import Document
 
-RANGE: Final = "433m"
-RATE_INTERVAL: Final = "13s"
-INTERVAL: Final = "17s"
-MACROS: Final = Macros(range=RANGE, rate_interval=RATE_INTERVAL, interval=INTERVAL)
-"""Each macro by a length of its own, by which it is known again in a tree."""
+RANGE: Final = timedelta(minutes=433)
+RATE_INTERVAL: Final = timedelta(seconds=13)
+MACROS: Final = Macros(range="433m", rate_interval="13s", interval="17s")
+"""Each macro by a length of its own, by which it is known again in a tree; none is of whole hours."""
 
 Around = tuple[promql_parser.Expr, ...]
 """What a node stands in, the outermost first."""

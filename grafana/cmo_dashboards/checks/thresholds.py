@@ -20,6 +20,7 @@ from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step, budget_steps, verdict_steps
 from cmo_dashboards.document import defaults_of, panels, title_of
+from cmo_dashboards.promised import target_text
 from cmo_dashboards.shipped import shipped_objectives
 
 if TYPE_CHECKING:
@@ -72,23 +73,33 @@ class _Asked:
             if isinstance(node, promql_parser.VectorSelector)
         ]
         self.metrics = {metric_of(selector) for selector in selectors}
-        self.objectives = _objectives_of(selectors, self.metrics)
+        self.objectives = _objectives_of(selectors, self.metrics, title_of(panel))
         self.cancelled = any(("outcome", "cancelled") in _labels(selector) for selector in selectors)
 
 
-def _objectives_of(selectors: list[promql_parser.VectorSelector], metrics: set[str]) -> list[Objective]:
-    """Those that are named by a label; where none is, those that judge the same metric."""
+def _objectives_of(
+    selectors: list[promql_parser.VectorSelector], metrics: set[str], title: str
+) -> list[Objective]:
+    """Those that a label names, or that judge a metric that is asked for.
+
+    Also those that judge the same events as one that is named, where the title says their target.
+    """
     everything = shipped_objectives()
     labels = {pair for selector in selectors for pair in _labels(selector)}
     named = {value for label, value in labels if label == "objective"}
-    if named:
-        return [objective for objective in everything.objectives if objective.name in named]
+    events = [objective.indicator for objective in everything.objectives if objective.name in named]
     indicators = {value for label, value in labels if label == "indicator"}
     read = {base for metric in metrics for base in _METRIC.findall(metric)}
     for component in everything.components:
         if component.name in indicators:
             read |= _metrics_in(component.indicator.model_dump(mode="json"))
-    return [one for one in everything.objectives if _metrics_in(one.indicator.model_dump(mode="json")) & read]
+    return [
+        objective
+        for objective in everything.objectives
+        if objective.name in named
+        or (objective.indicator in events and target_text(objective) in title)
+        or _metrics_in(objective.indicator.model_dump(mode="json")) & read
+    ]
 
 
 _METRIC: Final = re.compile("|".join(sorted(catalogue.BY_NAME, key=len, reverse=True)))
