@@ -13,6 +13,7 @@ from cmo_dashboards.checks import CHECKS, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN
 from cmo_dashboards.document import Document, every_panel, panels
+from cmo_dashboards.panels import Unit
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
 
@@ -106,6 +107,20 @@ def _steps_of(title: str, *steps: tuple[float | None, str], drawn: bool = False)
     return fault
 
 
+def _unit(title: str, unit: str) -> Fault:
+    return lambda document: _called(document, title)["fieldConfig"]["defaults"].update(unit=unit)
+
+
+def _measure(unit: str, expression: str, *, as_unit: str = "", title: str = "Resident memory") -> Fault:
+    """Another expression, in a unit that is right for it or not."""
+
+    def fault(document: Document) -> None:
+        _called(document, "Resident memory").update(targets=[{"refId": "A", "expr": expression}], title=title)
+        _unit(title, as_unit or unit)(document)
+
+    return fault
+
+
 _GREEN = {"mode": "fixed", "fixedColor": PASS}
 
 
@@ -170,6 +185,17 @@ def _estimate(metric: str, *, beside_another: bool = False) -> Fault:
     return fault
 
 
+_RATE = "sum(rate(cmo_queries_total[$__rate_interval]))"
+_NETWORK = "sum(rate(cmo_network_bytes_total[$__rate_interval]))"
+_COST = "sum(rate(cmo_llm_cost_usd_total[$__rate_interval]))"
+_HIT_RATE = (
+    'sum(rate(cmo_cache_requests_total{result="hit"}[$__rate_interval])) / '
+    "(sum(rate(cmo_cache_requests_total[$__rate_interval])) > 0)"
+)
+_OWN_UNIT = {
+    "matcher": {"id": "byFrameRefID", "options": "B"},
+    "properties": [{"id": "unit", "value": "short"}],
+}
 _RANGE_RATE = "rate(cmo_queries_total[$__range])"
 _P95 = "histogram_quantile(0.95, sum by (le) (rate(cmo_query_duration_seconds_bucket[$__rate_interval])))"
 _STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
@@ -231,6 +257,36 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("units", "has unit", lambda d: _defaults(d).pop("unit")),
     ("units", "has unit", lambda d: _defaults(d).update(unit="percent")),
     ("units", "has minimum", lambda d: _defaults(d).pop("min")),
+    ("units", "a share in the unit 'short'", _unit("Success rate (", "short")),
+    ("units", "a share in the unit 's'", _unit("Error budget left: S", "s")),
+    ("units", "bytes in the unit 'short'", _unit("Resident memory", "short")),
+    ("units", "bytes in the unit 'percentunit'", _unit("Memory growth (", "percentunit")),
+    ("units", "a count in the unit 'percentunit'", _unit("Burn rate: S", "percentunit")),
+    ("units", "a count in the unit 's'", _unit("Restarts in", "s")),
+    ("units", "a count in the unit 'reqps'", _unit("Bad live events", "reqps")),
+    ("units", "seconds in the unit 'ms'", _measure("s", _P95, as_unit="ms")),
+    ("units", "seconds in the unit 'reqps'", _measure("s", _P95, as_unit="reqps")),
+    ("units", "another unit than its metric's in", _measure("s", f"1000 * {_P95}")),
+    ("units", "another unit than its metric's in", _measure("percentunit", f"100 * {_HIT_RATE}")),
+    ("units", "another unit than its metric's in", _measure("percentunit", f"2 * ({_HIT_RATE})")),
+    ("units", "another unit than its metric's in", _measure("decbytes", "cmo_memory_bytes / 1024 + 1")),
+    ("units", "seconds^-1 in the unit 'short'", _measure("short", _RATE)),
+    ("units", "seconds^-1 in the unit 'percentunit'", _measure("percentunit", _RATE)),
+    ("units", "seconds^-1 · bytes in the unit 'decbytes'", _measure("decbytes", _NETWORK)),
+    ("units", "dollars in the unit 'short'", _measure("short", "increase(cmo_llm_cost_usd_total[$__range])")),
+    ("units", "seconds^-1 · dollars in", _measure("currencyUSD", _COST)),
+    ("units", "a moment in the unit 's'", _measure("s", "cmo_worker_start_time_seconds")),
+    (
+        "units",
+        "seconds in the unit 'short'",
+        lambda d: _called(d, "Resident memory").update(
+            targets=[{"refId": "A", "expr": "cmo_memory_bytes"}, {"refId": "B", "expr": _P95}],
+            fieldConfig={
+                "defaults": {"unit": "decbytes", "min": 0},
+                "overrides": [_OWN_UNIT],
+            },
+        ),
+    ),
     ("descriptions", "answers", lambda d: _panel(d).update(description="")),
     ("descriptions", "what to do", lambda d: _panel(d).update(description="Is it well?")),
     ("descriptions", "what to do", lambda d: _panel(d).update(description="Well?\n\n**When red:** ")),
@@ -411,6 +467,51 @@ FAULTS: list[tuple[str, str, Fault]] = [
 def test_a_seeded_fault_is_found(document: Document, check: str, words: str, fault: Fault) -> None:
     fault(document)
     assert [str(found) for found in CHECKS[check](document) if words in str(found)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expression", "title"),
+    [
+        ("s", _P95, "Latency"),
+        ("s", f"max_over_time(({_P95} >= 0)[$__range:$__interval])", "Latency"),
+        ("s", "time() - cmo_probe_last_asked_timestamp_seconds", "Age"),
+        ("s", f"sum(rate(cmo_query_duration_seconds_sum[$__rate_interval])) / ({_RATE} > 0)", "Time"),
+        ("reqps", _RATE, "Queries"),
+        ("short", _RATE, "Queries a second"),
+        ("Bps", _NETWORK, "Network"),
+        ("currencyUSD", f"{_COST} * 3600", "Cost an hour"),
+        ("currencyUSD", f"{_COST} / ({_RATE} > 0)", "Cost of a query"),
+        ("percentunit", _HIT_RATE, "Hits"),
+        ("percentunit", f"1 - {_HIT_RATE}", "Misses"),
+        ("percentunit", "rate(cmo_gc_pause_seconds_sum[$__rate_interval])", "Share of time"),
+        ("short", "rate(cmo_process_cpu_seconds_total[$__rate_interval])", "Processors"),
+        ("short", f"2 + ({_HIT_RATE} > bool 0.9) or -1 + 0 * up", "Verdict"),
+        ("percentunit", "-1 + 0 * sum(increase(cmo_queries_total[$__range]))", "No traffic, in words"),
+        ("short", f'count_values("a", {_P95})', "Count"),
+    ],
+)
+def test_a_unit_that_follows_from_the_metrics_is_no_fault(
+    document: Document, unit: str, expression: str, title: str
+) -> None:
+    _measure(unit, expression, title=title)(document)
+    assert list(CHECKS["units"](document)) == []
+
+
+def test_units_are_called_as_grafana_calls_them() -> None:
+    assert {unit.name: unit.value for unit in Unit} == {
+        "RATIO": "percentunit",
+        "BYTES": "decbytes",
+        "BYTES_A_SECOND": "Bps",
+        "SECONDS": "s",
+        "COUNT": "short",
+        "PER_SECOND": "reqps",
+        "DOLLARS": "currencyUSD",
+    }
+
+
+def test_a_pattern_of_a_label_is_no_window(document: Document) -> None:
+    _ask('sum(rate(http_server_request_duration_seconds_count{x=~"[45].."}[$__rate_interval]))')(document)
+    assert list(CHECKS["parses"](document)) == []
 
 
 def test_the_recorded_hour_may_be_named(document: Document) -> None:
