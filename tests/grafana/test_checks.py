@@ -411,6 +411,16 @@ FAULTS: list[tuple[str, str, Fault]] = [
             {"matcher": {}, "properties": [{"id": "custom.spanNulls", "value": True}]}
         ),
     ),
+    (
+        "conventions",
+        "shows ['mean']",
+        lambda d: _called(d, "Success rate (")["options"]["reduceOptions"].update(calcs=["mean"]),
+    ),
+    (
+        "conventions",
+        "which line is which",
+        lambda d: _called(d, "Resident memory")["options"]["legend"].update(showLegend=False),
+    ),
     ("conventions", "links to the dashboard 'cmo-nowhere'", _link_to("/d/cmo-nowhere")),
     ("conventions", "links to the dashboard 'cmo-nowhere'", _link_to("/d/cmo-nowhere/title?from=now-1h")),
     (

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cmo_dashboards.document import Document
 
 _REFRESH: Final = "30s"
+_LAST: Final = "lastNotNull"
 _SHARED_CROSSHAIR: Final = 1
 _DASHBOARD: Final = re.compile(r"/d/([\w-]+)(?:/[\w-]*)?([^\s)\]\"]*)")
 _VARIABLE: Final = re.compile(r"[?&]var-([a-z_]+)")
@@ -44,7 +45,7 @@ _WITH_EXEMPLARS: Final = frozenset(
 
 
 def check(document: Document) -> Iterator[Finding]:
-    """Settings, links, annotations, gaps and exemplars."""
+    """Settings, links, annotations, gaps, legends and exemplars."""
     yield from _settings(document)
     yield from _links_to_the_others(document)
     yield from _annotations(document)
@@ -54,6 +55,7 @@ def check(document: Document) -> Iterator[Finding]:
             yield from _dead_links(title_of(panel), text, known)
     for panel in panels(document):
         yield from _bridged_gaps(panel)
+        yield from _what_is_shown(panel)
         yield from _without_exemplars(panel)
 
 
@@ -204,6 +206,16 @@ def _bridged_gaps(panel: dict[str, Any]) -> Iterator[Finding]:
     ]
     if any(bridges):
         yield Finding(title_of(panel), "draws lines across gaps; expected spanNulls false")
+
+
+def _what_is_shown(panel: dict[str, Any]) -> Iterator[Finding]:
+    """A tile shows what is so now, and every line has its name."""
+    options = panel.get("options") or {}
+    calculations = (options.get("reduceOptions") or {}).get("calcs")
+    if panel.get("type") == "stat" and calculations != [_LAST]:
+        yield Finding(title_of(panel), f"shows {calculations} of its values; expected {[_LAST]}")
+    if panel.get("type") == "timeseries" and not (options.get("legend") or {}).get("showLegend"):
+        yield Finding(title_of(panel), "does not say which line is which; expected a legend that is shown")
 
 
 def _without_exemplars(panel: dict[str, Any]) -> Iterator[Finding]:
