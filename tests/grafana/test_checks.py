@@ -262,7 +262,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("units", "bytes in the unit 'short'", _unit("Resident memory", "short")),
     ("units", "bytes in the unit 'percentunit'", _unit("Memory growth (", "percentunit")),
     ("units", "a count in the unit 'percentunit'", _unit("Burn rate: S", "percentunit")),
-    ("units", "a count in the unit 's'", _unit("Restarts in", "s")),
+    ("units", "a count in the unit 's'", _measure("short", "count(up)", as_unit="s")),
     ("units", "a count in the unit 'reqps'", _unit("Bad live events", "reqps")),
     ("units", "seconds in the unit 'ms'", _measure("s", _P95, as_unit="ms")),
     ("units", "seconds in the unit 'reqps'", _measure("s", _P95, as_unit="reqps")),
@@ -440,8 +440,8 @@ FAULTS: list[tuple[str, str, Fault]] = [
         "latency of cmo_queue_w",
         _estimate("cmo_queue_wait_seconds", beside_another=True),
     ),
-    ("thresholds", "of no objective", _step_of("Restarts in the range", 1, value=100.0)),
-    ("thresholds", "of no objective", _step_of("Restarts in the range", 1, color=PASS)),
+    ("thresholds", "of no objective", _steps_of("Coverage of the", (None, NEUTRAL), (100.0, FAIL))),
+    ("thresholds", "of no objective", _steps_of("Coverage of the", (None, NEUTRAL), (1.0, PASS))),
     ("thresholds", "of no objective", _step_of("Success rate (", 2, value=0.9)),
     ("thresholds", "of no objective", _step_of("Success rate (", 3, value=0.96)),
     ("thresholds", "of no objective", _step_of("Success rate (", 1, color=PASS)),
@@ -453,7 +453,6 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("thresholds", "of no objective", _steps_of("Targets up", (None, NEUTRAL), (0.0, FAIL), (0.5, NEUTRAL))),
     ("thresholds", "of no objective", _override_steps("Coverage of the", (None, NEUTRAL), (0.5, FAIL))),
     ("thresholds", "a line at 0.9;", _step_of("Success rate over", 1, value=0.9)),
-    ("thresholds", "a line at 0.9;", _step_of("LightRAG healthy over", 1, value=0.9)),
     ("thresholds", "a line at 0.955", _step_of("Success rate over", 1, value=0.955)),
     ("thresholds", "a line at 14.4", _step_of("Burn rate: S", 1, value=14.4)),
     ("thresholds", "a line at 2", _step_of("Calls of each component", 1, value=2.0)),
@@ -568,9 +567,9 @@ def test_labels_that_an_expression_makes_are_known(document: Document, expressio
 
 
 def test_an_objective_of_the_same_events_has_its_line_where_the_title_names_it(document: Document) -> None:
-    _step_of("LightRAG healthy over", 1, value=0.96)(document)
+    _step_of("Success rate over", 1, value=0.90)(document)
     assert list(CHECKS["thresholds"](document))
-    _called(document, "LightRAG healthy over").update(title="LightRAG (targets > 96 %, >= 95 %)")
+    _called(document, "Success rate over").update(title="Success rate (targets > 95 %, >= 90 %)")
     assert list(CHECKS["thresholds"](document)) == []
 
 

@@ -7,12 +7,9 @@ import math
 import re
 from pathlib import Path
 
-import promql_parser
 import pytest
 from cmo_dashboards import Dashboard, queries, shipped_dashboards
 from cmo_dashboards.checks import run_checks
-from cmo_dashboards.checks.measures import Form, measure
-from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.compliance import compliance
 from cmo_dashboards.document import defaults_of, every_panel, panels
 from cmo_dashboards.finish import text_of
@@ -28,16 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SCREEN_ROWS = 23
 """Rows of Grafana's grid, of 38 pixels each, on a screen of 1080 lines below the bars of browser and page."""
 LIVE = 'scenario="live"'
-MOST = {
-    "percentunit": 100.0,
-    "s": 3_600.0,
-    "decbytes": 1e12,
-    "Bps": 1e12,
-    "reqps": 1e6,
-    "short": 1e9,
-    "currencyUSD": 1e6,
-}
-"""What a service of this kind can reach at the very most, by unit."""
 STATUS_WORDS = {"Too few to judge", "Few, target missed", "No traffic", "No data"}
 
 
@@ -207,34 +194,3 @@ def test_queries_have_no_macro_left_and_sane_bounds(board: Dashboard) -> None:
         assert query.unit
     assert any(query.instant for query in found)
     assert not all(query.instant for query in found)
-
-
-@pytest.mark.parametrize("board", shipped_dashboards(), ids=lambda board: board.uid)
-def test_no_range_is_wider_than_its_unit_can_mean(board: Dashboard) -> None:
-    """A range that takes anything is none: what is 100 or 1,000 times too large must lie outside of it."""
-    for query in queries(board):
-        tree = tree_of(query.expression)
-        assert tree is not None
-        furthest = max(abs(query.lowest), abs(query.highest))
-        edges = _largest_edges(tree)
-        if edges:
-            assert furthest <= max(edges), (query.place, "a quantile is estimated inside the buckets")
-            continue
-        measured = measure(tree)
-        if measured is not None and measured.form is Form.SHARE:
-            assert query.highest <= 1.0, query.place
-            assert query.lowest >= -1.0 or "error_budget" in query.expression, query.place
-        if "time()" not in query.expression:  # an age has no end
-            assert furthest <= MOST[query.unit], query.place
-
-
-def _largest_edges(tree: promql_parser.Expr) -> set[float]:
-    """The last finite edge of each histogram whose quantile a whole expression is, or a difference of two."""
-    return {
-        catalogue.BY_NAME[metric_of(node).removesuffix("_bucket")].buckets[-1]
-        for node, around in nodes(tree)
-        if isinstance(node, promql_parser.VectorSelector)
-        and any(
-            isinstance(one, promql_parser.Call) and one.func.name == "histogram_quantile" for one in around
-        )
-    }
