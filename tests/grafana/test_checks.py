@@ -198,6 +198,12 @@ _OWN_UNIT = {
 }
 _RANGE_RATE = "rate(cmo_queries_total[$__range])"
 _P95 = "histogram_quantile(0.95, sum by (le) (rate(cmo_query_duration_seconds_bucket[$__rate_interval])))"
+
+
+def _name(legend: str, expression: str) -> Fault:
+    return lambda document: _target(document).update(legendFormat=legend, expr=expression)
+
+
 _STATE = {"type": "value", "options": {"1": {"color": NEUTRAL, "index": 0}}}
 
 FAULTS: list[tuple[str, str, Fault]] = [
@@ -359,6 +365,15 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("names", "has no label", _ask('cmo_queries_total{status="success"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome="succeeded"}')),
     ("names", "is no value", _ask('cmo_queries_total{outcome=~"success|failed"}')),
+    ("names", "'failedd' is no value", _ask('cmo_queries_total{outcome=~"succ.*|failedd"}')),
+    ("names", "'fail.*' is no value", _ask('cmo_queries_total{outcome!~"succ.*|fail.*"}')),
+    ("names", "'(a|b)' is no value", _ask('cmo_queries_total{outcome=~"(a|b)"}')),
+    ("names", "'s.*' is no value", _ask('cmo_queries_total{outcome="s.*"}')),
+    ("names", "called by 'outcom'", _name("{{outcom}}", "sum by (outcome) (cmo_queries_total)")),
+    ("names", "called by 'scenario'", _name("{{scenario}}", "sum by (outcome) (cmo_queries_total) > 0")),
+    ("names", "called by 'outcome'", _name("all {{outcome}}", "sum(cmo_queries_total)")),
+    ("names", "called by 'tier'", _name("{{ tier }}", "cmo_queries_total")),
+    ("names", "called by 'versio'", lambda d: _annotation(d, "Deploys").update(titleFormat="{{versio}}")),
     ("names", "neither in the catalogue", _ask("prometheus_rule_failures_total")),
     ("names", "has no label", _ask('prometheus_notifications_dropped_total{rule_group="a"}')),
     ("names", "neither in the catalogue", _ask("scenario:slo_god_events:increase")),
@@ -554,6 +569,23 @@ def test_names_that_never_meet_may_look_alike(document: Document, of: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("legend", "expression"),
+    [
+        ("{{a}}", 'label_replace(sum(up), "a", "b", "", "")'),
+        ("{{instance}}", "topk by (job) (3, up)"),
+        ("{{instance}}", "sum without (job) (up)"),
+        ("{{instance}} {{job}}", "max by (instance, job) (up) > 0"),
+        ("{{component}}", "1 - sum by (component) (up) / sum by (component) (cmo_component_in_progress)"),
+        ("{{tier}}", 'sum by (tier) (rate(cmo_cache_requests_total{result=~"h.*|miss"}[$__rate_interval]))'),
+    ],
+)
+def test_labels_that_are_left_may_be_in_a_legend(document: Document, legend: str, expression: str) -> None:
+    _name(legend, expression)(document)
+    found = [str(finding) for finding in CHECKS["names"](document)]
+    assert not [finding for finding in found if "legend" in finding or "no value" in finding]
+
+
+@pytest.mark.parametrize(
     "expression",
     [
         'max by (above) (count_values("above", up))',
@@ -562,7 +594,7 @@ def test_names_that_never_meet_may_look_alike(document: Document, of: str) -> No
     ],
 )
 def test_labels_that_an_expression_makes_are_known(document: Document, expression: str) -> None:
-    _ask(expression)(document)
+    _name("", expression)(document)
     assert list(CHECKS["names"](document)) == []
 
 
