@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 from cmo_slo.objectives import ObjectivesError
@@ -14,7 +15,14 @@ from cmo_dashboards.checks import run_checks
 from cmo_dashboards.finish import text_of
 from cmo_dashboards.live import premises, wrong_under_load, wrong_when_idle
 from cmo_dashboards.queries import Macros, queries
-from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards, shipped_objectives
+from cmo_dashboards.shipped import (
+    compiled_directory,
+    file_name,
+    runbook_file_name,
+    shipped_dashboards,
+    shipped_objectives,
+    shipped_runbooks,
+)
 from cmo_dashboards.walkthrough import walkthrough
 
 if TYPE_CHECKING:
@@ -66,6 +74,9 @@ def build(output: Path | None, docs: Path | None, runbooks_url: str | None) -> N
     folder = output or compiled_directory()
     for dashboard in made:
         _write(folder / file_name(dashboard), text_of(dashboard.document))
+    # Where they are published, links lead there.
+    for runbook in () if runbooks_url is not None else shipped_runbooks():
+        _write(folder / runbook_file_name(runbook), text_of(runbook.document))
     if docs is not None:
         _write(docs, walkthrough(made))
 
@@ -119,12 +130,25 @@ def check(
             )
         macros = _macros(range_, scrape_interval)
         lines = _live_findings(prometheus_url, macros, idle=idle)
-        checked = f"the answers of {prometheus_url.rpartition('@')[2]}"
+        checked = f"the answers of {_without_secrets(prometheus_url)}"
     for line in lines:
-        click.echo(line)
+        click.echo(_one_line(line))
     click.echo(f"{len(lines)} findings in {checked}.", err=True)
     if lines:
         context.exit(_NOT_CLEAN)
+
+
+def _without_secrets(url: str) -> str:
+    """An address without user, password and query, which may be a token."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _one_line(finding: str) -> str:
+    """A finding without what would break its line, or steer a terminal: it quotes files and answers."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in finding
+    )
 
 
 def _macros(range_: str, scrape_interval: str) -> Macros:
@@ -179,7 +203,7 @@ def _read(path: Path) -> Document:
         raise WrongInputError(
             f"{path} cannot be read: {error.strerror}. Run `cmo dashboards build`, or name another file."
         ) from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise WrongInputError(
             f"{path} is not JSON: {error}. Expected a dashboard as Grafana exports it."
         ) from error

@@ -372,7 +372,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="No breaker changes its state",
+            no_value="No breaker changes its state, or none is scraped",
         ),
         Panel(
             title="Calls that a breaker refuses",
@@ -392,7 +392,7 @@ def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
                     may_be_empty=True,
                 ),
             ),
-            no_value="No call is refused",
+            no_value="No call is refused, or none is counted",
         ),
     )
 
@@ -433,7 +433,7 @@ def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
                     _MOST_CALLS,
                 ),
             ),
-            no_value="No query falls back",
+            no_value="No query falls back, or none is counted",
         ),
         Panel(
             title="Retries a second, by component",

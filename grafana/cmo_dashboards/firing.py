@@ -45,16 +45,15 @@ def firing_count(objectives: Objectives, severity: str, *, width: int, height: i
 
 
 def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
-    """Each alert that fires, with a link to its runbook where these are published."""
+    """Each alert that fires, with a link to its runbook."""
     return Panel(
         title="What fires, and its runbook",
         shape=Shape.TABLE,
         width=width,
         height=height,
         unit=Unit.COUNT,
-        answers="Which pages and tickets fire now, and for what? The alert's name is that of its runbook "
-        "in docs/runbooks/; where the dashboards were built with an address of runbooks, each line links "
-        "to its own.",
+        answers="Which pages and tickets fire now, and for what? Each line links to its runbook, "
+        "what to do about it.",
         when_red="Pages before tickets: open the runbook of the page and follow it.",
         queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
         no_value="None fires, if the watchdog does",

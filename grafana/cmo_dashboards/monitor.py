@@ -97,7 +97,7 @@ def _monitoring_alerts(objectives: Objectives) -> Panel:
         when_red="Follow the runbook of its name before you believe any other panel.",
         queries=(Query(f"count by (alertname) ({firing})", "{{alertname}}", 1, 100, may_be_empty=True),),
         steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
-        no_value="None fires",
+        no_value="None fires, if the watchdog does",
         data_links=runbook_links(objectives, "${__field.labels.alertname}"),
     )
 

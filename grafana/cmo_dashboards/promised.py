@@ -91,7 +91,7 @@ def with_runbooks(objectives: Objectives, address: str) -> Objectives:
 
 
 def runbook_links(objectives: Objectives, alert: str) -> tuple[Link, ...]:
-    """The link to an alert's runbook; none where runbooks are a folder, which no browser can open.
+    """The link to an alert's runbook: where it is published, else its dashboard (`cmo_dashboards.runbooks`).
 
     Args:
         objectives: their ``links.runbooks`` is what the link begins with.
@@ -99,5 +99,5 @@ def runbook_links(objectives: Objectives, alert: str) -> tuple[Link, ...]:
     """
     address = objectives.links.runbooks.rstrip("/")
     if not address.startswith(_WEB):
-        return ()
+        return (Link(f"Runbook of {alert}", f"/d/{alert}?${{__url_time_range}}"),)
     return (Link(f"Runbook of {alert}", f"{address}/{alert}.md"),)

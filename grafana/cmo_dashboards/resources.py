@@ -441,7 +441,7 @@ def _dropped(objectives: Objectives) -> tuple[Panel, ...]:
             queries=(
                 Query(f"sum by (metric) ({_rate(metric)}) > 0", "{{metric}}", 0.0, _MOST, may_be_empty=True),
             ),
-            no_value="Nothing is dropped",
+            no_value="Nothing is dropped, or no instance is scraped",
             links=links,
         )
 

@@ -14,6 +14,7 @@ from cmo_dashboards.monitor import monitor
 from cmo_dashboards.overview import overview
 from cmo_dashboards.promised import with_runbooks
 from cmo_dashboards.resources import resources
+from cmo_dashboards.runbooks import Runbook, runbooks
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objectives
@@ -49,6 +50,15 @@ def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
     return tuple(made(objectives) for made in built)
 
 
+def shipped_runbooks() -> tuple[Runbook, ...]:
+    """Every runbook, from `docs/runbooks` of the checkout; none where the package is installed elsewhere.
+
+    Raises:
+        ValueError: a runbook has another title than its name.
+    """
+    return runbooks(Path(__file__).resolve().parents[2] / "docs/runbooks")
+
+
 def compiled_directory() -> Path:
     """The folder of compiled dashboards: in a wheel inside the package, else beside it."""
     package = Path(__file__).resolve().parent
@@ -59,3 +69,8 @@ def compiled_directory() -> Path:
 def file_name(dashboard: Dashboard) -> str:
     """The name of a dashboard's compiled file."""
     return f"{dashboard.uid}.json"
+
+
+def runbook_file_name(runbook: Runbook) -> str:
+    """The name of a runbook's compiled file, below the folder of the dashboards."""
+    return f"runbooks/{runbook.alert}.json"

@@ -17,14 +17,18 @@ _EXPECTED: Final = "Expected one URL, such as http://127.0.0.1:8000/readyz."
 
 def problem_of(url: str) -> str | None:
     """Why a URL does not answer with 200, in words; None when it does."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
         return _EXPECTED
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=_TIMEOUT_SECONDS)
+    if parts.scheme != "http" or not host:
+        return _EXPECTED
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
     try:
         connection.request("GET", parts.path or "/")
         status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: no name of a host
         return f"{url}: {type(error).__name__}: {error}"
     finally:
         connection.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -27,20 +28,31 @@ def ensure(path: Path) -> bool:
         PasswordFileError: it cannot be written, or what is there is no password.
     """
     try:
-        if path.exists():
-            if not path.read_text(encoding="utf-8").strip():
-                raise PasswordFileError(f"{path} is empty. Remove it, and a new password is made.")
-            return False
-        unfinished = path.with_name(f"{path.name}.unfinished")  # a power cut must not leave half a password
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _READABLE_BY_ITS_USER)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(secrets.token_urlsafe(_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
+        made = not path.exists() and _make(path)
+        if not path.read_text(encoding="utf-8").strip():
+            raise PasswordFileError(f"{path} is empty. Remove it, and a new password is made.")
     except (OSError, UnicodeDecodeError) as error:
         raise PasswordFileError(f"{path} cannot be read, or not be written: {error}") from None
+    return made
+
+
+def _make(path: Path) -> bool:
+    """Make the password; False when somebody else, who began at the same time, was first.
+
+    A power cut must not leave half a password, and two at once must not write into each other's file.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".unfinished", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, _READABLE_BY_ITS_USER)
+            file.write(secrets.token_urlsafe(_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
     return True
 
 

@@ -6,6 +6,7 @@ This is `cmo_stack.stack.wait_until_scraped` for a Prometheus on another machine
 
 from __future__ import annotations
 
+import http.client
 import json
 import sys
 import time
@@ -33,14 +34,23 @@ def scrapes(url: str, job: str, since: float) -> int:
     try:
         with opener.open(f"{url.rstrip('/')}/api/v1/query?{query}", timeout=_REQUEST_SECONDS) as answer:
             result = json.load(answer)["data"]["result"]
-    except (OSError, ValueError, KeyError):
+        return int(float(result[0]["value"][1])) if result else 0
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        # Also an answer that broke off, or is none of Prometheus': a traceback's status would be a verdict's.
         return 0
-    return int(float(result[0]["value"][1])) if result else 0
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port, or an address in brackets, that is none
+        return False
 
 
 def main(arguments: list[str]) -> int:
     """Wait; 0 when it is scraped, 3 for wrong usage, 4 when it was not in three minutes."""
-    if len(arguments) != 1 or urlsplit(arguments[0]).scheme not in ("http", "https"):
+    if len(arguments) != 1 or not _is_address(arguments[0]):
         sys.stderr.write("Expected the base URL of Prometheus, such as http://prometheus:9090.\n")
         return 3
     url, began = arguments[0], time.time()

@@ -38,6 +38,7 @@ FOLDER: Final = "compose-"
 
 _ENGINE_PACKAGES: Final = ("docker.io", "iptables")
 _COMPOSE_PACKAGES: Final = ("docker-compose",)
+_COMPOSE: Final = "usr/libexec/docker/cli-plugins/docker-compose"
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _PATIENCE_SECONDS: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -94,6 +95,16 @@ def prepare_engine(machine: apt.Distribution, archives: Archives, work: Path) ->
                 link.symlink_to("xtables-nft-multi")
 
 
+def prepare_compose(archives: Archives, tree: Path) -> tuple[str, ...]:
+    """Unpack Compose alone into a folder; anybody may. Its command, which needs no engine to read a file.
+
+    Raises:
+        SetupError: the package is not to be had.
+    """
+    apt.unpack(archives.of(NEWER).download(_COMPOSE_PACKAGES), tree)
+    return (str(tree / _COMPOSE),)
+
+
 def _lacks_engine() -> bool:
     return not all(_on_path(name) for name in ("dockerd", "containerd", "docker", "iptables"))
 
@@ -120,8 +131,7 @@ def engine_in(work: Path) -> Engine:
     if libraries and (tree / "usr/sbin/dockerd").exists():
         environment["LD_LIBRARY_PATH"] = ":".join(libraries)
         environment["XTABLES_LIBDIR"] = next(map(str, (tree / "usr/lib").glob("*/xtables")), "")
-    compose = str(tree / "usr/libexec/docker/cli-plugins/docker-compose")
-    return Engine(("docker",), (compose,), environment)
+    return Engine(("docker",), (str(tree / _COMPOSE),), environment)
 
 
 def run_in_namespaces(command: Sequence[str], work: Path) -> int:

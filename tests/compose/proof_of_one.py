@@ -28,6 +28,8 @@ SERVICES: Final = (
 )
 GRAFANA: Final = "grafana"
 _OPERATIONS_OF_CLINICAL_RUSH: Final = 300
+_LARGEST_IMAGE_MEGABYTES: Final = 600
+"""Most of it is LightRAG with all that it needs. The base is made of whole Debian packages here."""
 _ASKING_AT_ONCE: Final = 8
 _QUESTION_KEPT: Final = "Which metabolites are kept over a restart?"
 
@@ -70,6 +72,9 @@ def check_image(stack: ComposedStack) -> None:
         "inspect", "--format", "{{.Config.User}} {{if .Config.Healthcheck}}checked{{end}}", image
     )
     require(seen.split() == ["10001:10001", "checked"], f"user and health check of {image}, found {seen!r}")
+    megabytes = int(stack.engine.docker("inspect", "--format", "{{.Size}}", image)) / 1e6
+    tell(f"our image has {megabytes:.0f} MB, its base included")
+    require(megabytes < _LARGEST_IMAGE_MEGABYTES, f"at most {_LARGEST_IMAGE_MEGABYTES} MB")
     program = "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is not None)"
     options = ("run", "--rm", "--network=none", "--read-only", image)
     stack.engine.docker(*options, "/opt/cmo/bin/python", "-c", program)
@@ -123,6 +128,8 @@ def check_verdict(done: Any) -> None:
     )
     counted = re.search(rf"\b(\d+) of {_OPERATIONS_OF_CLINICAL_RUSH}\b", done.output)
     require(counted, f"all {_OPERATIONS_OF_CLINICAL_RUSH} operations are counted:\n{done.output}")
+    judged = re.search(r"^Success rate .*\b(PASS|WARN|FAIL)\b", done.output, re.MULTILINE)
+    require(judged, f"the success of the one scenario is judged:\n{done.output}")
     outcome = re.search(r"\b(NON-COMPLIANT|COMPLIANT|INCONCLUSIVE)\b", done.output)
     require(outcome, f"a verdict:\n{done.output}")
     tell(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from cmo_dashboards import Macros, queries, shipped_dashboards
+from cmo_dashboards.asking import Asker
+from cmo_dashboards.live import QueryRefusedError
+
 from .proof_of_one import check_confined, check_verdict, check_whole, page, pages, silence
 from .running_stack import ComposedStack, get, value, wait_for
-from .telling import require, step, tell
+from .telling import NotProvedError, require, step, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +26,7 @@ SERVICES: Final = (
     "prometheus-b",
     "victoria-metrics",
     "vmalert",
+    "scale-dead-man",
     "alertmanager-a",
     "alertmanager-b",
 )
@@ -46,6 +51,8 @@ def prove(stack: ComposedStack) -> None:
             stack.compose("run", "--rm", "--no-TTY", "scale-load", profiles=PROFILES, may_fail=True)
         )
         check_instances(stack)
+    with step("Every query of every dashboard, asked of VictoriaMetrics"):
+        check_dashboards(stack)
     with step("The upstream is stopped, and half of each pair restarted, until a page has come all the same"):
         before = len(pages(stack.url("pager", 8095)))
         name = page(stack, "proxy", lambda: restart(stack, _ONE_OF_TWO))
@@ -82,6 +89,19 @@ def check_instances(stack: ComposedStack) -> None:
     series = value(url, 'count(up{job="cmo"})')
     require(series == _INSTANCES, f"the replicas' samples make one series for each instance, found {series}")
     tell(f"{_INSTANCES} instances, {workers:g} workers, no series twice")
+
+
+def check_dashboards(stack: ComposedStack) -> None:
+    """VictoriaMetrics, which Grafana offers as a data source, takes what they ask, and most has an answer."""
+    macros = Macros(range="15m", rate_interval="20s", interval="5s")
+    asked = [query for board in shipped_dashboards() for query in queries(board, macros)]
+    with Asker(stack.url("victoria-metrics", 8428), macros) as asker:
+        try:
+            answered = [query for query in asked if asker.ask(query)]
+        except QueryRefusedError as error:
+            raise NotProvedError(f"every query is taken, found {error}") from error
+    tell(f"{len(answered)} of {len(asked)} queries have an answer, after a load test without live users")
+    require(len(answered) > len(asked) / 2, "most queries of the dashboards have an answer")
 
 
 def restart(stack: ComposedStack, services: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import copy
 import re
 import subprocess
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
+PAGE = (ROOT / "docs/compose.md").read_text()
 PIN = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z]+)?$")
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 LOOPBACK = re.compile(r"^127\.0\.0\.1:(?:\d+|\$\{\w+:-\d+\}):\d+$")
@@ -58,6 +60,7 @@ SCALED = {
     "victoria-metrics",
     "victoria-metrics-volume",
     "vmalert",
+    "scale-dead-man",
     "alertmanager-a",
     "alertmanager-b",
 }
@@ -81,10 +84,34 @@ def flags(service: Service) -> list[str]:
     return [filled_in(str(word)) for word in service.get("command", ())]
 
 
+@dataclass(frozen=True)
+class Mount:
+    """One volume of a service; without a source, a volume that nobody has named."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+def mounted(service: Service) -> list[Mount]:
+    """Every volume of a service, whether it is written on one line or on several."""
+    return [
+        Mount(filled_in(volume["source"]), volume["target"], read_only=volume.get("read_only", False))
+        if isinstance(volume, dict)
+        else _in_short(*filled_in(volume).split(":"))
+        for volume in service.get("volumes", ())
+    ]
+
+
+def _in_short(source: str, target: str = "", options: str = "") -> Mount:
+    if not target:
+        return Mount("", source, read_only=False)
+    return Mount(source, target, read_only="ro" in options.split(","))
+
+
 def mounts(service: Service) -> dict[str, str]:
     """Where each source is mounted, without options."""
-    pairs = [filled_in(volume).split(":") for volume in service.get("volumes", ())]
-    return {source: target for source, target, *_ in pairs}
+    return {mount.source: mount.target for mount in mounted(service)}
 
 
 # ------------------------------------------------------------------ clauses: what is wrong, a line each
@@ -114,6 +141,7 @@ def unconfined(file: File) -> list[str]:
             "no-new-privileges": service.get("security_opt") == ["no-new-privileges:true"],
             "mem_limit": bool(service.get("mem_limit")),
             "user": user.isdigit() and int(user) > 0,
+            "the machine's own": not set(service) & {"pid", "ipc", "uts", "userns_mode", "devices", "cgroup"},
         }
         wrong += [f"{name}: {clause}" for clause, holds in clauses.items() if not holds]
     return wrong
@@ -167,7 +195,10 @@ def out_of_profile(file: File) -> list[str]:
 def lost_data(file: File) -> list[str]:
     """Volumes that nobody declared, have no name, or are declared for nobody; and data without one."""
     used = {
-        source for _, service in services(file) for source in mounts(service) if not source.startswith("./")
+        source
+        for _, service in services(file)
+        for source in mounts(service)
+        if source and not source.startswith("./")
     }
     declared = set(file["volumes"])
     data = {
@@ -181,10 +212,10 @@ def lost_data(file: File) -> list[str]:
     }
     unkept = [name for name, path in data.items() if mounts(file["services"][name]).get(name) != path]
     anonymous = [
-        f"{name}: {volume}"
+        f"{name}: {mount.target}"
         for name, service in services(file)
-        for volume in service.get("volumes", ())
-        if ":" not in volume
+        for mount in mounted(service)
+        if not mount.source
     ]
     return sorted(used ^ declared) + unkept + anonymous
 
@@ -204,7 +235,33 @@ def forgetful(file: File) -> list[str]:
     """Stores of the judged series that forget before the longest window is over."""
     kept = f"retention.time={topology.RETENTION}", f"retentionPeriod={topology.RETENTION}"
     stores = ("prometheus", "victoria-metrics")
-    return [name for name in stores if not any(flag.endswith(kept) for flag in flags(file["services"][name]))]
+    given = {name: flags(file["services"][name]) for name in stores}
+    return [
+        name
+        for name, words in given.items()
+        if not any(word.endswith(kept) for word in words) or any("retention.size" in word for word in words)
+    ]
+
+
+def left_down(file: File) -> list[str]:
+    """Servers that stay away when they have ended, and what ends by itself and would be started for ever."""
+    return [
+        name
+        for name, service in services(file)
+        if service.get("restart", "no") != ("no" if name in ONE_SHOTS else "unless-stopped")
+    ]
+
+
+def kept_outside(file: File) -> list[str]:
+    """Those that write what is to be kept to another place than their volume."""
+    written = {
+        "prometheus": "--storage.tsdb.path=/prometheus",
+        "alertmanager": "--storage.path=/alertmanager",
+        "pager": "/var/lib/cmo/pages.jsonl",
+        "dead-man": "--log=/var/lib/cmo/dead-man.jsonl",
+        "victoria-metrics": "-storageDataPath=/var/lib/victoria-metrics",
+    }
+    return [name for name, flag in written.items() if flag not in flags(file["services"][name])]
 
 
 def with_a_known_password(file: File) -> list[str]:
@@ -232,6 +289,8 @@ CLAUSES: tuple[Callable[[File], list[str]], ...] = (
     lost_data,
     opened,
     forgetful,
+    left_down,
+    kept_outside,
     with_a_known_password,
 )
 
@@ -259,6 +318,7 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
     (unconfined, "load: mem_limit", lambda s: s["load"].pop("mem_limit")),
     (unconfined, "grafana: user", lambda s: s["grafana"].update(user="0:0")),
     (unconfined, "service-b: user", lambda s: s["service-b"].pop("user")),
+    (unconfined, "pager: the machine's own", lambda s: s["pager"].update(pid="host")),
     (unchecked, "pager", lambda s: s["pager"].pop("healthcheck")),
     (unchecked, "redis", lambda s: s["redis"].update(healthcheck={"disable": True})),
     (
@@ -286,6 +346,19 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
         "prometheus-b: lifecycle",
         lambda s: s["prometheus-b"].update(command=["--no-web.enable-admin-api"]),
     ),
+    (
+        forgetful,
+        "prometheus",
+        lambda s: s["prometheus"]["command"].append("--storage.tsdb.retention.size=1GB"),
+    ),
+    (left_down, "proxy", lambda s: s["proxy"].update(restart="no")),
+    (left_down, "load", lambda s: s["load"].update(restart="unless-stopped")),
+    (
+        kept_outside,
+        "dead-man",
+        lambda s: s["dead-man"]["command"].remove("--log=/var/lib/cmo/dead-man.jsonl"),
+    ),
+    (kept_outside, "prometheus", lambda s: s["prometheus"]["command"].pop(1)),
     (
         with_a_known_password,
         "GF_SECURITY_ADMIN_PASSWORD",
@@ -323,6 +396,35 @@ def test_a_retention_that_is_too_short_is_found(service: str, flag: str) -> None
 
 def test_every_service_is_in_one_list() -> None:
     assert set(compose_file()["services"]) == BASE | SCALED | {"load", "scale-load"}
+
+
+def test_the_page_names_every_service() -> None:
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", PAGE, re.M) for name in re.findall(r"`([^`]+)`", row)
+    }
+    assert named == BASE | SCALED
+
+
+def _limits_gib(names: set[str]) -> float:
+    mebibytes = {"g": 1024, "m": 1}
+    limits = [compose_file()["services"][name]["mem_limit"] for name in names]
+    return sum(int(limit[:-1]) * mebibytes[limit[-1]] for limit in limits) / 1024
+
+
+def test_the_page_says_how_much_memory_it_may_take() -> None:
+    assert f"may use {_limits_gib(BASE):.1f} GiB of memory in all" in PAGE
+    assert f"with limits of {_limits_gib(SCALED):.1f} GiB more" in PAGE
+
+
+def test_there_are_files_for_the_intervals_that_are_named_and_for_no_others() -> None:
+    example = (ROOT / ".env.example").read_text()
+    for kind, said in {
+        "prometheus": "scrapes and evaluates: 15s, or 1s, ",
+        "replica": "replicas scrape, 15s or 5s and no other",
+    }.items():
+        assert said in example
+        files = (ROOT / "compose/prometheus").glob(f"{kind}-*.yml")
+        assert {path.stem.removeprefix(f"{kind}-") for path in files} == set(re.findall(r"\d+s", said))
 
 
 def test_the_image_is_of_this_version_and_built_from_here() -> None:
@@ -371,11 +473,10 @@ def test_redis_answers_its_clients_and_keeps_nothing() -> None:
 
 def test_what_is_mounted_is_there_and_read_only() -> None:
     for name, service in services(compose_file()):
-        for volume in service.get("volumes", ()):
-            source, _, options = filled_in(volume).split(":")[0], None, filled_in(volume).split(":")[2:]
-            if source.startswith("./"):
-                assert (ROOT / source).exists(), f"{name}: {source}"
-                assert options == ["ro"], f"{name}: {volume}"
+        for mount in mounted(service):
+            if mount.source.startswith("./"):
+                assert (ROOT / mount.source).exists(), f"{name}: {mount.source}"
+                assert mount.read_only, f"{name}: {mount.source}"
 
 
 @pytest.mark.parametrize("module", ["answers", "first_password", "pager", "dead_man"])
@@ -388,6 +489,55 @@ def test_stand_ins_are_of_the_images_that_are_named() -> None:
     named = {service["image"] for _, service in services(compose_file()) if "build" not in service}
     assert set(stand_ins._IMAGES) | stand_ins.NO_STAND_IN == named
     assert f"FROM {stand_ins.PYTHON_IMAGE}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_address_is_one_at_which_a_service_answers() -> None:
+    """Of those that nothing else asks: where nobody listens, a data source or a page is silently gone."""
+    answering = {
+        name: {int(port) for port in re.findall(r":(\d+)(?:/|$)", " ".join(asked))}
+        for name, service in services(compose_file())
+        for asked in [[str(word) for word in service["healthcheck"].get("test", ())]]
+    }
+    for name, service in services(compose_file()):
+        answering[name] |= {int(str(port).rpartition(":")[2]) for port in service.get("ports", ())}
+    texts = [TEXT, *(path.read_text() for path in sorted((ROOT / "compose").glob("[ag]*/*")))]
+    asked = {found for text in texts for found in re.findall(r"http://([a-z][a-z-]*):(\d+)", text)}
+    assert len(asked) >= 9
+    assert [(name, port) for name, port in sorted(asked) if int(port) not in answering.get(name, ())] == []
+
+
+def test_the_dead_man_waits_for_two_watchdogs() -> None:
+    [timeout] = [
+        word.partition("=")[2]
+        for word in flags(compose_file()["services"]["dead-man"])
+        if "--timeout=" in word
+    ]
+    routes = _yaml("compose/alertmanager/alertmanager.yml")["route"]["routes"]
+    [route] = [each for each in routes if each["receiver"] == "dead-man"]
+    apart = sum(int(route[name].removesuffix("s")) for name in ("repeat_interval", "group_interval"))
+    assert float(timeout) >= 2 * apart
+
+
+@pytest.mark.parametrize("load", ["load", "scale-load"])
+def test_the_load_ends_with_the_status_of_its_verdict(load: str) -> None:
+    *_, script = compose_file()["services"][load]["command"]
+    assert script.rstrip().splitlines()[-1].startswith("exec cmo check --run ")
+
+
+def test_vmalert_reads_back_what_it_wrote() -> None:
+    words = flags(compose_file()["services"]["vmalert"])
+    addresses = {
+        flag: [word.partition("=")[2] for word in words if word.startswith(f"-{flag}.url=")]
+        for flag in ("datasource", "remoteWrite", "remoteRead")
+    }
+    assert addresses == {flag: ["http://victoria-metrics:8428"] for flag in addresses}
+
+
+def test_users_keep_their_instance() -> None:
+    text = (ROOT / "compose/haproxy/haproxy.cfg").read_text()
+    assert re.search(r"^    cookie CMO_INSTANCE insert indirect nocache", text, re.MULTILINE)
+    for name in ("a", "b"):
+        assert f"    server {name} service-{name}:8000 cookie {name}\n" in text
 
 
 def test_the_cluster_of_alertmanagers() -> None:
@@ -435,13 +585,37 @@ def test_replicas_scrape_everything_twice_and_write_it_once(interval: str) -> No
     assert write["write_relabel_configs"] == [{"action": "labeldrop", "regex": "replica"}]
     assert write["queue_config"]["batch_send_deadline"] == "1s"
     assert "rule_files" not in ours
-    assert [job["job_name"] for job in ours["scrape_configs"]] == [
-        job["job_name"] for job in local["scrape_configs"]
-    ]
+    local_jobs = [job["job_name"] for job in local["scrape_configs"]]
+    assert [job["job_name"] for job in ours["scrape_configs"]] == [*local_jobs, "vmalert", "victoria-metrics"]
     named = {target.partition(":")[0] for job in ours["scrape_configs"] for target in _targets(job)}
-    assert named <= SCALED
+    without_metrics = {"proxy", "scale-dead-man", "victoria-metrics-volume"}
+    assert named == SCALED - without_metrics
     names = [compose_file()["services"][f"prometheus-{each}"]["environment"] for each in ("a", "b")]
     assert names == [{"CMO_REPLICA": "a"}, {"CMO_REPLICA": "b"}]
+
+
+def test_the_scaled_stack_has_a_dead_man_that_hears_nothing_of_the_small_one() -> None:
+    stack = compose_file()["services"]
+    configured = {
+        name: next(source for source in mounts(stack[name]) if source.endswith(".yml"))
+        for name in ("alertmanager", "alertmanager-a", "alertmanager-b")
+    }
+    scaled = "./compose/alertmanager/alertmanager-scale.yml"
+    assert configured.pop("alertmanager") == "./compose/alertmanager/alertmanager.yml"
+    assert set(configured.values()) == {scaled}
+    assert "scale-dead-man" in SCALED
+
+
+def test_an_interval_that_has_no_file_is_an_error_and_no_empty_folder() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    chosen = [
+        volume
+        for _, service in services(compose_file())
+        for volume in service.get("volumes", ())
+        if isinstance(volume, dict)
+    ]
+    assert len(re.findall(r"-\$\{CMO_(?:SCALE_)?SCRAPE_INTERVAL:-15s\}s?\.yml", text)) == len(chosen) > 0
+    assert all(volume["read_only"] and not volume["bind"]["create_host_path"] for volume in chosen)
 
 
 def test_replicas_are_deduplicated_by_the_scrape_interval() -> None:
@@ -462,11 +636,17 @@ def test_prometheus_itself_accepts_the_configuration(configuration: str, tmp_pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alertmanager_is_configured_as_on_one_machine_but_for_addresses() -> None:
+@pytest.mark.parametrize(
+    ("configuration", "dead_man"),
+    [("alertmanager.yml", "dead-man"), ("alertmanager-scale.yml", "scale-dead-man")],
+)
+def test_alertmanager_is_configured_as_on_one_machine_but_for_addresses(
+    configuration: str, dead_man: str
+) -> None:
     local = (ROOT / "alertmanager/alertmanager.yml").read_text()
     moved = local.replace("http://127.0.0.1:8095/", "http://pager:8095/")
-    moved = moved.replace("http://127.0.0.1:8096/", "http://dead-man:8096/")
-    ours = (ROOT / "compose/alertmanager/alertmanager.yml").read_text()
+    moved = moved.replace("http://127.0.0.1:8096/", f"http://{dead_man}:8096/")
+    ours = (ROOT / "compose/alertmanager" / configuration).read_text()
     assert ours[ours.index("route:") :] == moved[moved.index("route:") :]
 
 

@@ -7,9 +7,11 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
+import pytest
 from cmo_stack import answers, first_password, scraped
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
@@ -18,24 +20,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import pytest
     from cmo_stack.servers import Server
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     status: ClassVar[int] = 200
+    body: ClassVar[str] = ""
+    promised_bytes: ClassVar[int] = 0
 
     def do_GET(self) -> None:
-        self.send_response(self.status if self.path == "/readyz" else 404)
+        self.send_response(self.status if self.path == "/readyz" or self.body else 404)
+        self.send_header("Content-Length", str(self.promised_bytes or len(self.body)))
         self.end_headers()
+        self.wfile.write(self.body.encode())
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
 
 @contextmanager
-def serving(status: int) -> Iterator[str]:
-    handler = type("Handler", (_Handler,), {"status": status})
+def serving(status: int, body: str = "", promised_bytes: int = 0) -> Iterator[str]:
+    fields = {"status": status, "body": body, "promised_bytes": promised_bytes}
+    handler = type("Handler", (_Handler,), fields)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -53,9 +59,21 @@ def test_whatever_else_is_not_and_says_why(capsys: pytest.CaptureFixture[str]) -
         assert "answered with 503" in capsys.readouterr().err
     assert answers.main([f"http://127.0.0.1:{free_port()}/readyz"]) == 1
     assert "Refused" in capsys.readouterr().err
-    for wrong in ([], ["readyz"], ["https://127.0.0.1/readyz"], ["http://a", "http://b"]):
+    not_urls = ("http://127.0.0.1:port/", "http://127.0.0.1:99999/", "http://[::1/")
+    for wrong in (
+        [],
+        ["readyz"],
+        ["https://127.0.0.1/readyz"],
+        ["http://a", "http://b"],
+        *([url] for url in not_urls),
+    ):
         assert answers.main(wrong) == 1
         assert "Expected one URL" in capsys.readouterr().err
+
+
+def test_a_name_that_no_host_has_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answers.main(["http://..:1/readyz"]) == 1
+    assert "http://..:1/readyz: UnicodeError" in capsys.readouterr().err
 
 
 def test_a_health_check_imports_little() -> None:
@@ -79,6 +97,22 @@ def test_a_password_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "password"]
 
 
+def test_of_several_at_once_one_makes_the_password_and_none_fails(tmp_path: Path) -> None:
+    file, together = tmp_path / "password", threading.Barrier(8)
+
+    def make() -> tuple[bool, str]:
+        together.wait()
+        return first_password.ensure(file), file.read_text()
+
+    for _ in range(20):
+        file.unlink(missing_ok=True)
+        with ThreadPoolExecutor(8) as pool:
+            done = [each.result() for each in [pool.submit(make) for _ in range(8)]]
+        assert [made for made, _ in done].count(True) == 1
+        assert {seen for _, seen in done} == {file.read_text()}
+        assert [path.name for path in tmp_path.iterdir()] == ["password"]
+
+
 def test_a_password_that_was_half_written_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "password.unfinished").write_text("half")
     assert first_password.ensure(tmp_path / "password")
@@ -91,6 +125,8 @@ def test_what_is_no_password_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "is empty. Remove it" in capsys.readouterr().err
     assert first_password.main([str(tmp_path / "nowhere/password")]) == 3
     assert "cannot be read, or not be written" in capsys.readouterr().err
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere/password")
+    assert first_password.main([str(tmp_path / "dangling")]) == 3
     assert first_password.main([]) == 3
 
 
@@ -108,7 +144,22 @@ def test_nothing_that_answers_has_scraped_nothing() -> None:
     assert scraped.scrapes(f"http://127.0.0.1:{free_port()}", "cmo", since=0) == 0
     with serving(200) as url:
         assert scraped.scrapes(url, "cmo", since=0) == 0
-    assert scraped.main(["prometheus:9090"]) == 3
+    for wrong in ("prometheus:9090", "http://", "http://prometheus:port", "http://[::1"):
+        assert scraped.main([wrong]) == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["[]", '{"data": null}', '{"data": {"result": [1]}}', '{"data": {"result": [{"value": [1, "NaN"]}]}}'],
+)
+def test_an_answer_that_is_none_of_prometheus_has_scraped_nothing(body: str) -> None:
+    with serving(200, body) as url:
+        assert scraped.scrapes(url, "cmo", since=0) == 0
+
+
+def test_an_answer_that_breaks_off_has_scraped_nothing() -> None:
+    with serving(200, "{", promised_bytes=100) as url:
+        assert scraped.scrapes(url, "cmo", since=0) == 0
 
 
 @contextmanager

@@ -22,6 +22,7 @@ _MODULES = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): f"{_OPERATOR}.v1",
     ("monitoring.coreos.com/v1", "PrometheusRule"): f"{_OPERATOR}.v1",
     ("monitoring.coreos.com/v1", "Alertmanager"): f"{_OPERATOR}.v1",
+    ("monitoring.coreos.com/v1", "Prometheus"): f"{_OPERATOR}.v1",
     ("monitoring.coreos.com/v1alpha1", "AlertmanagerConfig"): f"{_OPERATOR}.v1alpha1",
     ("batch/v1", "CronJob"): "cloudcoil.models.kubernetes.batch.v1",
     ("v1", "ConfigMap"): "cloudcoil.models.kubernetes.core.v1",

@@ -37,6 +37,12 @@ def test_the_command_of_the_readme_is_one(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"grep -rn 'FILL IN' {kustomization.parent.name}" in readme
 
 
+@pytest.mark.parametrize("name", ["true", "123", "1e3", "monitoring"])
+def test_a_namespace_is_a_text_whatever_it_looks_like(tmp_path: Path, name: str) -> None:
+    assert cli.run(["kubernetes", "build", "--output", str(tmp_path), "--namespace", name]) == 0
+    assert yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["namespace"] == name
+
+
 def test_what_is_there_under_other_names_stays(tmp_path: Path) -> None:
     (mine := tmp_path / "README.md").write_text("mine")
     assert cli.run(["kubernetes", "build", "--output", str(tmp_path)]) == 0
@@ -51,6 +57,27 @@ def test_links_lead_where_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     links = [rule["annotations"] for group in rules for rule in group["rules"] if "alert" in rule]
     assert {link["runbook_url"].rpartition("/")[0] for link in links} == {"https://git.example.org/runbooks"}
     assert {link["dashboard_url"].partition("/d/")[0] for link in links} == {"https://grafana.example.org"}
+
+
+@pytest.mark.parametrize("address", ["https://git.example.org/runbooks", "HTTPS://git.example.org/runbooks"])
+def test_dashboards_link_to_the_runbooks_as_alerts_do(address: str, tmp_path: Path) -> None:
+    arguments = ["--output", str(tmp_path / "manifests"), "--runbooks-url", address]
+    assert cli.run(["kubernetes", "build", *arguments]) == 0
+    arguments = ["--output", str(tmp_path / "plain"), "--runbooks-url", "https://git.example.org/runbooks"]
+    assert cli.run(["dashboards", "build", *arguments]) == 0
+    plain = {path.name: path.read_text() for path in (tmp_path / "plain").iterdir()}
+    manifests = [yaml.safe_load(path.read_text()) for path in (tmp_path / "manifests/dashboards").iterdir()]
+    assert {name: text for one in manifests for name, text in one["data"].items()} == plain
+    assert "https://git.example.org/runbooks/${__data.fields.alertname}.md" in plain["cmo-overview.json"]
+
+
+def test_dashboards_link_where_the_objectives_say_for_good(tmp_path: Path) -> None:
+    shipped = (ROOT / "slo_rules/objectives/cmo-015.yml").read_text()
+    mine = tmp_path / "mine.yml"
+    mine.write_text(f"{shipped}\nlinks:\n  runbooks: https://wiki.example.org/runbooks\n")
+    assert cli.run(["kubernetes", "build", str(mine), "--output", str(tmp_path / "manifests")]) == 0
+    overview = (tmp_path / "manifests/dashboards/cmo-overview.yml").read_text()
+    assert "https://wiki.example.org/runbooks/${__data.fields.alertname}.md" in overview
 
 
 def test_an_interval_has_one_spelling(tmp_path: Path) -> None:

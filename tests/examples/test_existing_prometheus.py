@@ -23,12 +23,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import yaml
+from cmo_dashboards.finish import text_of
+from cmo_dashboards.promised import scraped_jobs
+from cmo_dashboards.shipped import file_name, shipped_dashboards
+from cmo_slo.objectives import load_objectives
 from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 
 from .listening import Listening, listening
-from .watched_service import answering_service, command_of_this_checkout, prometheus, until
+from .watched_service import answering_service, command_of_this_checkout, instant, prometheus, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,14 +84,18 @@ def blocks(page: str) -> list[Block]:
 
 
 def merged(theirs: Any, ours: Any) -> Any:
-    """The reader's file with a block of the page in it: what the page says stands first."""
+    """The reader's file with a block of the page in it: what the page says stands first.
+
+    A scrape job of a name that the page has, too, is taken from the page.
+    """
     if isinstance(theirs, dict) and isinstance(ours, dict):
         return {
             key: merged(theirs[key], ours[key]) if key in theirs and key in ours else {**ours, **theirs}[key]
             for key in {**theirs, **ours}
         }
     if isinstance(theirs, list) and isinstance(ours, list):
-        return [*ours, *theirs]
+        jobs = {one["job_name"] for one in ours if "job_name" in one}
+        return [*ours, *(one for one in theirs if "job_name" not in one or one["job_name"] not in jobs)]
     raise AssertionError(f"the page says {ours!r} where the reader already has {theirs!r}")
 
 
@@ -165,7 +173,7 @@ def _their_prometheus(ports: dict[str, str]) -> dict[str, Any]:
         "rule_files": [],
         "scrape_configs": [
             {"job_name": "prometheus", "static_configs": [{"targets": [own]}]},
-            {"job_name": "alertmanager", "static_configs": [{"targets": [alerts]}]},
+            {"job_name": "database", "static_configs": [{"targets": ["127.0.0.1:1"]}]},
         ],
     }
 
@@ -266,6 +274,8 @@ def test_every_command_of_the_page_does_what_the_page_says(
             if block.title == "/etc/alertmanager/alertmanager.yml":  # the page says in words what to copy
                 reader.merges(block.title, _filled_in(heard))
         until(lambda: "/dead-man" in heard.paths, "the watchdog at the dead-man")
+        until(lambda: "/pager" in heard.paths, "the test page at the pager")
+        _every_watched_job_is_scraped(reader)
         _nothing_of_theirs_is_lost(reader)
         _every_question_was_counted(json.loads((tmp_path / "verdict.json").read_text()))
         _the_dashboards_are_there(reader)
@@ -280,7 +290,19 @@ def _nothing_of_theirs_is_lost(reader: Reader) -> None:
         job["job_name"]
         for job in yaml.safe_load(reader.file("/etc/prometheus/prometheus.yml").read_text())["scrape_configs"]
     ]
-    assert sorted(jobs) == ["alertmanager", "cmo", "prometheus"]
+    assert sorted(jobs) == ["alertmanager", "cmo", "database", "prometheus"]
+
+
+def _every_watched_job_is_scraped(reader: Reader) -> None:
+    """Else CMOScrapeFailing never ends; and over the interval that dashboards count by."""
+    objectives = load_objectives(reader.file("/etc/prometheus/cmo-objectives.yml"))
+    watched = set(scraped_jobs(objectives))
+    scraped = yaml.safe_load(reader.file("/etc/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    intervals = {job["job_name"]: job.get("scrape_interval") for job in scraped}
+    assert {name: intervals.get(name) for name in watched} == dict.fromkeys(watched, "1s")
+    url = f"http://127.0.0.1:{reader.ports[PROMETHEUS]}"
+    up = {series["metric"]["job"]: series["value"][1] for series in instant(url, "up")}
+    assert {name: up.get(name) for name in watched} == dict.fromkeys(watched, "1")
 
 
 def _every_question_was_counted(verdict: dict[str, Any]) -> None:
@@ -291,8 +313,9 @@ def _every_question_was_counted(verdict: dict[str, Any]) -> None:
 
 def _the_dashboards_are_there(reader: Reader) -> None:
     folder = reader.file("/etc/grafana/dashboards/cmo")
-    shipped = {path.name: path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json")}
-    assert {path.name: path.read_text() for path in folder.iterdir()} == shipped
+    (runbooks,) = set(re.findall(r"--runbooks-url (\S+)", PAGE))
+    linked = {file_name(board): text_of(board.document) for board in shipped_dashboards(runbooks)}
+    assert {path.name: path.read_text() for path in folder.iterdir()} == linked
     provisioned = yaml.safe_load(reader.file("/etc/grafana/provisioning/dashboards/cmo.yml").read_text())
     assert provisioned["providers"][0]["options"] == {"path": str(folder)}
 

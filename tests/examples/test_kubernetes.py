@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,6 +196,11 @@ def test_a_name_that_is_none_of_a_namespace_is_refused(name: str) -> None:
 def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
     found = {path.stem: _documents(path) for path in (EXAMPLE / "dashboards").glob("*.yml")}
     compiled = {path.stem: path.read_text() for path in compiled_directory().glob("*.json")}
+    (runbooks,) = found.pop("cmo-runbooks")
+    assert runbooks["data"] == {
+        path.name: path.read_text() for path in compiled_directory().glob("runbooks/*.json")
+    }
+    assert runbooks["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert found.keys() == compiled.keys()
     for name, (manifest,) in found.items():
         assert manifest["data"] == {f"{name}.json": compiled[name]}
@@ -217,9 +223,9 @@ def test_whatever_dashboards_are_compiled_are_taken(tmp_path: Path, monkeypatch:
 def test_a_dashboard_that_fits_just_so_is_taken_and_one_byte_more_is_not() -> None:
     """In bytes, not in characters."""
     most = config_maps.LARGEST_CONFIG_MAP_BYTES
-    config_maps.dashboard("large", "µ" * (most // 2))
-    with pytest.raises(config_maps.TooLargeError, match=f"large.json has {most + 1} bytes"):
-        config_maps.dashboard("large", "µ" * (most // 2) + "m")
+    config_maps.dashboards("large", {"large.json": "µ" * (most // 2)})
+    with pytest.raises(config_maps.TooLargeError, match=f"large.json, m: {most + 1} bytes"):
+        config_maps.dashboards("large", {"large.json": "µ" * (most // 2), "m": "m"})
 
 
 def test_the_templates_are_those_that_are_shipped() -> None:
@@ -270,32 +276,81 @@ def test_no_path_of_this_machine_and_no_address_of_an_index_is_in_it() -> None:
             assert not re.search(r"/home/|/root\b|pypi|index-url|BEGIN [A-Z ]*PRIVATE KEY", text)
 
 
-def test_blocks_of_the_readme_are_valid_too() -> None:
+def _blocks_of_the_readme() -> list[dict[str, Any]]:
     blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
-    documents = [yaml.safe_load(block) for block in blocks]
+    return [document for block in blocks for document in yaml.safe_load_all(textwrap.dedent(block))]
+
+
+def _of_the_readme(kind: str, name: str) -> dict[str, Any]:
+    """The one object of this kind and name that the README shows."""
+    named = [one for one in _blocks_of_the_readme() if "metadata" in one]
+    (found,) = [one for one in named if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def test_blocks_of_the_readme_are_valid_too() -> None:
+    documents = _blocks_of_the_readme()
     kinds = [document["kind"] for document in documents]
-    assert kinds == ["Service", "Kustomization", "Alertmanager"]
-    assert [complaints(one) for one in documents if one["kind"] != "Kustomization"] == [[], []]
+    assert kinds == ["Service", "Kustomization", "Alertmanager", "Service", "Prometheus"]
+    assert [complaints(one) for one in documents if one["kind"] != "Kustomization"] == [[]] * 4
+
+
+def _patched(manifest: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with one value in another's place, as ``op: replace`` puts it there."""
+    assert operation["op"] == "replace"
+    changed = copy.deepcopy(manifest)
+    *path, last = (int(step) if step.isdigit() else step for step in operation["path"].strip("/").split("/"))
+    holder: Any = changed
+    for step in path:
+        holder = holder[step]
+    assert type(holder[last]) is type(operation["value"])
+    assert re.search(r"example\.org|\.svc:", str(holder[last])), f"{operation['path']} is not to be filled in"
+    holder[last] = operation["value"]
+    return changed
 
 
 def test_patches_of_the_readme_hit_what_is_there() -> None:
-    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
-    (kustomization,) = [one for one in map(yaml.safe_load, blocks) if one["kind"] == "Kustomization"]
+    (kustomization,) = [one for one in _blocks_of_the_readme() if one["kind"] == "Kustomization"]
     shipped = {
         (one.values[0]["kind"], one.values[0]["metadata"]["name"]): one.values[0] for one in _all_manifests()
     }
     for patch in kustomization["patches"]:
+        manifest = shipped[patch["target"]["kind"], patch["target"]["name"]]
         for operation in yaml.safe_load(patch["patch"]):
-            value: Any = shipped[patch["target"]["kind"], patch["target"]["name"]]
-            for step in operation["path"].strip("/").split("/"):
-                value = value[int(step) if isinstance(value, list) else step]
-            assert type(value) is type(operation["value"])
-            assert "example.org" in value or ".svc:" in value, f"{operation['path']} is not to be filled in"
+            manifest = _patched(manifest, operation)
+        assert complaints(manifest) == []
+        shipped[patch["target"]["kind"], patch["target"]["name"]] = manifest
+    (dead_man,) = [
+        receiver
+        for receiver in shipped["AlertmanagerConfig", "cmo"]["spec"]["receivers"]
+        if receiver["name"] == "dead-man"
+    ]
+    (heartbeat,) = dead_man["webhookConfigs"]
+    secret = heartbeat.pop("urlSecret")
+    assert heartbeat == {"sendResolved": False}, "its resolution would count as a sign of life"
+    assert re.search(rf"generic {secret['name']} (?:\\\n|.)*--from-file={secret['key']}\b", README)
+
+
+def test_alerts_of_the_cmo_and_no_others_reach_its_alertmanager() -> None:
+    """Else each alert of the chart is a page, by the route for what nobody has routed."""
+    alertmanager = _of_the_readme("Alertmanager", "cmo")
+    service = _of_the_readme("Service", "cmo-alertmanager")
+    assert service["metadata"]["namespace"] == alertmanager["metadata"]["namespace"]
+    assert service["spec"]["selector"]["alertmanager"] == alertmanager["metadata"]["name"]
+    told = _of_the_readme("Prometheus", "kube-prometheus-stack-prometheus")["spec"]["alerting"]
+    ours, others = told["alertmanagers"]
+    assert (ours["name"], ours["namespace"]) == (
+        service["metadata"]["name"],
+        service["metadata"]["namespace"],
+    )
+    assert ours["port"] in [port["name"] for port in service["spec"]["ports"]]
+    chosen = {"sourceLabels": ["slo"], "regex": OBJECTIVES.name}
+    assert ours["alertRelabelings"] == [{**chosen, "action": "keep"}]
+    assert others["alertRelabelings"] == [{**chosen, "action": "drop"}]
 
 
 def test_the_readme_refers_to_what_is_there() -> None:
-    alertmanager = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[2])
-    configuration = alertmanager["spec"]["alertmanagerConfiguration"]
+    configuration = _of_the_readme("Alertmanager", "cmo")["spec"]["alertmanagerConfiguration"]
     assert configuration["name"] == _only("AlertmanagerConfig")["metadata"]["name"]
     (template,) = configuration["templates"]
     (templates,) = _documents(EXAMPLE / "alertmanager-templates.yml")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 import requests
+from click.testing import CliRunner
 from cmo_dashboards import Macros, PanelQuery
 from cmo_dashboards.asking import Asker
+from cmo_dashboards.cli import dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step
 from cmo_dashboards.live import premises, wrong_under_load, wrong_when_idle
 from cmo_slo.objectives import load_objectives, shipped_directory
@@ -185,6 +187,22 @@ def test_a_prometheus_that_goes_away_is_no_finding(started: Started) -> None:
             list(wrong_under_load(RIGHT, asker.ask))
 
 
+def test_a_secret_in_the_address_is_not_shown(of_the_service: Started) -> None:
+    _wait_until_it_proves_something(of_the_service)
+    url = of_the_service.url.replace("http://", "http://user:sesame@") + "/?token=sesame"
+    done = CliRunner().invoke(dashboards, ["check", "--prometheus-url", url])
+    assert done.exit_code == 1
+    assert f"findings in the answers of {of_the_service.url}/." in done.stderr
+    assert "sesame" not in done.output
+
+
+def test_nor_is_it_where_the_answers_prove_nothing(started: Started) -> None:
+    url = started.url.replace("http://", "http://user:sesame@") + "/?token=sesame"
+    with Asker(url, MACROS) as asker, pytest.raises(DataSourceError, match="prove nothing") as refused:
+        asker.require(premises(OBJECTIVES))
+    assert "sesame" not in str(refused.value)
+
+
 @pytest.mark.parametrize("options", [(), ("--idle",)])
 def test_a_prometheus_that_knows_nothing_of_the_service_proves_nothing(
     started: Started, options: tuple[str, ...]
@@ -200,10 +218,7 @@ def test_a_prometheus_that_knows_nothing_of_the_service_proves_nothing(
 def test_answers_prove_something_where_the_service_is_scraped_and_its_rules_are_evaluated(
     of_the_service: Started,
 ) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while refused := _refused(of_the_service, OBJECTIVES):
-        assert time.monotonic() < deadline, refused
-        time.sleep(0.2)
+    _wait_until_it_proves_something(of_the_service)
     for job in ("down", "another"):
         service = OBJECTIVES.service.model_copy(update={"job": job})
         refused = _refused(of_the_service, OBJECTIVES.model_copy(update={"service": service}))
@@ -217,6 +232,13 @@ def test_answers_prove_something_where_the_service_is_scraped_and_its_rules_are_
         refused = _refused(of_the_service, OBJECTIVES.model_copy(update={"alerts": tuple(alerts)}))
         assert f"{name}, which always fires, does not" in refused
         assert "no instance" not in refused
+
+
+def _wait_until_it_proves_something(asked: Started) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while refused := _refused(asked, OBJECTIVES):
+        assert time.monotonic() < deadline, refused
+        time.sleep(0.2)
 
 
 def _refused(asked: Started, objectives: Objectives) -> str:

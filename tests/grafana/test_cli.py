@@ -22,17 +22,22 @@ def test_build_writes_the_same_files_and_prints_where(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "dashboards.md"
     done = CliRunner().invoke(dashboards, ["build", "--output", str(tmp_path / "new"), "--docs", str(page)])
     assert done.exit_code == 0, done.output
-    committed = {path.name: path.read_bytes() for path in compiled_directory().glob("*.json")}
-    assert {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()} == committed
+    committed = _files(compiled_directory())
+    assert _files(tmp_path / "new") == committed
     assert sorted(done.stdout.splitlines()) == sorted(
         [*(str(tmp_path / "new" / name) for name in committed), str(page)]
     )
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.json")}
 
 
 def test_build_with_published_runbooks_links_each_alert_to_its_own(tmp_path: Path) -> None:
     options = ["--output", str(tmp_path), "--runbooks-url", "https://git.example.org/runbooks/"]
     done = CliRunner().invoke(dashboards, ["build", *options])
     assert done.exit_code == 0, done.output
+    assert not (tmp_path / "runbooks").exists(), "links lead to those that are published"
     for name in ("cmo-overview", "cmo-015"):
         document = json.loads((tmp_path / f"{name}.json").read_text())
         [table] = [panel for panel in document["panels"] if panel["type"] == "table"]
@@ -78,6 +83,17 @@ def test_check_prints_one_line_a_finding_and_exits_1(tmp_path: Path) -> None:
     [line] = done.stdout.splitlines()
     assert line.startswith(f"{bad}: names: ")
     assert "cmo_querys_total" in line
+
+
+@pytest.mark.parametrize("character", ["\n", "\x1b", "\ud800"])
+def test_what_a_finding_quotes_does_not_break_its_line(tmp_path: Path, character: str) -> None:
+    document = json.loads((compiled_directory() / "cmo-015.json").read_text())
+    document["panels"][1]["targets"][0]["expr"] = f"sum(cmo_querys_total){character}"
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(document))
+    done = CliRunner().invoke(dashboards, ["check", str(bad)])
+    assert done.exit_code == 1
+    assert done.stdout.rstrip("\n").isprintable()
 
 
 def test_check_says_when_the_compiled_dashboards_are_stale(
@@ -128,6 +144,7 @@ def test_a_prometheus_that_is_not_there_exits_4_in_words() -> None:
     [
         (None, "cannot be read"),
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "is no dashboard"),
         ("{}", "is no dashboard"),
         ('{"panels": [null]}', "could read"),

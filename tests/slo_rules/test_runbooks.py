@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+import yaml
+from cmo_dashboards.shipped import shipped_dashboards
 from cmo_exporter import catalogue
 from cmo_slo.checks import Context, RuleDocument, names, read_rules
 from cmo_slo.checks.promql import (
@@ -54,7 +56,7 @@ from cmo_stack.process import ManagedProcess
 from .catalogue_exposition import exposition
 from .exposition import Answers, Running, prometheus, until
 from .promtool_runs import read
-from .runbook_page import HEADINGS, LAST_IF_ANY, Page, Query, figures, mistakes_of_form
+from .runbook_page import HEADINGS, LAST_IF_ANY, THREE_THINGS, Page, Query, figures, mistakes_of_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +71,7 @@ SCENARIOS = (*load_objectives(find_objectives("cmo-015")).scenarios, catalogue.P
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"] if "alert" in rule
 }
+PAGED = sorted(name for name, rule in ALERTS.items() if rule["labels"]["severity"] == "page")
 # The dead-man's own page, which no rule makes: a rule needs what has stopped.
 FROM_THE_DEAD_MAN = "CMOMonitoringSilent"
 EXPECTED = sorted({*ALERTS, FROM_THE_DEAD_MAN})
@@ -127,11 +130,26 @@ def test_links_of_a_runbook_lead_somewhere(name: str) -> None:
     assert [link for link in PAGES[name].links if not (RUNBOOKS / link).exists()] == []
 
 
+@pytest.mark.parametrize("name", PAGED)
+def test_a_page_names_the_panels_that_answer_it(name: str) -> None:
+    """By the titles that they have in Grafana, each on a dashboard that is named as well."""
+    head = re.split(r"^1\. ", PAGES[name].section(THREE_THINGS), maxsplit=1, flags=re.M)[0]
+    titles = {" ".join(title.split()) for title in re.findall(r"\*([^*]+)\*", head)}
+    named = [board for board in shipped_dashboards() if board.title in titles]
+    panels = {panel.title for board in named for row in board.rows for panel in row.panels}
+    assert titles - panels == {board.title for board in named}
+    assert titles & panels, "name a panel, and the dashboard that it is on"
+
+
+@every_runbook
+def test_settings_that_a_runbook_names_are_there(name: str) -> None:
+    profile = yaml.safe_load((ROOT / "oracle/profiles/report.yml").read_text(encoding="utf-8"))
+    named = re.findall(rf"`({'|'.join(profile)})\.([a-z0-9_]+)", PAGES[name].prose)
+    assert [f"{part}.{setting}" for part, setting in named if setting not in profile[part]] == []
+
+
 def test_every_page_can_be_practised() -> None:
-    pages = {
-        FROM_THE_DEAD_MAN,
-        *(name for name, rule in ALERTS.items() if rule["labels"]["severity"] == "page"),
-    }
+    pages = {FROM_THE_DEAD_MAN, *PAGED}
     assert {name for name in pages if "```sh" not in PAGES[name].section(LAST_IF_ANY)} == set()
 
 

@@ -185,8 +185,8 @@ def _dead_links(place: str, text: str, known: dict[str, frozenset[str]]) -> Iter
 
 @cache
 def _variables_of_dashboards() -> dict[str, frozenset[str]]:
-    """The compiled dashboards by their uid, with their variables; that they are fresh is tested elsewhere."""
-    documents = [json.loads(path.read_text("utf-8")) for path in sorted(compiled_directory().glob("*.json"))]
+    """The compiled dashboards and runbooks by uid, with their variables, fresh or not."""
+    documents = [json.loads(path.read_text("utf-8")) for path in sorted(compiled_directory().rglob("*.json"))]
     return {str(document.get("uid")): _variables_of(document) for document in documents}
 
 

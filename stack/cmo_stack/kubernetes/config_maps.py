@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cmo_stack.exit_status import ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LARGEST_CONFIG_MAP_BYTES: Final = 2**20
 """What Kubernetes takes of data, and not a byte more."""
@@ -21,34 +24,34 @@ class TooLargeError(Exception):
     exit_status = ExitStatus.USAGE
 
 
-def dashboard(name: str, text: str) -> dict[str, Any]:
-    """A compiled dashboard, called ``name``, as the sidecar wants it.
+def dashboards(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Compiled dashboards by the names of their files, as the sidecar wants them.
 
     Raises:
-        TooLargeError: it does not fit.
+        TooLargeError: they do not fit.
     """
-    manifest = config_map(f"{name}-dashboard", f"{name}.json", text)
+    manifest = config_map(name, texts)
     manifest["metadata"]["labels"][SIDECAR_LABEL] = "1"
     # It counts where the chart is told its name; elsewhere the dashboard is in the general folder.
     manifest["metadata"]["annotations"] = {"grafana_folder": _FOLDER}
     return manifest
 
 
-def config_map(name: str, key: str, text: str) -> dict[str, Any]:
-    """One file, byte by byte, under its name.
+def config_map(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Files, byte by byte, under their names.
 
     Raises:
-        TooLargeError: it does not fit.
+        TooLargeError: they do not fit.
     """
-    size = len(text.encode())
+    size = sum(len(text.encode()) for text in texts.values())
     if size > LARGEST_CONFIG_MAP_BYTES:
         raise TooLargeError(
-            f"{key} has {size} bytes, and a ConfigMap holds {LARGEST_CONFIG_MAP_BYTES} at most. Make two "
-            "files of it."
+            f"{', '.join(texts)}: {size} bytes, and a ConfigMap holds {LARGEST_CONFIG_MAP_BYTES} at most. "
+            "Make two of it."
         )
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "labels": {"app.kubernetes.io/name": "cmo-observability"}},
-        "data": {key: text},
+        "data": dict(texts),
     }

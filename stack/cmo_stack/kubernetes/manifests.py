@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import yaml
-from cmo_dashboards.shipped import compiled_directory
+from cmo_dashboards.finish import text_of
+from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL
+from cmo_slo.link_address import wrong_with_address
 from cmo_slo.rulefile import GeneratedFile, render_for_operator
 
 from cmo_stack.configuration import committed
 from cmo_stack.kubernetes.alertmanager_config import CONFIG_NAME, alertmanager_config
 from cmo_stack.kubernetes.cluster import Cluster
-from cmo_stack.kubernetes.config_maps import config_map, dashboard
+from cmo_stack.kubernetes.config_maps import config_map, dashboards
 from cmo_stack.kubernetes.nightly_check import (
     IMAGE_NAME,
     PROMETHEUS_ADDRESS,
@@ -106,10 +109,11 @@ def manifest_files(
             [nightly_check(objectives.name, version)],
             to_fill_in=[STAGING_ADDRESS, PROMETHEUS_ADDRESS],
         ),
-        **_dashboards(),
+        **_dashboards(objectives.links.runbooks),
     }
     texts["kustomization.yaml"] = _KUSTOMIZATION.format(
-        namespace=cluster.monitoring_namespace,
+        # `true` and `123` are names of namespaces too, and have to be written as texts.
+        namespace=yaml.safe_dump(cluster.monitoring_namespace).partition("\n")[0],
         resources="\n".join(f"- {name}" for name in texts),
         image=IMAGE_NAME,
         version=version,
@@ -123,17 +127,36 @@ def _alertmanager_config() -> dict[str, Any]:
 
 def _alertmanager_templates() -> dict[str, Any]:
     text = _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}"))
-    return config_map(TEMPLATES_CONFIG_MAP, TEMPLATES_FILE, text)
+    return config_map(TEMPLATES_CONFIG_MAP, {TEMPLATES_FILE: text})
 
 
-def _dashboards() -> dict[str, str]:
-    """One file for each compiled dashboard, whichever there are."""
-    return {
-        f"dashboards/{path.stem}.yml": _text(
-            f"It holds grafana/dashboards/{path.name}.", [dashboard(path.stem, _read(path))]
+def _dashboards(runbooks: str) -> dict[str, str]:
+    """One file for each dashboard, and one for all runbooks, unless these are published elsewhere.
+
+    Args:
+        runbooks: the address where they are, or the folder, which no browser can open.
+    """
+    if wrong_with_address(runbooks) is None:
+        # Put together again, because its scheme may be in capitals, which the dashboards do not know.
+        address = urlsplit(runbooks).geturl()
+        texts = {file_name(board): text_of(board.document) for board in shipped_dashboards(address)}
+        linked = f", with links to {address}"
+    else:
+        texts = {path.name: _read(path) for path in compiled_directory().glob("*.json")}
+        linked = ""
+    manifests = {
+        f"dashboards/{name.removesuffix('.json')}.yml": _text(
+            f"It holds grafana/dashboards/{name}{linked}.",
+            [dashboards(f"{name.removesuffix('.json')}-dashboard", {name: text})],
         )
-        for path in sorted(compiled_directory().glob("*.json"))
+        for name, text in sorted(texts.items())
     }
+    runbooks_texts = {path.name: _read(path) for path in sorted(compiled_directory().glob("runbooks/*.json"))}
+    if not linked and runbooks_texts:
+        manifests["dashboards/cmo-runbooks.yml"] = _text(
+            "It holds grafana/dashboards/runbooks/.", [dashboards("cmo-runbooks", runbooks_texts)]
+        )
+    return manifests
 
 
 def _read(path: Path) -> str:
