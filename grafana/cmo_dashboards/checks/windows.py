@@ -15,6 +15,7 @@ import promql_parser
 from cmo_exporter import catalogue
 
 from cmo_dashboards.checks.finding import Finding
+from cmo_dashboards.checks.names import OF_THE_MONITOR
 from cmo_dashboards.checks.promql import RANGE, RATE_INTERVAL, Around, metric_of, nodes, tree_of
 from cmo_dashboards.document import panels, title_of
 
@@ -122,7 +123,9 @@ def _is_counter(metric: str) -> bool:
     if ":" in metric:
         return False
     known = _KINDS.get(metric)
-    return metric.endswith("_total") if known is None else known is not catalogue.Kind.GAUGE
+    if known is None:
+        return metric in OF_THE_MONITOR and metric.endswith("_total")
+    return known is not catalogue.Kind.GAUGE
 
 
 _KINDS: Final = {name: metric.kind for metric in catalogue.CATALOGUE for name in metric.series_names}
