@@ -13,6 +13,9 @@ from cmo_slo.prometheus import Credentials, DataSourceError, Prometheus
 from cmo_dashboards.live import Answer, QueryRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cmo_dashboards.live import Premise
     from cmo_dashboards.queries import Macros, PanelQuery
 
 _SETTLED_SECONDS: Final = 2.0
@@ -32,6 +35,23 @@ class Asker(Prometheus):
         self._macros = macros
         self._moment: float | None = None
 
+    def require(self, premises: Iterable[Premise]) -> None:
+        """Ask whether the answers of this Prometheus would prove anything.
+
+        Raises:
+            DataSourceError: they would not, or it does not answer at all.
+        """
+        amiss = [
+            premise.otherwise
+            for premise in premises
+            if not self._query(premise.expression, "vector", time=self._at())
+        ]
+        if amiss:
+            raise DataSourceError(
+                f"{self.url} answers, and its answers prove nothing: {'; '.join(amiss)}. Is it the "
+                "Prometheus of this service?"
+            )
+
     def ask(self, query: PanelQuery) -> Answer:
         """The series that a panel would draw at the moment of the first question.
 
@@ -40,9 +60,7 @@ class Asker(Prometheus):
             DataSourceError: Prometheus does not answer at all.
         """
         try:
-            if self._moment is None:
-                self._moment = self.now() - _SETTLED_SECONDS
-            at = f"{self._moment:.3f}"
+            at = self._at()
             if query.instant:
                 result = self._query(query.expression, "vector", time=at)
                 return [_series(entry, [entry["value"]]) for entry in result]
@@ -56,6 +74,12 @@ class Asker(Prometheus):
                 f"{self.url} answered {query.expression} in a form that is not Prometheus's. Is it a proxy "
                 "that changes answers, or another product?"
             ) from error
+
+    def _at(self) -> str:
+        """The one moment of all questions, so that what is counted in two places is the same."""
+        if self._moment is None:
+            self._moment = self.now() - _SETTLED_SECONDS
+        return f"{self._moment:.3f}"
 
 
 def _series(entry: dict[str, Any], samples: list[Any]) -> tuple[dict[str, str], list[float]]:

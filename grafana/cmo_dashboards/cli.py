@@ -13,13 +13,14 @@ from cmo_slo.objectives import ObjectivesError
 
 from cmo_dashboards.checks import run_checks
 from cmo_dashboards.finish import text_of
-from cmo_dashboards.live import wrong_under_load, wrong_when_idle
+from cmo_dashboards.live import premises, wrong_under_load, wrong_when_idle
 from cmo_dashboards.queries import Macros, queries
 from cmo_dashboards.shipped import (
     compiled_directory,
     file_name,
     runbook_file_name,
     shipped_dashboards,
+    shipped_objectives,
     shipped_runbooks,
 )
 from cmo_dashboards.walkthrough import walkthrough
@@ -113,7 +114,8 @@ def check(
     """Check dashboards; without FILES those that are compiled, and that they are fresh.
 
     Prints one line a finding. Exit status 0: nothing found; 1: something; 3: a file or an option cannot be
-    used; 4: Prometheus cannot be read.
+    used; 4: Prometheus cannot be read, or its answers would prove nothing: it does not scrape the service, or
+    its rules' watchdog does not fire.
     """
     if prometheus_url is None:
         if idle:
@@ -169,6 +171,7 @@ def _live_findings(prometheus_url: str, macros: Macros, *, idle: bool) -> list[s
     asked = [query for dashboard in _shipped() for query in queries(dashboard, macros)]
     click.echo(f"Asking {len(asked)} queries …", err=True)
     with Asker(prometheus_url, macros) as asker:
+        asker.require(premises(shipped_objectives()))
         return list(wrong(asked, asker.ask))
 
 

@@ -2,19 +2,24 @@
 
 Under load every query must find something, within the range that is written beside it: a percentage that is
 100 times too large, or a metric that nobody exposes any more, parses as well as a right one. Idle, nothing
-may have a verdict's green or amber: all would look well for want of data.
+may have a verdict's green or amber: all would look well for want of data. Either is proved only by a
+Prometheus that scrapes the service and evaluates its rules (`premises`): another colours nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cmo_dashboards.colours import PASS, WARN
+from cmo_dashboards.promised import watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from cmo_slo.model import Objectives
 
     from cmo_dashboards.queries import PanelQuery
 
@@ -23,6 +28,38 @@ Answer = Sequence[tuple[Mapping[str, str], Sequence[float]]]
 Ask = Callable[["PanelQuery"], Answer]
 
 _WELL: Final = {PASS: "PASS", WARN: "WARN"}
+
+
+@dataclass(frozen=True)
+class Premise:
+    """What must be so before any answer proves something.
+
+    Attributes:
+        expression: has a series where it is so.
+        otherwise: what is amiss where it has none, and how to mend it.
+    """
+
+    expression: str
+    otherwise: str
+
+
+def premises(objectives: Objectives) -> tuple[Premise, ...]:
+    """That the service is scraped, and that its rules are evaluated.
+
+    Raises:
+        ValueError: the objectives have no alert that always fires.
+    """
+    job, alert = objectives.service.job, watchdog(objectives)
+    return (
+        Premise(
+            f'up{{job="{job}"}} == 1',
+            f"no instance of the job {job!r} is scraped: see /api/v1/targets there, and start the service",
+        ),
+        Premise(
+            f'ALERTS{{alertname="{alert}", alertstate="firing"}}',
+            f"{alert}, which always fires, does not: load the compiled rules, or wait for their evaluation",
+        ),
+    )
 
 
 class QueryRefusedError(Exception):

@@ -20,11 +20,12 @@ look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from cmo_exporter import catalogue
 from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
 
 from cmo_dashboards import comparison
@@ -48,7 +49,15 @@ _NO_PAIR: Final = "No load test recorded on one of the sides"
 _MOST_USERS: Final = 1_000
 _MOST_EVENTS: Final = 1e9
 _MOST_BYTES: Final = 4e9
-_MOST_LINES: Final = 10_000.0
+_MOST_SECONDS: Final = catalogue.QUERY_DURATION.buckets[-1]
+"""A quantile is estimated inside the buckets, and never beyond their last edge."""
+_MOST_A_SECOND: Final = 10_000.0
+_MOST: Final[Mapping[Unit, float]] = {
+    Unit.RATIO: 1.0,
+    Unit.SECONDS: _MOST_SECONDS,
+    Unit.COUNT: _MOST_USERS,
+    Unit.PER_SECOND: _MOST_A_SECOND,
+}
 _DECIDES: Final = "`cmo compare` says whether a difference is more than chance; this page cannot."
 
 
@@ -307,7 +316,7 @@ def _quantile(objectives: Objectives) -> _Figure:
         "a bucket: no verdict rests on it.",
         when_red="It has no colour. A difference within a bucket (a quarter of a second around two seconds) "
         "may be the estimate's.",
-        highest=60.0,
+        highest=_MOST_SECONDS,
         decimals=2,
     )
 
@@ -320,7 +329,7 @@ def _throughput() -> _Figure:
         answers="How much did it carry? Mean of finished queries a second, over the moments that had any.",
         when_red="It has no target. Users wait for an answer before they ask again: slower answers are "
         "fewer queries a second.",
-        highest=10_000.0,
+        highest=_MOST_A_SECOND,
         decimals=1,
     )
 
@@ -402,7 +411,7 @@ def _over_time(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _line(title: str, unit: Unit, expression: _OfPeople, objective: Objective | None = None) -> Panel:
     """Both runs in one picture, the compared one dashed."""
-    highest = 1.0 if unit is Unit.RATIO else _MOST_LINES
+    highest = _MOST[unit]
     beside = "" if objective is None else f" The even dashed line is the target ({target_text(objective)})."
     return Panel(
         title=title,

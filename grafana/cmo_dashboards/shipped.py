@@ -17,9 +17,20 @@ from cmo_dashboards.resources import resources
 from cmo_dashboards.runbooks import Runbook, runbooks
 
 if TYPE_CHECKING:
+    from cmo_slo.model import Objectives
+
     from cmo_dashboards.dashboard import Dashboard
 
 _COMPLIANCE_OBJECTIVES: Final = "cmo-015.yml"
+
+
+def shipped_objectives() -> Objectives:
+    """The objectives that the dashboards of this project are built from.
+
+    Raises:
+        cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
+    """
+    return load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
 
 
 def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
@@ -32,7 +43,7 @@ def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
         cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
         ValueError: the address is none, or the objectives lack something that a dashboard shows.
     """
-    objectives = load_objectives(shipped_directory() / _COMPLIANCE_OBJECTIVES)
+    objectives = shipped_objectives()
     if runbooks is not None:
         objectives = with_runbooks(objectives, runbooks)
     built = (overview, components, compliance, resources, load_test, monitor)

@@ -71,6 +71,8 @@ class RecordedRun:
     stack: Stack
     directory: Path
     prometheus_urls: dict[str, str]
+    dashboards_when_idle: Checked
+    """What ``cmo dashboards check --idle`` said of the same stack before the load."""
 
     @property
     def service_url(self) -> str:
@@ -80,8 +82,13 @@ class RecordedRun:
 
 def check(*arguments: str | Path, timeout_seconds: float = 180.0) -> Checked:
     """Run ``cmo check`` as a release manager does."""
+    return cmo("check", *arguments, timeout_seconds=timeout_seconds)
+
+
+def cmo(*arguments: str | Path, timeout_seconds: float = 180.0) -> Checked:
+    """Run a command of ``cmo``."""
     done = subprocess.run(
-        [Path(sys.executable).with_name("cmo"), "check", *map(str, arguments)],
+        [Path(sys.executable).with_name("cmo"), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_seconds,
@@ -151,6 +158,16 @@ def another_prometheus(stack: Stack, interval_seconds: int) -> Iterator[str]:
         yield _url(port)
 
 
+def check_idle_dashboards(prometheus_url: str) -> Checked:
+    """Run ``cmo dashboards check --idle`` on a stack that nobody but its prober has asked yet."""
+    asked = 'sum(increase(cmo_queries_total{scenario="probe"}[1m])) > 0'
+    wait_until("answers to the prober in Prometheus", lambda: bool(query(prometheus_url, asked)))
+    firing = 'ALERTS{alertname="CMOWatchdog", alertstate="firing"} offset 5s'
+    wait_until("the watchdog, since long enough", lambda: bool(query(prometheus_url, firing)))
+    options = ("--idle", "--range", "5m", "--scrape-interval", "1s")
+    return cmo("dashboards", "check", "--prometheus-url", prometheus_url, *options)
+
+
 def drive(stack: Stack, runs: Path, scenarios: Sequence[str]) -> Path:
     """Drive scenarios back to back; the directory of the run."""
     target = f"http://{health.LOOPBACK}:{stack.settings.ports.service}"
@@ -176,9 +193,10 @@ def report_run(tmp_path_factory: pytest.TempPathFactory, index_directory: Path) 
             "two slower scrapes",
             lambda: health.scrapes(slower_port, topology.JOB, since=0) >= SCRAPES_BEFORE_LOAD,
         )
-        run = drive(stack, directory / "runs", list(SCENARIOS))
         urls = {"1s": _url(stack.settings.ports.prometheus), "5s": slower_url}
-        yield RecordedRun(stack, run, urls)
+        idle = check_idle_dashboards(urls["1s"])
+        run = drive(stack, directory / "runs", list(SCENARIOS))
+        yield RecordedRun(stack, run, urls, idle)
 
 
 def _url(port: int) -> str:

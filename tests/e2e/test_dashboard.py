@@ -1,28 +1,31 @@
-"""Every query of every panel, run against the stack that has just been under load."""
+"""What `cmo dashboards check` finds on a real stack: before it was asked anything, and under load."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import requests
 from cmo_dashboards import Macros, queries, shipped_dashboards
+from cmo_dashboards.asking import Asker
+from cmo_dashboards.live import premises, wrong_under_load
+from cmo_dashboards.shipped import shipped_objectives
 
 from .conftest import query, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cmo_dashboards import PanelQuery
 
     from .conftest import RecordedRun
 
 SCRAPES_OF_LIVE_TRAFFIC = 8
-
-PANEL_QUERIES = [
-    one
-    for dashboard in shipped_dashboards()
-    for one in queries(dashboard, Macros(range="15m", rate_interval="4s", interval="1s"))
-]
+SETTLED_SECONDS = 5.0
+"""Longer ago than the moment that `cmo dashboards check` asks for."""
+MACROS: Final = Macros(range="15m", rate_interval="4s", interval="1s")
+PANEL_QUERIES = [one for dashboard in shipped_dashboards() for one in queries(dashboard, MACROS)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,33 +41,28 @@ def live_traffic(report_run: RecordedRun) -> None:
         return bool(held) and float(held[0]["value"][1]) >= SCRAPES_OF_LIVE_TRAFFIC
 
     wait_until("live traffic in Prometheus", seen)
-    asked = 'scenario:slo_total_events:sum{scenario="live", objective="success", window="1h"} > 0'
-    wait_until("live traffic in the long windows", lambda: bool(query(prometheus_url, asked)))
+    events = 'scenario:slo_total_events:sum{scenario="live", objective="success", window="1h"} > 0'
+    asked = f"scenario:slo_burn_rate:ratio and {events}"
+
+    def recorded() -> bool:
+        return bool(query(prometheus_url, asked, time=time.time() - SETTLED_SECONDS))
+
+    wait_until("live traffic in the long windows", recorded)
+
+
+@pytest.fixture(scope="module")
+def asker(report_run: RecordedRun, live_traffic: None) -> Iterator[Asker]:
+    """One that asks all at one moment, as the command does."""
+    with Asker(report_run.prometheus_urls["1s"], MACROS) as asker:
+        asker.require(premises(shipped_objectives()))
+        yield asker
+
+
+def test_nothing_looked_well_before_anybody_asked(report_run: RecordedRun) -> None:
+    said = report_run.dashboards_when_idle
+    assert (said.stdout, said.status) == ("", 0), said.stderr
 
 
 @pytest.mark.parametrize("panel_query", PANEL_QUERIES, ids=lambda one: one.place)
-def test_a_panel_shows_plausible_values(report_run: RecordedRun, panel_query: PanelQuery) -> None:
-    values = _values(report_run.prometheus_urls["1s"], panel_query)
-    if not panel_query.may_be_empty:
-        assert values, f"{panel_query.panel}: {panel_query.expression} returns nothing"
-    outside = [value for value in values if not panel_query.lowest <= value <= panel_query.highest]
-    assert not outside, f"{panel_query.panel} ({panel_query.unit}): {outside[:5]}"
-
-
-def _values(prometheus_url: str, panel_query: PanelQuery) -> list[float]:
-    now = time.time()
-    window: dict[str, Any] = (
-        {"time": now} if panel_query.instant else {"start": now - 300, "end": now, "step": 1}
-    )
-    path = "query" if panel_query.instant else "query_range"
-    answer = requests.get(
-        f"{prometheus_url}/api/v1/{path}", params={"query": panel_query.expression, **window}, timeout=30
-    )
-    assert answer.ok, f"{panel_query.expression}: {answer.text}"
-    result = answer.json()["data"]["result"]
-    points = (
-        [series["value"] for series in result]
-        if panel_query.instant
-        else [p for s in result for p in s["values"]]
-    )
-    return [float(value) for _, value in points if value != "NaN"]
+def test_a_panel_shows_plausible_values(asker: Asker, panel_query: PanelQuery) -> None:
+    assert list(wrong_under_load([panel_query], asker.ask)) == []

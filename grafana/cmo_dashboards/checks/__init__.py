@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_dashboards.checks import (
     colours,
+    conventions,
     datasource,
     descriptions,
     grid,
@@ -18,8 +19,10 @@ from cmo_dashboards.checks import (
     no_data,
     parses,
     round_trip,
+    thresholds,
     units,
     variables,
+    windows,
 )
 from cmo_dashboards.checks.finding import Check, Finding
 
@@ -37,8 +40,11 @@ CHECKS: Final[Mapping[str, Check]] = {
     "variables": variables.check,
     "units": units.check,
     "colours": colours.check,
+    "thresholds": thresholds.check,
+    "conventions": conventions.check,
     "descriptions": descriptions.check,
     "parses": parses.check,
+    "windows": windows.check,
     "names": names.check,
     "no_data": no_data.check,
     "round_trip": round_trip.check,

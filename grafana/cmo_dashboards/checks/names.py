@@ -14,8 +14,9 @@ import promql_parser
 from cmo_exporter import catalogue
 
 from cmo_dashboards.checks.finding import Finding
+from cmo_dashboards.checks.promql import metric_of, tree_of
 from cmo_dashboards.checks.recorded import recorded_series
-from cmo_dashboards.document import expressions
+from cmo_dashboards.document import expressions, panels, title_of
 from cmo_dashboards.queries import Macros
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ _LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Labels that are left of a recorded series by the level in front of its name; at others all are."""
 
-_CLOSED_PATTERN: Final = re.compile(r"[a-z0-9_|-]+")
+_LEGEND_LABEL: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_OF_LEGENDS: Final = ("legendFormat", "titleFormat", "textFormat")
+_KEEPING_LABELS: Final = frozenset({"==", "!=", "<", ">", "<=", ">=", "and", "or", "unless"})
+_CHOOSING: Final = frozenset({"topk", "bottomk", "limitk", "count_values"})
+"""Aggregations that leave or make labels beside those that they are by."""
 _Selectors = list[promql_parser.VectorSelector]
 
 
@@ -74,12 +79,13 @@ def check(document: Document) -> Iterator[Finding]:
             parsed = promql_parser.parse(macros.replace(expression))
         except ValueError:
             continue
-        found, groupings = _names(parsed)
+        found, groupings, made = _names(parsed)
         for selector in found:
             yield from _check_selector(place, selector, known)
-        labels = {label for selector in found for label in known.get(_metric(selector), {})}
-        for label in sorted(groupings - labels):
+        labels = {label for selector in found for label in known.get(metric_of(selector), {})}
+        for label in sorted(groupings - labels - made):
             yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
+    yield from _legends(document)
 
 
 @cache  # the rule files take longer to read than all else, and each dashboard is held against them
@@ -101,7 +107,7 @@ def known_series() -> Mapping[str, _Labels]:
 def _check_selector(
     place: str, selector: promql_parser.VectorSelector, known: Mapping[str, _Labels]
 ) -> Iterator[Finding]:
-    metric = _metric(selector)
+    metric = metric_of(selector)
     if metric not in known:
         yield Finding(place, f"asks for {metric!r}, which is neither in the catalogue nor recorded by a rule")
         return
@@ -112,35 +118,75 @@ def _check_selector(
             yield Finding(place, f"{metric} has no label {matcher.name!r}; it has {', '.join(known[metric])}")
             continue
         allowed = known[metric][matcher.name]
-        if allowed is not None and _CLOSED_PATTERN.fullmatch(matcher.value):
-            for value in set(matcher.value.split("|")) - set(allowed):
-                yield Finding(
-                    place,
-                    f"{value!r} is no value of {metric}'s label {matcher.name!r}: {', '.join(allowed)}",
-                )
+        for value in _that_take_nothing(matcher, allowed) if allowed is not None else ():
+            yield Finding(
+                place,
+                f"{value!r} is no value of {metric}'s label {matcher.name!r}: {', '.join(allowed or ())}",
+            )
 
 
-def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str]]:
-    """All selectors of an expression, and all labels that it groups or matches by."""
+def _that_take_nothing(matcher: promql_parser.Matcher, allowed: tuple[str, ...]) -> list[str]:
+    """The value of a matcher, or the alternatives of its pattern, that no value of a closed list equals."""
+    if matcher.op in (promql_parser.MatchOp.Equal, promql_parser.MatchOp.NotEqual):
+        return [matcher.value] if matcher.value not in ("", *allowed) else []
+    alternatives = [matcher.value] if "(" in matcher.value else sorted(set(matcher.value.split("|")))
+    return [one for one in alternatives if not any(re.fullmatch(one, value) for value in allowed)]
+
+
+def _legends(document: Document) -> Iterator[Finding]:
+    """Labels in the names of series and marks are ones that these have left."""
+    askers = [
+        (title_of(panel), target) for panel in panels(document) for target in panel.get("targets") or []
+    ]
+    askers += [
+        (f"annotation {annotation.get('name', '?')}", annotation)
+        for annotation in document.get("annotations", {}).get("list", [])
+    ]
+    for place, asker in askers:
+        tree = tree_of(str(asker.get("expr", "")))
+        named = {label for of in _OF_LEGENDS for label in _LEGEND_LABEL.findall(str(asker.get(of, "")))}
+        if tree is not None:
+            for label in sorted(named - _left(tree)):
+                yield Finding(place, f"is called by {label!r} in its legend, which its series do not have")
+
+
+def _left(tree: promql_parser.Expr) -> set[str]:
+    """Labels that series of an expression may have; what cannot be told is taken as left."""
+    while isinstance(tree, promql_parser.ParenExpr) or (
+        isinstance(tree, promql_parser.BinaryExpr) and str(tree.op) in _KEEPING_LABELS - {"or"}
+    ):
+        tree = tree.expr if isinstance(tree, promql_parser.ParenExpr) else tree.lhs
+    if isinstance(tree, promql_parser.AggregateExpr) and str(tree.op) not in _CHOOSING:
+        modifier = tree.modifier
+        if modifier is None:
+            return set()
+        if modifier.type == promql_parser.AggModifierType.By:
+            return set(modifier.labels)
+    selectors, groupings, made = _names(tree)
+    known = known_series()
+    return groupings | made | {label for one in selectors for label in known.get(metric_of(one), {})}
+
+
+def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str], set[str]]:
+    """All selectors of an expression, all labels that it groups or matches by, and those that it makes."""
     found: _Selectors = []
     groupings: set[str] = set()
+    made: set[str] = set()
 
     def visit(node: promql_parser.Expr) -> bool:
         if isinstance(node, promql_parser.VectorSelector):
             found.append(node)
         elif isinstance(node, promql_parser.MatrixSelector):
             found.append(node.vector_selector)
-        elif isinstance(node, promql_parser.AggregateExpr) and node.modifier:
-            groupings.update(node.modifier.labels)
+        elif isinstance(node, promql_parser.AggregateExpr):
+            groupings.update(node.modifier.labels if node.modifier else [])
+            made.update([node.param.val] if isinstance(node.param, promql_parser.StringLiteral) else [])
+        elif isinstance(node, promql_parser.Call) and node.func.name in ("label_replace", "label_join"):
+            made.update(part.val for part in node.args[1:2] if isinstance(part, promql_parser.StringLiteral))
         elif isinstance(node, promql_parser.BinaryExpr) and node.modifier:
             groupings.update(node.modifier.matching.labels if node.modifier.matching else [])
             groupings.update(node.modifier.group_labels or [])
         return True
 
     promql_parser.walk(parsed, pre_visit=visit)
-    return found, groupings
-
-
-def _metric(selector: promql_parser.VectorSelector) -> str:
-    named = [item.value for item in selector.matchers.matchers if item.name == "__name__"]
-    return selector.name or (named[0] if named else "")
+    return found, groupings, made

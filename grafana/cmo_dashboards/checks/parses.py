@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmo_dashboards.document import Document
 
 _FIXED_WINDOW: Final = re.compile(r"\[\s*\d|(?<=:)\s*\d+[smhd]|offset\s+-?\d")
+_TEXT: Final = re.compile(r'"(?:\\.|[^"\\])*"')
 _RECORDED_HOUR: Final = re.compile(r"last_over_time\(\s*[a-z_]+:[a-z_]+:hourly(\{[^{}]*\})?\[1h\]\s*\)")
 
 
@@ -39,7 +40,7 @@ def check(document: Document) -> Iterator[Finding]:
             yield Finding(place, f"is not PromQL: {' '.join(str(error).split())}: {replaced}")
         if "$" in replaced:
             yield Finding(place, f"has a variable or macro that nothing replaces: {replaced}")
-        if _FIXED_WINDOW.search(_RECORDED_HOUR.sub("", expression)):
+        if _FIXED_WINDOW.search(_TEXT.sub('""', _RECORDED_HOUR.sub("", expression))):
             yield Finding(
                 place, f"has a window of a fixed length; expected $__rate_interval or $__range: {expression}"
             )
