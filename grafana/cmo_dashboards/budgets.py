@@ -116,8 +116,7 @@ def bad_events_by_hour(objectives: Objectives, *, width: int) -> Panel:
         answers="Which hours spent the budget? Events that missed the target, of the last whole hour that "
         "was rolled up. Nothing is there before the first roll-up, up to an hour after the rules were "
         "loaded.",
-        when_red="It has no target of its own. Choose the hour that stands out, and open *CMO overview* at "
-        "it.",
+        when_red="Choose the hour that stands out, and open *CMO overview* at it.",
         queries=tuple(queries),
         no_value="No hour rolled up yet, or no data: see Targets up",
     )
@@ -136,7 +135,7 @@ def coverage(objectives: Objectives, *, width: int, height: int) -> Panel:
         answers="How much of each window do the numbers stand on? What is missing, because nothing was "
         "scraped or Prometheus was down, is missing from good and total events alike. Shown for "
         f"*{objective.title}*. After a start, long windows fill for as long as they are.",
-        when_red="It has no target of its own. Below 100 % long after a start: find the gap under *Targets "
+        when_red="Below 100 % long after a start: find the gap under *Targets "
         "up over time*, and mend what was down; a missed roll-up costs its whole hour.",
         queries=(Query(of.selector(recorded.COVERAGE, _LIVE), "{{window}}", 0.0, 1.0),),
         no_value="Nothing recorded: no rules, or no data",

@@ -59,6 +59,7 @@ def compliance(objectives: Objectives) -> Dashboard:
         "is left, and what would fail? Prometheus must have loaded the rules that are compiled from "
         f"`{objectives.name}`.",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         rows=(
             Row("Against the targets, over the whole range", (*(stat for stat, _ in pairs), seen)),
             Row("What would fail", (what_would_fail(objectives, width=24, height=6),)),
@@ -84,7 +85,7 @@ def _users(objectives: Objectives) -> tuple[Panel, Panel]:
         "with an open session over any short interval of the range, thinking time included. Green from "
         f"{indicator.tolerance:.0%} below the target on, as it is judged. Grey below: fewer users came, "
         f"which is no failure by itself, and live traffic has no target. {_RECORDED}",
-        when_red="It never is. If a load test offered more users than it shows here, sessions are "
+        when_red="If a load test offered more users than it shows here, sessions are "
         "refused or end: look at *Success rate* and at *Targets up*.",
         queries=(
             Query(promql.highest_mean_level(of, promql.TESTS), _SCENARIO_LEGEND, 0, _MOST_USERS),
@@ -375,7 +376,7 @@ def _quantile(objectives: Objectives) -> Panel:
         f"edges of its bucket, which stand beside it: the true one lies between them. Above {longest:g} s "
         f"both say {longest:g}. Failures are not in it, the prober is not either; what is judged is "
         f"*{objective.title}*, which is exact.",
-        when_red="It never is. Open *CMO overview* for how it was over time.",
+        when_red="Open *CMO overview* for how it was over time.",
         queries=(
             Query(
                 promql.quantile_in_its_bucket(indicator, PEOPLE),
@@ -412,7 +413,7 @@ def _resident_memory() -> Panel:
         height=8,
         unit=Unit.BYTES,
         answers="How much memory does each instance use, its processes added?",
-        when_red="It has no target of its own. A rise that outlives the traffic that caused it is a leak.",
+        when_red="A rise that outlives the traffic that caused it is a leak.",
         queries=(Query(f"sum by (instance) ({memory})", "{{instance}}", _MEGABYTE, 64_000 * _MEGABYTE),),
         no_value=NOT_SCRAPED,
     )

@@ -64,6 +64,7 @@ def components(objectives: Objectives) -> Dashboard:
         description="Where does the time of a query go, and which component fails? In the order of the "
         "data: caches, LightRAG behind its breaker, Perplexity, then a stale or default answer.",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         variables=(SCENARIO, COMPONENT),
         rows=(
             Row("Which component fails?", _failing(objectives)),

@@ -15,7 +15,9 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from cmo_dashboards.breakers import LINE_COLOURS
 from cmo_dashboards.colours import COMPONENTS, FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES, TIERS
+from cmo_dashboards.document import targets
 from cmo_dashboards.finish import finish
+from cmo_dashboards.jobs import of_its_job
 from cmo_dashboards.panels import Row, SeriesColours, draw
 from cmo_dashboards.variables import (
     DATASOURCE,
@@ -26,6 +28,8 @@ from cmo_dashboards.variables import (
 )
 
 if TYPE_CHECKING:
+    from cmo_slo.model import Service
+
     from cmo_dashboards.document import Document
 
 REFRESH: Final = "30s"
@@ -50,7 +54,7 @@ ALL_TESTS_LEGEND: Final = "All test scenarios"
 
 @dataclass(frozen=True)
 class Dashboard:
-    """One dashboard. ``document`` is its JSON; ``scenarios`` are those of its load tests.
+    """One dashboard, ``document`` its JSON; of load tests in ``scenarios``, and the jobs of ``service``.
 
     ``variables`` are what it can be narrowed to, in the order of `cmo_dashboards.variables.VARIABLES`.
     """
@@ -59,13 +63,18 @@ class Dashboard:
     title: str
     description: str
     scenarios: tuple[str, ...]
+    service: Service
     rows: tuple[Row, ...]
     variables: tuple[AnyVariable, ...] = (SCENARIO,)
     opens_at: str = "now-1h"
     document: Document = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "document", finish(_build(self)))
+        document = finish(_build(self))
+        for asked in (*targets(document), *document["annotations"]["list"]):
+            if "expr" in asked:
+                asked["expr"] = of_its_job(asked["expr"], self.service)
+        object.__setattr__(self, "document", document)
 
 
 def series_colours(scenarios: tuple[str, ...]) -> SeriesColours:

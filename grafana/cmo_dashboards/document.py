@@ -23,6 +23,11 @@ def panels(document: Document) -> Iterator[dict[str, Any]]:
     return (panel for panel in every_panel(document) if panel.get("type") != "row")
 
 
+def targets(document: Document) -> Iterator[dict[str, Any]]:
+    """All queries of all panels."""
+    return (target for panel in panels(document) for target in panel.get("targets") or [])
+
+
 def title_of(panel: dict[str, Any]) -> str:
     """What people call a panel: its title, or its id where it has none."""
     return str(panel.get("title") or f"panel {panel.get('id')}")

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from cmo_slo.model import Service
 
 _HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
-_NAMES: Final = frozenset(
+RAW_SERIES: Final = frozenset(
     name
     for metric in catalogue.CATALOGUE
     for name in (metric.name, *(f"{metric.name}{suffix}" for suffix in _HISTOGRAM_SUFFIXES))
 )
+"""What the service and its prober expose, by the names of their series."""
 _TEXT: Final = r'"(?:[^"\\]|\\.)*"'
 _TEXT_OR_SERIES: Final = re.compile(
     rf'{_TEXT}|(?<![\w:$])(?P<name>[a-z]\w*)(?![\w:(])(?P<labels>\{{(?:{_TEXT}|[^}}"])*\}})?'
@@ -35,7 +36,7 @@ def of_its_job(expression: str, service: Service) -> str:
 
     def narrowed(found: re.Match[str]) -> str:
         name, labels = found["name"], found["labels"] or ""
-        if name not in _NAMES or _ASKS_FOR_A_JOB.search(labels):
+        if name not in RAW_SERIES or _ASKS_FOR_A_JOB.search(labels):
             return found[0]
         job = service.probe_job if name in catalogue.PROBE_METRICS else service.job
         others = labels[1:-1].strip()

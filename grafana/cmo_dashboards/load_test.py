@@ -181,6 +181,7 @@ def load_test(objectives: Objectives) -> Dashboard:
         "decide: `cmo compare` says whether a difference is more than chance, `cmo check` whether a run is "
         "compliant (docs/check.md).",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         variables=(SCENARIO, HISTORY, RUN, AGAINST),
         opens_at="now-15m",
         rows=(
@@ -226,14 +227,14 @@ def _releases() -> tuple[Panel, ...]:
             "Release looked at",
             NOW,
             "Which release is looked at? Version and revision of what was scraped during the run.",
-            "It never is. Two lines are a roll-out, or a range that is too long: shorten it to one run.",
+            "Two lines are a roll-out, or a range that is too long: shorten it to one run.",
             "No instance was scraped",
         ),
         of(
             "Release compared with",
             EARLIER,
             "Which release is it compared with? Version and revision of what was scraped then.",
-            "It never is. Not the one that you meant: choose another in `Compare with`; further back than "
+            "Not the one that you meant: choose another in `Compare with`; further back than "
             "`Look back for runs` no run is found.",
             "No instance was scraped then",
         ),
@@ -249,7 +250,7 @@ def _queries(objectives: Objectives) -> _Figure:
         asked=_of_each_and_all(partial(comparison.events, of), each_judged=False, all_judged=False),
         answers="How many queries does the comparison rest on? Finished ones but those that the user "
         "cancelled; exact.",
-        when_red="It never is. Few queries say little: from 100 a scenario on a verdict is given at all.",
+        when_red="Few queries say little: from 100 a scenario on a verdict is given at all.",
         highest=_MOST_EVENTS,
         decimals=0,
     )
@@ -265,7 +266,7 @@ def _users(objectives: Objectives) -> _Figure:
         asked=_of_each(partial(comparison.held_users, of), judged=True),
         answers="How many users at once did it carry? The highest mean over any short interval; exact. Grey "
         "below the target: fewer came.",
-        when_red="It never is. Fewer than the test offered: sessions were refused or ended.",
+        when_red="Fewer than the test offered: sessions were refused or ended.",
         highest=_MOST_USERS,
         steps=verdict_steps(objective, missed=NEUTRAL),
         decimals=1,
@@ -327,8 +328,7 @@ def _throughput() -> _Figure:
         unit=Unit.PER_SECOND,
         asked=_of_each_and_all(comparison.throughput, each_judged=False, all_judged=False),
         answers="How much did it carry? Mean of finished queries a second, over the moments that had any.",
-        when_red="It has no target. Users wait for an answer before they ask again: slower answers are "
-        "fewer queries a second.",
+        when_red="Users wait for an answer before they ask again: slower answers are fewer queries a second.",
         highest=_MOST_A_SECOND,
         decimals=1,
     )
@@ -377,7 +377,7 @@ def _cost() -> _Figure:
         asked=(of_all,),
         answers="What does a query cost? US dollars for model calls over finished queries, live ones "
         "included: cost is not counted by scenario.",
-        when_red="It has no target. More with the same hit rate: longer prompts, retries, or another model.",
+        when_red="More with the same hit rate: longer prompts, retries, or another model.",
         highest=100.0,
         decimals=5,
     )
@@ -421,7 +421,7 @@ def _line(title: str, unit: Unit, expression: _OfPeople, objective: Objective | 
         unit=unit,
         answers="When in the run do the two differ? Dashed: the compared run, moved to end with this "
         f"one.{beside}",
-        when_red=f"It never is. See what else differs at that moment. {_DECIDES}",
+        when_red=f"See what else differs at that moment. {_DECIDES}",
         queries=(
             Query(expression(TESTS, NOW), _SCENARIO, 0.0, highest),
             Query(expression(TESTS, EARLIER), f"{_SCENARIO}, compared run", 0.0, highest, dashed=True),

@@ -45,6 +45,7 @@ def monitor(objectives: Objectives) -> Dashboard:
         description="Can the other pages be believed: is everything scraped, evaluated, recorded and "
         "delivered? If not, the other dashboards may be quiet for want of data.",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         rows=(
             Row("Can the other dashboards be believed", _trust(objectives)),
             Row("Scrapes", _scrapes(objectives)),
@@ -118,8 +119,7 @@ def _scrapes(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long does a scrape take? Near the scrape interval, scrapes fail and every panel "
             "becomes coarse.",
-            when_red="It has no target of its own. A rise means too many series, or a machine without time "
-            "to spare.",
+            when_red="A rise means too many series, or a machine without time to spare.",
             queries=(Query(f"scrape_duration_seconds{of_jobs}", "{{job}} {{instance}}", 0, _MOST_SECONDS),),
             no_value=NOT_SCRAPED,
         ),
@@ -130,7 +130,7 @@ def _scrapes(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How many series does each target have? 0 while a scrape fails.",
-            when_red="It has no target of its own. A rise that does not end is a label without a closed "
+            when_red="A rise that does not end is a label without a closed "
             "list of values; a fall to a few is an exporter that lost its service.",
             queries=(Query(f"scrape_samples_scraped{of_jobs}", "{{job}} {{instance}}", 0, _MOST_SERIES),),
             no_value=NOT_SCRAPED,
@@ -155,7 +155,7 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="Are the rules evaluated in time? What the last evaluation took, of the time until the "
             "next: at 100 % evaluations are missed, and alerts come late.",
-            when_red="It has no target of its own. Towards 100 %: give Prometheus more processor time, or "
+            when_red="Towards 100 %: give Prometheus more processor time, or "
             "a longer scrape interval and the rules compiled for it.",
             queries=(
                 Query(f"{took}{of_ours} / ({every}{of_ours} > 0)", "{{rule_group}}", 0.0, _MOST_INTERVALS),
@@ -295,7 +295,7 @@ def _notifications(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="How many alerts are active, and how many are silenced or inhibited? The watchdog is "
             "always one.",
-            when_red="It has no target of its own. Suppressed without a load test or a page: somebody left "
+            when_red="Suppressed without a load test or a page: somebody left "
             "a silence behind; `amtool silence query` lists them.",
             queries=(Query("sum by (state) (alertmanager_alerts)", "{{state}}", 0.0, _MOST_EVENTS),),
             no_value=_NO_ALERTMANAGER,
@@ -345,7 +345,7 @@ def _exporter(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="Is the metrics port asked by the right ones, and does the log keep up? Requests that "
             "did not end well, by what became of them, and log lines dropped because too many waited.",
-            when_red="It has no target of its own. `unauthorized`: Prometheus has the wrong token. "
+            when_red="`unauthorized`: Prometheus has the wrong token. "
             "`cut_off`, `refused`: somebody keeps the port busy. Dropped lines: the log's disk is slow or "
             "full.",
             queries=(
@@ -378,8 +378,7 @@ def _prometheus() -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How many series does Prometheus keep in memory? Each costs a few kilobytes.",
-            when_red="It has no target of its own. A rise that does not end: see *Samples of a scrape* for "
-            "the target.",
+            when_red="A rise that does not end: see *Samples of a scrape* for the target.",
             queries=(
                 Query("max by (instance) (prometheus_tsdb_head_series)", "{{instance}}", 1.0, _MOST_SERIES),
             ),
@@ -392,8 +391,7 @@ def _prometheus() -> tuple[Panel, ...]:
             height=8,
             unit=Unit.BYTES,
             answers="How much memory do Prometheus and the Alertmanager take?",
-            when_red="It has no target of its own. Near the machine's limit they are killed, and all is "
-            "silent.",
+            when_red="Near the machine's limit they are killed, and all is silent.",
             queries=(
                 Query(
                     'process_resident_memory_bytes{job=~"prometheus|alertmanager"}',

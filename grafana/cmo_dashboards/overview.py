@@ -51,6 +51,7 @@ def overview(objectives: Objectives) -> Dashboard:
         description="Are users suffering, since when, which component, and what next? Live traffic alone. "
         "Start here when you are called.",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         rows=(
             Row("Are users suffering, since when, which component, what next", _symptoms(objectives)),
             Row("Since when: alerts and scrapes", _since_when(objectives), folded=True),

@@ -51,6 +51,7 @@ def resources(objectives: Objectives) -> Dashboard:
         description="What do the processes of the service use, does any of it run out, and what do its "
         "model calls cost?",
         scenarios=objectives.scenarios,
+        service=objectives.service,
         variables=(JOB, INSTANCE),
         rows=(
             Row(
@@ -101,8 +102,7 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.BYTES,
             answers="Which process holds the memory? `rss` counts pages that workers share in each of them, "
             "`pss` in parts: add up `pss`, never `rss`.",
-            when_red="It has no target. One worker far above the others: it is the one that leaks, or that "
-            "has the work.",
+            when_red="One worker far above the others: it is the one that leaks, or that has the work.",
             queries=(Query(_of(catalogue.MEMORY), f"{_WORKER}, {{{{kind}}}}", 1e6, _MOST_BYTES),),
             no_value=_NOT_SCRAPED,
         ),
@@ -115,7 +115,7 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
             answers="How high was it between scrapes? Highest of each worker since it started, and, dashed, "
             "since the first session of a scenario opened. A peak falls only when the process starts anew, "
             "or another run begins.",
-            when_red="It has no target. Near the memory limit of the container: the kernel ends the process "
+            when_red="Near the memory limit of the container: the kernel ends the process "
             "there, with all queries inside.",
             queries=(
                 Query(_of(catalogue.MEMORY_HIGH_WATER), f"{_WORKER}, {{{{kind}}}}", 1e6, _MOST_BYTES),
@@ -145,7 +145,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How late does the loop run what is due? Seen from a thread, so that a blocked loop "
             "cannot hide. Quantiles are estimated between the edges of the buckets.",
-            when_red="It has no target. P99 above some tenths of a second: something blocks (a synchronous "
+            when_red="P99 above some tenths of a second: something blocks (a synchronous "
             "call in a coroutine) or the processor is full; all queries of the worker stand still meanwhile.",
             queries=tuple(
                 # A quantile of nothing is NaN, and no comparison with NaN holds.
@@ -168,7 +168,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="Does a loop stand still now? Seconds since a worker's loop last answered, while it "
             "does not; 0 when it does.",
-            when_red="It has no target. Anything but 0: the service's log has the stack of what blocks.",
+            when_red="Anything but 0: the service's log has the stack of what blocks.",
             queries=(Query(_of(catalogue.EVENT_LOOP_BLOCKED), _WORKER, 0.0, 3_600),),
             no_value=_NO_LOOP,
             links=links,
@@ -180,8 +180,7 @@ def _event_loop(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How much is under way at once? Tasks that have not finished, by worker and loop.",
-            when_red="It has no target. A number that rises and never falls: tasks are begun and not "
-            "awaited.",
+            when_red="A number that rises and never falls: tasks are begun and not awaited.",
             queries=(
                 Query(
                     f"sum by (instance, worker, loop) ({_of(catalogue.ASYNCIO_TASKS)})",
@@ -208,7 +207,7 @@ def _processor() -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="How many processors does each instance keep busy? Seconds of processor time a second; "
             "1 is one processor. A worker runs Python on one at most.",
-            when_red="It has no target. Near the number of workers or of processors: answers slow down "
+            when_red="Near the number of workers or of processors: answers slow down "
             "before anything fails. Much `system`: it talks to disk or network more than it computes.",
             queries=(
                 Query(
@@ -228,7 +227,7 @@ def _processor() -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="How much of the time does the garbage collector stop the processes? By generation; of "
             "several workers the sum.",
-            when_red="It has no target. More than some percent: many objects that hold each other; "
+            when_red="More than some percent: many objects that hold each other; "
             "generation 2 looks at them all.",
             queries=(
                 Query(stopped, "{{instance}}, generation {{generation}}", 0.0, 64.0, may_be_empty=True),
@@ -243,8 +242,7 @@ def _processor() -> tuple[Panel, ...]:
             unit=Unit.SECONDS,
             answers="How long does one collection stop everything? Estimated between the edges of the "
             "buckets.",
-            when_red="It has no target. Tenths of a second are lag of the event loop: compare *Lag of the "
-            "event loop*.",
+            when_red="Tenths of a second are lag of the event loop: compare *Lag of the event loop*.",
             queries=(
                 Query(
                     f"histogram_quantile(0.99, {buckets}) >= 0",
@@ -271,8 +269,7 @@ def _workers(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="Are all worker processes there? Their number in each instance; an instance that is not "
             "scraped has no line.",
-            when_red="It has no target. Fewer than the service was started with: one has died and was not "
-            "replaced.",
+            when_red="Fewer than the service was started with: one has died and was not replaced.",
             queries=(Query(f"count by (instance) ({started})", "{{instance}}", 1, 1_000),),
             no_value=_NOT_SCRAPED,
         ),
@@ -283,7 +280,7 @@ def _workers(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.SECONDS,
             answers="Since when does each worker run?",
-            when_red="It has no target. A young worker among old ones: the one before it died. All young: a "
+            when_red="A young worker among old ones: the one before it died. All young: a "
             "deploy, or a crash.",
             queries=(Query(f"time() - {started}", _WORKER, 0, 1e9),),
             decimals=0,
@@ -297,7 +294,7 @@ def _workers(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="Did a worker die and come again? Workers that took the place of one that was gone. A "
             "restart of the whole instance begins at 0 again: see *Age of each worker*.",
-            when_red="It has no target. Anything above 0 without a deploy: look for the end of the process "
+            when_red="Anything above 0 without a deploy: look for the end of the process "
             "in its log, memory first.",
             queries=(Query(f"round(increase({restarts}))", _WORKER, 0, 1_000),),
             decimals=0,
@@ -318,7 +315,7 @@ def _held() -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="Do files and sockets run out? Descriptors that a worker holds, of those that its limit "
             "allows.",
-            when_red="It has no target. At 100 % no connection is accepted any more. Rising without "
+            when_red="At 100 % no connection is accepted any more. Rising without "
             "traffic: connections are opened and not closed.",
             queries=(Query(f"{files} / ({limit} > 0)", _WORKER, 0.0, 1.0),),
             highest=1.0,
@@ -331,8 +328,7 @@ def _held() -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How many threads does each worker have?",
-            when_red="It has no target. Rising with the number of sessions and never falling: each session "
-            "leaves one behind.",
+            when_red="Rising with the number of sessions and never falling: each session leaves one behind.",
             queries=(Query(_of(catalogue.THREADS), _WORKER, 0, 100_000),),
             no_value=_NOT_SCRAPED,
         ),
@@ -348,8 +344,7 @@ def _network() -> Panel:
         unit=Unit.BYTES_A_SECOND,
         answers="How much do queries move? Bytes of the bodies of requests (`receive`) and answers "
         "(`transmit`).",
-        when_red="It has no target. Answers that grow while their number does not: something is repeated in "
-        "them.",
+        when_red="Answers that grow while their number does not: something is repeated in them.",
         queries=(
             Query(
                 f"sum by (instance, direction) ({_rate(catalogue.NETWORK)})",
@@ -376,8 +371,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.DOLLARS,
             answers="What did model calls cost? US dollars, from tokens and the price table of the "
             "exporter's settings; a model without a price is missing.",
-            when_red="It has no target. The model that costs most is the one to ask less, or to cache "
-            "better.",
+            when_red="The model that costs most is the one to ask less, or to cache better.",
             queries=(Query(f"sum by (component, provider, model) ({spent})", _MODEL, 0.0, _MOST),),
             no_value=no_cost,
         ),
@@ -389,7 +383,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.DOLLARS,
             answers="What does a query cost on average? All cost over all finished queries, those that a "
             "cache answered included.",
-            when_red="It has no target. Rising with a falling cache hit rate: the caches. Rising alone: "
+            when_red="Rising with a falling cache hit rate: the caches. Rising alone: "
             "longer prompts, or retries.",
             queries=(Query(f"sum({spent}) / ({finished} > 0)", "a query", 0.0, 100.0),),
             decimals=5,
@@ -422,7 +416,7 @@ def _cost(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="What do models read and write? Tokens as the provider reports them.",
-            when_red="It has no target. Much input to little output: too much context is sent along.",
+            when_red="Much input to little output: too much context is sent along.",
             queries=(
                 Query(
                     f"sum by (component, provider, model, token_type) (rate({tokens}{{{_CHOSEN}}}[{_RATE}]))",
@@ -497,7 +491,7 @@ def _http() -> tuple[Panel, ...]:
             unit=Unit.PER_SECOND,
             answers="What is asked of the web server, and how does it answer? `/readyz` answers 503 when the "
             "service cannot work; an apology is a 200 here, and an error on every other dashboard.",
-            when_red="It has no target. 5xx of `/query`: the service breaks before it can apologise; its log "
+            when_red="5xx of `/query`: the service breaks before it can apologise; its log "
             "says how. 4xx: somebody asks wrongly, or (499) leaves before the answer.",
             queries=(
                 Query(finished("(1|2|3).."), f"{_ROUTE}, answered", 0.0, _MOST),
@@ -516,7 +510,7 @@ def _http() -> tuple[Panel, ...]:
             "estimated between the edges of the buckets, which end at "
             f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each "
             "with the id of its trace, where traces are on (`docs/traces.md`).",
-            when_red="It has no target. `/readyz` slow: the event loop is blocked, see above. The first byte "
+            when_red="`/readyz` slow: the event loop is blocked, see above. The first byte "
             "as late as the last: something between holds the stream back.",
             queries=(
                 Query(
@@ -544,7 +538,7 @@ def _http() -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How many requests are being answered? By instance and method.",
-            when_red="It has no target. A number that rises and never falls: requests hang; see *Oldest live "
+            when_red="A number that rises and never falls: requests hang; see *Oldest live "
             "query in progress* on *CMO overview*.",
             queries=(
                 Query(

@@ -18,17 +18,7 @@ if TYPE_CHECKING:
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 ON_NO_DASHBOARD: Final = {
-    catalogue.QUERY_TIME_TO_FIRST_TOKEN.name: "overview",
-    catalogue.STREAMS_ABANDONED.name: "overview",
-    catalogue.FEEDBACK.name: "overview",
-    catalogue.QUERIES_IN_PROGRESS.name: "overview",
-    catalogue.LLM_TIME_TO_FIRST_TOKEN.name: "components",
-    catalogue.PROBE_DURATION.name: "overview",
     catalogue.PROBE_TIME_TO_FIRST_BYTE.name: "its time to the first token is what a user sees",
-    catalogue.PROBE_TIME_TO_FIRST_TOKEN.name: "overview",
-    catalogue.PROBE_CONNECTION.name: "part of its duration: for who asks why that is long",
-    catalogue.PROBE_LAST_SUCCESS.name: "overview",
-    catalogue.PROBE_LAST_ASKED.name: "overview",
     catalogue.PROBE_RESULTS.name: "CMOProbeFailing counts them",
 }
 """Why nobody has to see it: a word on each."""

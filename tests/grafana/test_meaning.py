@@ -35,11 +35,14 @@ MEANT: Final = {
     "up": (1, GREY),
     "fails": (0, RED),
     "answered": (1, GREY),
+    "no news": (-1, GREY),
     "silent": (0, RED),
     "fires": (1, GREY),
     "refused": (0, RED),
     "accepted": (1, GREY),
     "none": (0, GREY),
+    "ticket": (1, AMBER),
+    "page": (2, RED),
     "closed": (1, GREY),
     "maintenance": (2, AMBER),
     "budget_limited": (3, AMBER),
@@ -49,6 +52,8 @@ MEANT: Final = {
     "open": (7, RED),
 }
 """The value of each word, and the colour that it stands on."""
+BESIDE_NUMBERS: Final = {"No traffic": (-2,)}
+"""Its value where the others are shares of 0 to 1."""
 OF_OUTCOMES: Final = {"success": GREEN, "failure": RED, "error": RED, "timeout": AMBER}
 UNITS: Final = ((r"_bytes\b", {"decbytes"}), (r"^histogram_quantile\(", {"s"}))
 """Units of what a query begins with or is made of."""
@@ -83,7 +88,9 @@ def _words(panel: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
 def test_each_word_has_its_value_and_its_colour(document: Document) -> None:
     for panel in panels(document):
         for word, value, colour in _words(panel):
-            assert (value, colour) == MEANT[word], (panel["title"], word)
+            meant, meant_colour = MEANT[word]
+            known = {meant, *BESIDE_NUMBERS.get(word, ())}
+            assert (value in known, colour) == (True, meant_colour), (panel["title"], word)
 
 
 def test_of_several_breakers_the_worst_is_shown(document: Document) -> None:
@@ -125,7 +132,6 @@ def test_lines_that_stand_in_no_title_are_where_the_objectives_are() -> None:
         "Live queries that users cancelled": {objectives.cancelled_limit},
         "Burn rate: Success rate": {1.0},
         "Burn rate: Answered within 2 s": {1.0},
-        "Restarts in the range": {1.0},
         "Pages firing": {1.0},
         "Tickets firing": {1.0},
     }
@@ -175,6 +181,7 @@ def test_windows_are_those_that_their_legends_name() -> None:
 
 def test_a_panel_asks_for_the_objective_that_its_title_names() -> None:
     objectives = load_objectives(shipped_directory() / "cmo-015.yml").objectives
+    indicators = {objective.name: objective.indicator for objective in objectives}
     seen = set()
     for board in shipped_dashboards():
         for panel in panels(board.document):
@@ -189,7 +196,8 @@ def test_a_panel_asks_for_the_objective_that_its_title_names() -> None:
                 }
                 if begins and asked:
                     seen.add(objective.name)
-                    assert asked == {objective.name}, panel["title"]
+                    # Two targets of the same events are two lines of one panel.
+                    assert all(indicators[name] == objective.indicator for name in asked), panel["title"]
     assert {"success", "within_2s", "cache_hits"} <= seen
 
 

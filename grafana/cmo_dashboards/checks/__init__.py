@@ -15,6 +15,7 @@ from cmo_dashboards.checks import (
     descriptions,
     grid,
     ids,
+    jobs,
     names,
     no_data,
     parses,
@@ -46,6 +47,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "parses": parses.check,
     "windows": windows.check,
     "names": names.check,
+    "jobs": jobs.check,
     "no_data": no_data.check,
     "round_trip": round_trip.check,
 }
