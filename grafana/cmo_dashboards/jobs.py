@@ -14,11 +14,12 @@ from cmo_exporter import catalogue
 if TYPE_CHECKING:
     from cmo_slo.model import Service
 
-_HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
+_SUFFIXES: Final = ("", "_bucket", "_count", "_sum")
+_OF_THE_PROBER: Final = frozenset(
+    f"{name}{suffix}" for name in catalogue.PROBE_METRICS for suffix in _SUFFIXES
+)
 RAW_SERIES: Final = frozenset(
-    name
-    for metric in catalogue.CATALOGUE
-    for name in (metric.name, *(f"{metric.name}{suffix}" for suffix in _HISTOGRAM_SUFFIXES))
+    f"{metric.name}{suffix}" for metric in catalogue.CATALOGUE for suffix in _SUFFIXES
 )
 """What the service and its prober expose, by the names of their series."""
 _TEXT: Final = r'"(?:[^"\\]|\\.)*"'
@@ -38,7 +39,7 @@ def of_its_job(expression: str, service: Service) -> str:
         name, labels = found["name"], found["labels"] or ""
         if name not in RAW_SERIES or _ASKS_FOR_A_JOB.search(labels):
             return found[0]
-        job = service.probe_job if name in catalogue.PROBE_METRICS else service.job
+        job = service.probe_job if name in _OF_THE_PROBER else service.job
         others = labels[1:-1].strip()
         return f'{name}{{job="{job}"{", " if others else ""}{others}}}'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cmo_dashboards import queries, shipped_dashboards
+from cmo_dashboards.document import targets
 from cmo_dashboards.jobs import of_its_job
 from cmo_dashboards.overview import overview
 from cmo_slo.model import Objectives, Service
@@ -26,6 +27,7 @@ SERVICE = Service(job="ours", probe_job="asks-ours")
             'cmo_query_duration_seconds_bucket{job="ours", le=~"2|2[.]0"} offset 5m',
         ),
         ("min by (canary) (cmo_probe_up)", 'min by (canary) (cmo_probe_up{job="asks-ours"})'),
+        ("cmo_probe_duration_seconds_sum", 'cmo_probe_duration_seconds_sum{job="asks-ours"}'),
         ('cmo_memory_bytes{kind="a}b"}', 'cmo_memory_bytes{job="ours", kind="a}b"}'),
         ('cmo_memory_bytes{job=~"$job"}', 'cmo_memory_bytes{job=~"$job"}'),
         ('cmo_memory_bytes{kind="rss", job!="x"}', 'cmo_memory_bytes{kind="rss", job!="x"}'),
@@ -51,10 +53,6 @@ def test_only_resources_lets_people_choose_the_job() -> None:
     choosing = {
         board.uid
         for board in shipped_dashboards()
-        if any(
-            "$job" in target["expr"]
-            for panel in board.document["panels"]
-            for target in panel.get("targets", [])
-        )
+        if any("$job" in target["expr"] for target in targets(board.document))
     }
     assert choosing == {"cmo-resources"}

@@ -405,7 +405,21 @@ def _process(server: Server, command: list[str], folder: Path, port: int) -> Man
 
 def _configuration(jobs: dict[str, str]) -> str:
     intervals = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
-    scrapes = [{"job_name": job, "static_configs": [{"targets": [address]}]} for job, address in jobs.items()]
+    # One exposition stands for the service and for the prober: a second scrape of it would be a second step.
+    of_the_prober = {
+        "source_labels": ["__name__"],
+        "regex": "cmo_probe_.+",
+        "target_label": "job",
+        "replacement": "probe",
+    }
+    scrapes = [
+        {
+            "job_name": job,
+            "static_configs": [{"targets": [address]}],
+            "metric_relabel_configs": [of_the_prober],
+        }
+        for job, address in jobs.items()
+    ]
     told = {"alertmanagers": [{"static_configs": [{"targets": [jobs["alertmanager"]]}]}]}
     return yaml.safe_dump(
         {
