@@ -85,7 +85,8 @@ Prometheus needs the compiled rules for its scrape interval: `prometheus/prometh
 
 Without provisioning: import the files of `grafana/dashboards/` by hand and choose a Prometheus data source.
 
-Alerts link to their runbooks where these are published; say so when you build, and give Grafana that folder:
+Each runbook is a dashboard too (`runbooks/`), at `/d/` and the name of its alert. Where runbooks are
+published, links lead there; say so when you build, and give Grafana that folder:
 
 ```sh
 cmo dashboards build --runbooks-url https://git.example.org/docs/runbooks --output /etc/grafana/cmo
@@ -97,8 +98,8 @@ cmo dashboards build --runbooks-url https://git.example.org/docs/runbooks --outp
 cmo dashboards check    # the files: fresh, and nothing that Grafana would misread
 ```
 
-Whether every query finds something, within the range that is written beside its panel (a percentage may be
-100 times too large), shows only under load: live questions for a minute, and a load test. On a stack of
+Whether every query finds something, and nothing that cannot be (a percentage 100 times too large), shows only
+under load: live questions for a minute, and a load test. On a stack of
 `cmo stack up --scrape-interval 1`:
 
 ```sh
@@ -114,7 +115,8 @@ kill %1
 
 `--scrape-interval` is that Prometheus' own, `--range` how far back to look: windows follow from them as in
 Grafana. One line a finding. Exit status 0: nothing found; 1: something; 3: wrong usage; 4: Prometheus cannot
-be read.
+be read, or its answers would prove nothing: it does not scrape the service, or the watchdog of its rules
+does not fire.
 """
 
 _OVERVIEW: Final = "CMO overview"
