@@ -36,6 +36,7 @@ _UV_NAMES: Final = {
     "no-index": "UV_NO_INDEX",
     "cert": "SSL_CERT_FILE",
 }
+_SYSTEM_CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
 _CERTIFICATES_OF_DEBIAN: Final = "usr/share/ca-certificates/mozilla"
 # What fights with the packages of .venv: the environment's name, then its files of pins in the order in which
 # they are installed, so that the first may hold what builds the packages of the next.
@@ -219,12 +220,27 @@ def _install_npm_packages(checkout: Checkout, environment: Environment, packages
     for name in _FILES_OF_NPM:
         shutil.copy(packages / name, environment.folder)
     programs, cache = environment.folder / "bin", checkout.work / "npm"
+    options = ("--prefix", str(environment.folder), "--cache", str(cache))
     run(
         f"Installing npm packages into {environment.folder.name}",
-        [str(programs / "npm"), "ci", "--prefix", str(environment.folder), "--cache", str(cache)],
-        {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"},
+        # Without its log, npm does not say why a package could not be had.
+        [str(programs / "npm"), "ci", *options, "--loglevel", "http", "--fetch-retries", "5"],
+        {
+            **os.environ,
+            "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            **_certificates_of_node(os.environ),
+        },
     )
     shutil.rmtree(cache, ignore_errors=True)
+
+
+def _certificates_of_node(environment: Mapping[str, str]) -> dict[str, str]:
+    """Node.js trusts its own list alone; a proxy or a mirror is known to the system, or to pip."""
+    named = (environment.get(name, "") for name in ("SSL_CERT_FILE", "PIP_CERT"))
+    bundle = next(filter(os.path.isfile, (*named, _SYSTEM_CERTIFICATES)), None)
+    if bundle is None or "NODE_EXTRA_CA_CERTS" in environment:
+        return {}
+    return {"NODE_EXTRA_CA_CERTS": bundle}
 
 
 def _installer() -> str:
@@ -301,7 +317,7 @@ def _pip_wheel_of_debian(checkout: Checkout) -> Path:
 
 
 def _system_certificates() -> bool:
-    return Path("/etc/ssl/certs/ca-certificates.crt").is_file()
+    return Path(_SYSTEM_CERTIFICATES).is_file()
 
 
 def _certificates(checkout: Checkout) -> dict[str, str]:

@@ -41,6 +41,12 @@ _NETWORK_SIGNS: Final = (
     "error sending request",
     "proxyerror",
 )
+_CERTIFICATE_SIGNS: Final = (
+    "certificate_verify_failed",
+    "invalid peer certificate",
+    "self_signed_cert_in_chain",
+    "unable_to_get_issuer_cert",
+)
 NO_NETWORK: Final = (
     "A package server could not be reached. Check the network (http_proxy, https_proxy and the settings of "
     "pip, npm and apt are all respected), then run the same command again: it goes on where it stopped."
@@ -51,7 +57,8 @@ DISK_FULL: Final = (
 )
 BAD_CERTIFICATE: Final = (
     "The package server's certificate is not trusted here. Where a proxy or a mirror has a certificate of "
-    "its own, name its authority in PIP_CERT and SSL_CERT_FILE, or install the package ca-certificates."
+    "its own, name its authority in PIP_CERT, SSL_CERT_FILE and NODE_EXTRA_CA_CERTS, or install the package "
+    "ca-certificates."
 )
 
 
@@ -73,7 +80,7 @@ def explain(what: str, output: str) -> str:
     tail = "\n".join(f"  {line}" for line in output.strip().splitlines()[-_TAIL_LINES:])
     if "no space left on device" in lowered:
         cause = DISK_FULL
-    elif "certificate_verify_failed" in lowered or "invalid peer certificate" in lowered:
+    elif any(sign in lowered for sign in _CERTIFICATE_SIGNS):
         cause = BAD_CERTIFICATE
     elif any(sign in lowered for sign in _NETWORK_SIGNS):
         cause = NO_NETWORK

@@ -295,6 +295,17 @@ def test_what_builds_a_package_is_the_pinned_one_that_went_in_before_it(
     assert built.read_text() == "built by 1.0"
 
 
+def test_node_trusts_what_the_system_or_pip_trusts(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.crt"
+    bundle.touch()
+    trusts = python_environment._certificates_of_node
+    assert trusts({"PIP_CERT": str(bundle)}) == {"NODE_EXTRA_CA_CERTS": str(bundle)}
+    assert trusts({"SSL_CERT_FILE": str(bundle), "PIP_CERT": "/not/there"}) == {
+        "NODE_EXTRA_CA_CERTS": str(bundle)
+    }
+    assert trusts({"PIP_CERT": str(bundle), "NODE_EXTRA_CA_CERTS": "mine"}) == {}
+
+
 def _ask_npm_for_nothing(checkout: python_environment.Checkout) -> None:
     for made in checkout.test_environments:
         if made.npm_packages is not None:
