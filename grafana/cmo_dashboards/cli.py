@@ -171,7 +171,7 @@ def _live_findings(prometheus_url: str, macros: Macros, *, idle: bool) -> list[s
     asked = [query for dashboard in _shipped() for query in queries(dashboard, macros)]
     click.echo(f"Asking {len(asked)} queries …", err=True)
     with Asker(prometheus_url, macros) as asker:
-        asker.require(premises(shipped_objectives()))
+        asker.require(premises(shipped_objectives(), macros.rate_interval))
         return list(wrong(asked, asker.ask))
 
 

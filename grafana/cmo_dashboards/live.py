@@ -43,8 +43,12 @@ class Premise:
     otherwise: str
 
 
-def premises(objectives: Objectives) -> tuple[Premise, ...]:
+def premises(objectives: Objectives, lately: str) -> tuple[Premise, ...]:
     """That the service is scraped, and that its rules are evaluated.
+
+    Args:
+        objectives: what job the service is, and which alert always fires.
+        lately: a few scrapes, as a PromQL duration: any of them may have been missed.
 
     Raises:
         ValueError: the objectives have no alert that always fires.
@@ -52,7 +56,7 @@ def premises(objectives: Objectives) -> tuple[Premise, ...]:
     job, alert = objectives.service.job, watchdog(objectives)
     return (
         Premise(
-            f'up{{job="{job}"}} == 1',
+            f'max_over_time(up{{job="{job}"}}[{lately}]) == 1',
             f"no instance of the job {job!r} is scraped: see /api/v1/targets there, and start the service",
         ),
         Premise(

@@ -54,7 +54,7 @@ def live_traffic(report_run: RecordedRun) -> None:
 def asker(report_run: RecordedRun, live_traffic: None) -> Iterator[Asker]:
     """One that asks all at one moment, as the command does."""
     with Asker(report_run.prometheus_urls["1s"], MACROS) as asker:
-        asker.require(premises(shipped_objectives()))
+        asker.require(premises(shipped_objectives(), MACROS.rate_interval))
         yield asker
 
 

@@ -199,7 +199,7 @@ def test_a_secret_in_the_address_is_not_shown(of_the_service: Started) -> None:
 def test_nor_is_it_where_the_answers_prove_nothing(started: Started) -> None:
     url = started.url.replace("http://", "http://user:sesame@") + "/?token=sesame"
     with Asker(url, MACROS) as asker, pytest.raises(DataSourceError, match="prove nothing") as refused:
-        asker.require(premises(OBJECTIVES))
+        asker.require(premises(OBJECTIVES, MACROS.rate_interval))
     assert "sesame" not in str(refused.value)
 
 
@@ -245,7 +245,7 @@ def _refused(asked: Started, objectives: Objectives) -> str:
     """Why the answers of a Prometheus prove nothing; no words where they do."""
     with Asker(asked.url, MACROS) as asker:
         try:
-            asker.require(premises(objectives))
+            asker.require(premises(objectives, MACROS.rate_interval))
         except DataSourceError as error:
             return str(error)
     return ""

@@ -94,7 +94,7 @@ def test_the_retention_is_needed_and_the_check_says_so(etc: Path) -> None:
 def test_the_search_for_another_name_or_job_finds_every_place() -> None:
     commands = re.findall(r"^    (grep -rl.*)$", PAGE, re.M)
     by_name, by_either = (set(_listed(command)) for command in commands)
-    files = [*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "grafana/dashboards").glob("*.json")]
+    files = [*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "grafana/dashboards").rglob("*.json")]
     texts = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
     assert by_name == {file for file, text in texts.items() if "cmo-015" in text}
     job = {file for file, text in texts.items() if 'job="cmo"' in text.replace("\\", "")}
