@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 from cmo_exporter import catalogue
+from cmo_stack import servers
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -110,6 +111,13 @@ def exposition() -> Iterator[Exposition]:
     """A running exposition, idle."""
     with Exposition() as running:
         yield running
+
+
+@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
+def promtool(request: pytest.FixtureRequest) -> servers.Server:
+    """Each promtool of this machine in turn."""
+    server: servers.Server = request.param
+    return server
 
 
 class Exposition(Collector):

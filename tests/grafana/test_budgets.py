@@ -5,12 +5,9 @@ promtool evaluates the panels' own expressions over recorded series whose number
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import yaml
 from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates
 from cmo_dashboards.promised import budgeted
 from cmo_slo.objectives import load_objectives, shipped_directory
@@ -21,21 +18,18 @@ from cmo_slo.recorded import (
     TOTAL_EVENTS_HOURLY,
     TOTAL_EVENTS_IN_WINDOW,
 )
-from cmo_stack import servers
+
+from .asked_of_promtool import ask_promtool
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cmo_stack import servers
 
 OBJECTIVES: Final = load_objectives(shipped_directory() / "cmo-015.yml")
 SUCCESS: Final = budgeted(OBJECTIVES)[0]
 LIVE: Final = 'slo="cmo-015", objective="success", scenario="live"'
 MONTH: Final = f'{{{LIVE}, window="30d"}}'
-
-
-@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
-def promtool(request: pytest.FixtureRequest) -> servers.Server:
-    server: servers.Server = request.param
-    return server
 
 
 def _expect(
@@ -52,15 +46,8 @@ def _expect(
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [{"expr": expression, "eval_time": moment, "exp_samples": samples}],
     }
-    (folder / "test.yml").write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [test]}))
-    done = subprocess.run(
-        [str(promtool.path), "test", "rules", "test.yml"],
-        cwd=folder,
-        env={**os.environ, **promtool.environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = ask_promtool(promtool, folder, [test], evaluated_every="1m")
+    assert not said, said
 
 
 def test_a_full_budget_that_nobody_could_spend_is_not_shown(promtool: servers.Server, tmp_path: Path) -> None:

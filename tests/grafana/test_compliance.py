@@ -5,12 +5,9 @@ promtool evaluates the panels' own expressions over series whose numbers are wri
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import yaml
 from cmo_dashboards import Macros, queries
 from cmo_dashboards.catastrophes import catastrophes
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, colour_of, verdict_steps
@@ -21,7 +18,8 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import HeldLevelIndicator
 from cmo_slo.objectives import load_objectives, shipped_directory
-from cmo_stack import servers
+
+from .asked_of_promtool import ask_promtool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from cmo_dashboards.panels import Panel
     from cmo_slo.model import Objective
+    from cmo_stack import servers
 
 OBJECTIVES: Final = load_objectives(shipped_directory() / "cmo-015.yml")
 BOARD: Final = compliance(OBJECTIVES)
@@ -37,12 +36,6 @@ MACROS: Final = Macros(range="5m", rate_interval="1m", interval="15s")
 ROUNDED_TO: Final = 0.0001
 TEST: Final = OBJECTIVES.scenarios[0]
 LAST_EDGE: Final = catalogue.QUERY_DURATION.buckets[-1]
-
-
-@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
-def promtool(request: pytest.FixtureRequest) -> servers.Server:
-    server: servers.Server = request.param
-    return server
 
 
 def _expect(
@@ -64,15 +57,8 @@ def _expect(
             for expression, samples in expected.items()
         ],
     }
-    (folder / "test.yml").write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [test]}))
-    done = subprocess.run(
-        [str(promtool.path), "test", "rules", "test.yml"],
-        cwd=folder,
-        env={**os.environ, **promtool.environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = ask_promtool(promtool, folder, [test])
+    assert not said, said
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.objectives, ids=lambda objective: objective.name)

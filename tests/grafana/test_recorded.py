@@ -5,21 +5,21 @@ promtool plays counters against the committed rules and evaluates the panels' ow
 
 from __future__ import annotations
 
-import os
-import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-import yaml
 from cmo_dashboards import Macros, queries, shipped_dashboards
 from cmo_dashboards.dashboard import ALL_TESTS_LEGEND
 from cmo_dashboards.ratio_tiles import NO_TRAFFIC
 from cmo_slo.rulefile import shipped_rules_directory
-from cmo_stack import servers
+
+from .asked_of_promtool import ask_promtool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from cmo_stack import servers
 
 MACROS: Final = Macros(range="5m", rate_interval="1m", interval="15s")
 QUERIES: Final = {
@@ -38,12 +38,6 @@ SOON: Final = ("1m45s", "1m55s")
 TEST: Final = "rag_intensive"
 
 Samples = list[dict[str, Any]]
-
-
-@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
-def promtool(request: pytest.FixtureRequest) -> servers.Server:
-    server: servers.Server = request.param
-    return server
 
 
 def _expect(
@@ -65,17 +59,9 @@ def _expect(
             for place, samples in expected.items()
         ],
     }
-    files = [str(shipped_rules_directory() / "cmo-015.yml")] if rules else []
-    file = folder / "test.yml"
-    file.write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": "15s", "tests": [test]}))
-    done = subprocess.run(
-        [str(promtool.path), "test", "rules", file.name],
-        cwd=folder,
-        env={**os.environ, **promtool.environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    files = [shipped_rules_directory() / "cmo-015.yml"] if rules else []
+    said = ask_promtool(promtool, folder, [test], rule_files=files)
+    assert not said, said
 
 
 def _is(value: float, scenario: str | None = TEST) -> Samples:

@@ -5,13 +5,10 @@ promtool evaluates the tiles' own expressions over recorded series whose numbers
 
 from __future__ import annotations
 
-import os
-import subprocess
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 import pytest
-import yaml
 from cmo_dashboards import Macros, verdicts
 from cmo_dashboards.perceived import prober
 from cmo_dashboards.promised import counted
@@ -29,12 +26,14 @@ from cmo_slo.recorded import (
     TOTAL_EVENTS_IN_WINDOW,
     Window,
 )
-from cmo_stack import servers
+
+from .asked_of_promtool import ask_promtool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cmo_slo.model import Objective
+    from cmo_stack import servers
 
 OBJECTIVES: Final = load_objectives(shipped_directory() / "cmo-015.yml")
 BY_NAME: Final = {objective.name: objective for objective in OBJECTIVES.objectives}
@@ -47,45 +46,27 @@ STATUSES: Final = {
 SCRAPED_NOW: Final = {f'{SCRAPED}{{slo="cmo-015", job="cmo"}}': 1}
 
 
-@pytest.fixture(params=servers.installed("promtool"), ids=lambda server: server.label.replace(" ", "-"))
-def promtool(request: pytest.FixtureRequest) -> servers.Server:
-    server: servers.Server = request.param
-    return server
-
-
 def _expect(
     promtool: servers.Server, folder: Path, tests: list[tuple[dict[str, float], str, list[float]]]
 ) -> None:
     """Hold expressions against the values that they are to have over some series."""
-    document = {
-        "evaluation_interval": "15s",
-        "tests": [
-            {
-                "interval": "15s",
-                "input_series": [
-                    {"series": name, "values": f"{value:g}x20"} for name, value in series.items()
-                ],
-                "promql_expr_test": [
-                    {
-                        # Without labels, which differ between what is judged and "no data".
-                        "expr": f"sum({expression})",
-                        "eval_time": "1m",
-                        "exp_samples": [{"labels": "{}", "value": float(value)} for value in expected],
-                    }
-                ],
-            }
-            for series, expression, expected in tests
-        ],
-    }
-    (folder / "test.yml").write_text(yaml.safe_dump(document))
-    done = subprocess.run(
-        [str(promtool.path), "test", "rules", "test.yml"],
-        cwd=folder,
-        env={**os.environ, **promtool.environment},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    asked = [
+        {
+            "interval": "15s",
+            "input_series": [{"series": name, "values": f"{value:g}x20"} for name, value in series.items()],
+            "promql_expr_test": [
+                {
+                    # Without labels, which differ between what is judged and "no data".
+                    "expr": f"sum({expression})",
+                    "eval_time": "1m",
+                    "exp_samples": [{"labels": "{}", "value": float(value)} for value in expected],
+                }
+            ],
+        }
+        for series, expression, expected in tests
+    ]
+    said = ask_promtool(promtool, folder, asked)
+    assert not said, said
 
 
 def _recorded(objective: Objective, good: float, total: float, window: str = "15m") -> dict[str, float]:
