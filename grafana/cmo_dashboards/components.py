@@ -16,11 +16,12 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.indicators import RatioIndicator
 
-from cmo_dashboards import breakers
 from cmo_dashboards import expressions as promql
-from cmo_dashboards.colours import NEUTRAL, target_line, verdict_steps
+from cmo_dashboards.caches import caches
+from cmo_dashboards.colours import NEUTRAL, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
-from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit, to_dashboard
+from cmo_dashboards.fallback_chain import breaker_panels, fallbacks
+from cmo_dashboards.panels import NO_CALLS, OR_NO_DATA, Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import find, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.variables import COMPONENT, SCENARIO
@@ -42,14 +43,11 @@ _WAITING_COLOURS: Final = (
 )
 """What waits lies on what works in one picture, so it has colours of its own."""
 _RATE: Final = promql.RATE_INTERVAL
-_OF_ONE: Final = 'component=~"$component"'
+_OF_ONE: Final = promql.CHOSEN_COMPONENT
 _WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
 _MOST_CALLS: Final = 100_000
 _LONGEST_SECONDS: Final = 120
 _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
-_SEE_UP: Final = "or no data: see Targets up"
-_NO_CALLS: Final = f"No calls, {_SEE_UP}"
-_NO_TIER: Final = f"No cache is watched, {_SEE_UP}"
 
 
 def components(objectives: Objectives) -> Dashboard:
@@ -69,9 +67,9 @@ def components(objectives: Objectives) -> Dashboard:
         rows=(
             Row("Which component fails?", _failing(objectives)),
             Row("Where does the time of a query go?", _time(objectives)),
-            Row("Do the caches answer?", (*_cache_hits(objectives), *_cache_contents())),
-            Row("Is a circuit breaker open?", _breakers(objectives)),
-            Row("What stands in for LightRAG?", _fallbacks(objectives)),
+            Row("Do the caches answer?", caches(objectives)),
+            Row("Is a circuit breaker open?", breaker_panels(objectives)),
+            Row("What stands in for LightRAG?", fallbacks(objectives)),
             Row(
                 "$component: rate, errors, duration", _each(objectives), folded=True, repeated_by="component"
             ),
@@ -84,6 +82,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
     goal = target_text(healthy)
     of_lightrag, of_others = f'component="{LIGHTRAG}"', f'component!="{LIGHTRAG}"'
     slo, fewest = objectives.name, healthy.minimum_events
+    finished = promql.rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)
     return (
         Panel(
             title=f"Calls that succeed (LightRAG: target {goal})",
@@ -115,7 +114,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             steps=verdict_steps(healthy),
             highest=1.0,
             decimals=2,
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
             links=runbook_links(objectives, "CMOLightRAGFailing"),
         ),
         Panel(
@@ -129,10 +128,15 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             when_red="The component whose line "
             "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
             queries=(
-                Query(f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}", "{{component}}", 0.0, 1.0),
+                Query(
+                    f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}",
+                    "{{component}}",
+                    0.0,
+                    1.0,
+                ),
             ),
             highest=1.0,
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
             links=runbook_links(objectives, "CMOComponentTimeouts"),
         ),
         Panel(
@@ -148,13 +152,13 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             "to answer.",
             queries=(
                 Query(
-                    f"sum by (component) ({_rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)})",
+                    f"sum by (component) ({finished})",
                     "{{component}}",
                     0.0,
                     _MOST_CALLS,
                 ),
             ),
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
         ),
         targets_up(objectives.service.job, width=3, height=9),
     )
@@ -162,14 +166,14 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _time(objectives: Objectives) -> tuple[Panel, ...]:
     duration, query_time = catalogue.COMPONENT_DURATION.name, catalogue.QUERY_DURATION.name
-    passed = _rate(f"{duration}_sum", promql.CHOSEN, f'component!~"{_WITHIN}"')
-    finished = f"sum({_rate(f'{query_time}_count', promql.CHOSEN)}) > 0"
-    all_of_it = f"sum({_rate(f'{query_time}_sum', promql.CHOSEN)})"
-    called = f"sum({_rate(f'{duration}_count', _component(LIGHTRAG))}) > 0"
-    worked = _rate(f"{duration}_sum", f'component=~"{_WITHIN}"')
-    waited = _rate(f"{catalogue.QUEUE_WAIT.name}_sum", f'component=~"{LIGHTRAG}|{_WITHIN}"')
+    passed = promql.rate(f"{duration}_sum", promql.CHOSEN, f'component!~"{_WITHIN}"')
+    finished = f"sum({promql.rate(f'{query_time}_count', promql.CHOSEN)}) > 0"
+    all_of_it = f"sum({promql.rate(f'{query_time}_sum', promql.CHOSEN)})"
+    called = f"sum({promql.rate(f'{duration}_count', _component(LIGHTRAG))}) > 0"
+    worked = promql.rate(f"{duration}_sum", f'component=~"{_WITHIN}"')
+    waited = promql.rate(f"{catalogue.QUEUE_WAIT.name}_sum", f'component=~"{LIGHTRAG}|{_WITHIN}"')
     inside = f"(sum({worked}) or vector(0)) - (sum({waited}) or vector(0))"
-    of_lightrag = f"sum({_rate(f'{duration}_sum', _component(LIGHTRAG))})"
+    of_lightrag = f"sum({promql.rate(f'{duration}_sum', _component(LIGHTRAG))})"
     return (
         Panel(
             title="Where the time of a query goes",
@@ -238,7 +242,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
             ),
             line_colours=(*_WAITING_COLOURS, (_REST_OF_LIGHTRAG, NEUTRAL)),
-            no_value=f"No calls of LightRAG, {_SEE_UP}",
+            no_value=f"No calls of LightRAG, {OR_NO_DATA}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
         _first_token(),
@@ -246,7 +250,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
 
 
 def _first_token() -> Panel:
-    buckets = _rate(f"{catalogue.LLM_TIME_TO_FIRST_TOKEN.name}_bucket")
+    buckets = promql.rate(f"{catalogue.LLM_TIME_TO_FIRST_TOKEN.name}_bucket")
     by_model = f"sum by (le, component, model) ({buckets})"
     return Panel(
         title="First token of a model (P95, estimated)",
@@ -270,247 +274,7 @@ def _first_token() -> Panel:
                 exemplars=True,
             ),
         ),
-        no_value=f"No streamed call, {_SEE_UP}",
-    )
-
-
-def _cache_hits(objectives: Objectives) -> tuple[Panel, ...]:
-    objective, _ = find(objectives, "cache_hits", RatioIndicator)
-    of = promql.Recorded(objectives.name, objective.name)
-    lookups = catalogue.CACHE_REQUESTS.name
-    failed = _rate(lookups, promql.CHOSEN, 'result="error"')
-    hits, answered = (
-        f"sum by (tier) ({_rate(lookups, promql.CHOSEN, results)})"
-        for results in ('result="hit"', 'result=~"hit|miss"')
-    )
-    return (
-        Panel(
-            title=f"Queries answered by a cache (target {target_text(objective)})",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.RATIO,
-            answers="How many queries do the caches answer? One count a query, whichever tier it was, so "
-            "that a miss in L1 and a hit in L2 is a hit; exact. Judged is this rate over all scenarios of a "
-            f"test together, which is on *{objectives.name.upper()} compliance*.",
-            when_red="Below the dashed line: see beside which tier does not hit. After a deploy the caches "
-            "fill first.",
-            queries=(Query(promql.ratio(of, promql.EACH, _RATE), "{{scenario}}", 0.0, 1.0),),
-            steps=target_line(objective),
-            highest=1.0,
-            links=(
-                *runbook_links(objectives, "CMOCacheHitRateLow"),
-                to_dashboard("As it is judged", objectives.name),
-            ),
-        ),
-        Panel(
-            title="Look-ups that hit, by tier",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.RATIO,
-            answers="Which tier answers what it is asked? Hits of hits and misses in each tier by itself. "
-            "Not the rate of queries beside, and not to be added up to it: L2 is asked only for what L1 "
-            "missed.",
-            when_red="L1 low with many evictions: it is too small. L3 without a line: "
-            "nobody reaches it, or it fails (*Look-ups that fail*).",
-            queries=(Query(f"{hits} / ({answered} > 0)", "{{tier}}", 0.0, 1.0),),
-            highest=1.0,
-            no_value=f"No look-ups, {_SEE_UP}",
-        ),
-        Panel(
-            title="Look-ups that fail, by tier",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="Is a cache away? Look-ups a second that ended in an error; they are neither hits nor "
-            "misses.",
-            when_red="It should be zero: L3 is Redis, ask whether it answers; L2 is a "
-            "file, look at the disk.",
-            queries=(
-                Query(
-                    f"sum by (tier) ({failed})",
-                    "{{tier}}",
-                    0.0,
-                    _MOST_CALLS,
-                ),
-            ),
-            no_value=_NO_TIER,
-        ),
-    )
-
-
-def _cache_contents() -> tuple[Panel, ...]:
-    def of_tiers(title: str, counter: str, answers: str, when_red: str) -> Panel:
-        return Panel(
-            title=title,
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=7,
-            unit=Unit.PER_SECOND,
-            answers=answers,
-            when_red=when_red,
-            queries=(Query(f"sum by (tier) ({_rate(counter)})", "{{tier}}", 0.0, _MOST_CALLS),),
-            no_value=_NO_TIER,
-        )
-
-    return (
-        of_tiers(
-            "Evictions, by tier",
-            catalogue.CACHE_EVICTIONS.name,
-            "Is a tier too small? Answers dropped each second for want of room.",
-            "Evictions with a falling hit rate: give the tier more entries.",
-        ),
-        of_tiers(
-            "Expirations, by tier",
-            catalogue.CACHE_EXPIRATIONS.name,
-            "Do answers live long enough? Answers dropped each second because their time was up.",
-            "Expirations with a falling hit rate: answers are asked for again after their time to live.",
-        ),
-        Panel(
-            title="Answers held, by tier",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=7,
-            unit=Unit.COUNT,
-            answers="How full are the caches? Of a tier that each worker has by itself, the fullest; the "
-            "largest instance.",
-            when_red="A fall to zero is a restart, or somebody who emptied it: misses follow.",
-            queries=(Query(f"max by (tier) ({catalogue.CACHE_ENTRIES.name})", "{{tier}}", 0.0, 1e9),),
-            no_value=_NO_TIER,
-        ),
-    )
-
-
-def _breakers(objectives: Objectives) -> tuple[Panel, ...]:
-    transitions, rejections = catalogue.BREAKER_TRANSITIONS.name, catalogue.BREAKER_REJECTIONS.name
-    return (
-        Panel(
-            title="State of each circuit breaker",
-            shape=Shape.STATES,
-            width=12,
-            height=8,
-            unit=Unit.COUNT,
-            answers="Is a breaker open, and since when? One line for each component and instance. Where "
-            "workers differ, the worst state is shown. `closed` is the normal one, and as grey as no data: "
-            "read it.",
-            when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
-            "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
-            "works again.",
-            queries=(
-                Query(
-                    breakers.worst_state("component, instance", _OF_ONE),
-                    "{{component}}, {{instance}}",
-                    breakers.BEST,
-                    breakers.WORST,
-                ),
-            ),
-            no_value=f"No breaker, {_SEE_UP}",
-            value_texts=breakers.VALUE_TEXTS,
-            value_colours=breakers.VALUE_COLOURS,
-            links=runbook_links(objectives, "CMOBreakerOpen"),
-        ),
-        Panel(
-            title="Changes of state",
-            shape=Shape.TIME_SERIES,
-            width=6,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="Does a breaker flap? Times a second that it went into each state.",
-            when_red="Opening again and again: its recovery time is too short for what is "
-            "broken, or its threshold too low for what is normal.",
-            queries=(
-                Query(
-                    f"sum by (component, state) ({_rate(transitions, _OF_ONE)}) > 0",
-                    "{{state}}, {{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                    may_be_empty=True,
-                ),
-            ),
-            no_value=f"No change, {_SEE_UP}",
-        ),
-        Panel(
-            title="Calls that a breaker refuses",
-            shape=Shape.TIME_SERIES,
-            width=6,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
-            "falls back.",
-            when_red="Mend the component: the breaker closes with the first question after that which no "
-            "cache answers.",
-            queries=(
-                Query(
-                    f"sum by (component, state) ({_rate(rejections, _OF_ONE)}) > 0",
-                    "{{state}}, {{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                    may_be_empty=True,
-                ),
-            ),
-            no_value=f"None refused, {_SEE_UP}",
-        ),
-    )
-
-
-def _fallbacks(objectives: Objectives) -> tuple[Panel, ...]:
-    answers = catalogue.ANSWERS.name
-    return (
-        Panel(
-            title="Answers a second, by source",
-            shape=Shape.STACKED,
-            width=8,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="Who answers? `cache`, `lightrag` and `perplexity` are real answers; `stale` and "
-            "`default` are none, and count as errors.",
-            when_red="`default` is an apology: both sources failed. `perplexity` knows "
-            "nothing of the corpus.",
-            queries=(
-                Query(f"sum by (source) ({_rate(answers, promql.CHOSEN)})", "{{source}}", 0.0, _MOST_CALLS),
-            ),
-            links=runbook_links(objectives, "CMOFallbackShareHigh"),
-        ),
-        Panel(
-            title="Fallbacks a second, by way and reason",
-            shape=Shape.TIME_SERIES,
-            width=10,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="Who hands queries on to whom, and why? From the source that failed to the next one, "
-            "and the reason.",
-            when_red="`circuit_breaker_open`: see above since when. `api_timeout`: the "
-            "source is slow. `budget_exceeded` and `rate_limit`: ask who pays for it.",
-            queries=(
-                Query(
-                    f"sum by (source, target, reason) ({_rate(catalogue.FALLBACKS.name, promql.CHOSEN)}) > 0",
-                    "{{source}} to {{target}}: {{reason}}",
-                    0.0,
-                    _MOST_CALLS,
-                ),
-            ),
-            no_value=f"No fallback, {_SEE_UP}",
-        ),
-        Panel(
-            title="Retries a second, by component",
-            shape=Shape.TIME_SERIES,
-            width=6,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="How often are calls made again? A retry hides a failure from the user and takes time.",
-            when_red="Retries that rise with the load make an overload worse: fewer, and later.",
-            queries=(
-                Query(
-                    f"sum by (component) ({_rate(catalogue.RETRIES.name, _OF_ONE)})",
-                    "{{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                ),
-            ),
-            no_value=_NO_CALLS,
-        ),
+        no_value=f"No streamed call, {OR_NO_DATA}",
     )
 
 
@@ -520,8 +284,8 @@ def _each(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
     calls, duration = catalogue.COMPONENT_CALLS.name, catalogue.COMPONENT_DURATION.name
-    finished = _rate(calls, promql.CHOSEN, _OF_ONE)
-    buckets = f"sum by (le) ({_rate(f'{duration}_bucket', promql.CHOSEN, _OF_ONE)})"
+    finished = promql.rate(calls, promql.CHOSEN, _OF_ONE)
+    buckets = f"sum by (le) ({promql.rate(f'{duration}_bucket', promql.CHOSEN, _OF_ONE)})"
     return (
         Panel(
             title="Calls of $component a second, by outcome",
@@ -533,7 +297,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             when_red="`timeout`: it is slower than it is given. `rejected`: refused "
             "before any work, by a breaker or a rate limit. `cancelled`: the user left.",
             queries=(Query(f"sum by (outcome) ({finished})", "{{outcome}}", 0.0, _MOST_CALLS),),
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
         ),
         Panel(
             title="Share of calls of $component that fail, by scenario",
@@ -552,7 +316,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                 ),
             ),
             highest=1.0,
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
             links=runbook_links(objectives, "CMOComponentTimeouts"),
         ),
         Panel(
@@ -576,14 +340,14 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                 )
                 for name, quantile in (("P50", 0.5), ("P95", 0.95), ("P99", 0.99))
             ),
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
         ),
     )
 
 
 def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
     wait = catalogue.QUEUE_WAIT.name
-    buckets = f"sum by (le) ({_rate(f'{wait}_bucket', _OF_ONE)})"
+    buckets = f"sum by (le) ({promql.rate(f'{wait}_bucket', _OF_ONE)})"
     return (
         Panel(
             title="Calls of $component in progress and waiting",
@@ -609,7 +373,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                     dashed=True,
                 ),
             ),
-            no_value=_NO_CALLS,
+            no_value=NO_CALLS,
         ),
         Panel(
             title="Wait of calls of $component for their turn (estimated)",
@@ -630,7 +394,7 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
                 )
                 for name, quantile in (("P50", 0.5), ("P95", 0.95))
             ),
-            no_value=f"Nothing waits, {_SEE_UP}",
+            no_value=f"Nothing waits, {OR_NO_DATA}",
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
     )
@@ -654,8 +418,3 @@ def _judged_ratio(slo: str, component: str, guard: str) -> str:
 
 def _component(name: str) -> str:
     return f'component="{name}"'
-
-
-def _rate(metric: str, *matchers: str) -> str:
-    selected = f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
-    return f"rate({selected}[{_RATE}])"

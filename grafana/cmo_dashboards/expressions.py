@@ -49,6 +49,7 @@ class Population:
         return "" if self.pooled else " by (scenario)"
 
 
+CHOSEN_COMPONENT: Final = 'component=~"$component"'
 CHOSEN: Final = 'scenario=~"$scenario"'
 _NO_TESTS: Final = f"{catalogue.LIVE}|{catalogue.PROBE_SCENARIO}"
 TESTS: Final = Population(f'{CHOSEN}, scenario!~"{_NO_TESTS}"')
@@ -240,6 +241,12 @@ def _started(people: Population) -> str:
 def _sum(series: str, people: Population, window: str) -> str:
     """What recorded increases add up to over a window."""
     return f"sum{people.by} (sum_over_time({series}[{window}]))"
+
+
+def rate(metric: str, *matchers: str) -> str:
+    """Rate of a raw counter over one rate interval (estimated)."""
+    selected = f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
+    return f"rate({selected}[{RATE_INTERVAL}])"
 
 
 def _edge(indicator: LatencyIndicator) -> str:

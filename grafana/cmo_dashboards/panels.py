@@ -32,7 +32,10 @@ _LINK: Final = dashboard.DashboardLinkType.LINK
 WHEN_RED: Final = "**When red:**"
 WHAT_TO_DO: Final = "**What to do:**"
 """How the second half of a description begins, where its panel is ever red and where it is not."""
-NO_TRAFFIC: Final = "No traffic, or no data: see Targets up"
+OR_NO_DATA: Final = "or no data: see Targets up"
+"""How a text ends that cannot tell whether there was none of something, or whether nobody knows."""
+NO_TRAFFIC: Final = f"No traffic, {OR_NO_DATA}"
+NO_CALLS: Final = f"No calls, {OR_NO_DATA}"
 
 
 class Unit(StrEnum):
