@@ -127,14 +127,7 @@ def _failing(objectives: Objectives) -> tuple[Panel, ...]:
             "interval; exact. A component without calls has no line.",
             when_red="The component whose line "
             "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
-            queries=(
-                Query(
-                    f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE)}",
-                    "{{component}}",
-                    0.0,
-                    1.0,
-                ),
-            ),
+            queries=(_failures(objectives.name, "component"),),
             highest=1.0,
             no_value=NO_CALLS,
             links=runbook_links(objectives, "CMOComponentTimeouts"),
@@ -307,14 +300,7 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.RATIO,
             answers="For whom does it fail? One minus good calls of all but the cancelled; exact.",
             when_red="`live`: people are affected now.",
-            queries=(
-                Query(
-                    f"1 - {_success_ratio(objectives.name, _OF_ONE, _RATE, by='scenario')}",
-                    "{{scenario}}",
-                    0.0,
-                    1.0,
-                ),
-            ),
+            queries=(_failures(objectives.name, "scenario"),),
             highest=1.0,
             no_value=NO_CALLS,
             links=runbook_links(objectives, "CMOComponentTimeouts"),
@@ -398,6 +384,11 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             links=runbook_links(objectives, "CMOQueueSaturated"),
         ),
     )
+
+
+def _failures(slo: str, by: str) -> Query:
+    """Share of calls that fail, by a label."""
+    return Query(f"1 - {_success_ratio(slo, _OF_ONE, _RATE, by=by)}", f"{{{{{by}}}}}", 0.0, 1.0)
 
 
 def _success_ratio(slo: str, matchers: str, window: str, guard: str = "> 0", by: str = "component") -> str:
