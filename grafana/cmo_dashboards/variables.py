@@ -97,7 +97,7 @@ class Distance:
             chosen at first.
         help: what it decides.
         stand_in: seconds that stand for it where nobody chooses, short enough for a stack just started.
-        counted_from: a variable to which the fixed seconds are added; none if empty.
+        counted_from: another distance, to which the fixed seconds are added.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Distance:
     fixed: tuple[tuple[str, int], ...]
     help: str
     stand_in: str
-    counted_from: str = ""
+    counted_from: Distance | None = None
 
     def __post_init__(self) -> None:
         """Refuse a variable that may be without a value: it would make every query that asks for it wrong.
@@ -121,7 +121,7 @@ class Distance:
     @property
     def question(self) -> str:
         """All that is offered, in one query."""
-        more = f" + ${{{self.counted_from}}}" if self.counted_from else ""
+        more = f" + ${{{self.counted_from.name}}}" if self.counted_from else ""
         always = (
             f'label_replace(vector({seconds}{more}), "{self.label}", "{text}", "", "")'
             for text, seconds in self.fixed
@@ -205,7 +205,7 @@ AGAINST: Final = Distance(
     (("1 day earlier", 86_400), ("1 hour earlier", 3_600), ("7 days earlier", 604_800)),
     "Last run of each release before that run, or a distance from it; any number of seconds may be typed in",
     stand_in="10",
-    counted_from=RUN.name,
+    counted_from=RUN,
 )
 """Seconds by which the other run is moved, so that it ends where the one that is looked at does."""
 VARIABLES: Final[tuple[AnyVariable, ...]] = (JOB, INSTANCE, SCENARIO, COMPONENT, HISTORY, RUN, AGAINST)
@@ -263,7 +263,7 @@ def _choice(variable: Choice) -> builders.CustomVariable:
 def _distance(variable: Distance) -> builders.QueryVariable:
     question = f"query_result({variable.question})"
     text, seconds = variable.fixed[0]
-    first = seconds + (RUN.fixed[0][1] if variable.counted_from else 0)
+    first = seconds + (variable.counted_from.fixed[0][1] if variable.counted_from else 0)
     return (
         builders.QueryVariable(variable.name)
         .label(variable.title)
