@@ -110,8 +110,7 @@ def test_every_query_is_right_when_busy_and_claims_nothing_when_idle(
         _agrees_when_idle(asker.url)
         exposition.busy = True
         _wait_for(lambda: exposition.steps >= BUSY_SCRAPES, "the scrapes under load")
-        _wait_for(lambda: not _missing(asker.everything()), "a series of every query")
-        busy = asker.everything()
+        busy = _once_all_is_there(asker)
         _agrees_under_load(asker.url)
     _claims_nothing(idle)
     _is_plausible(busy)
@@ -125,6 +124,29 @@ def _no_traffic(asker: Asker) -> bool:
     tiles = [query for query in QUERIES if query.panel.endswith(": verdict now")]
     assert len(tiles) > 4
     return all(asker.ask(tile, time.time())[0][1] == [NO_TRAFFIC] for tile in tiles)
+
+
+def _once_all_is_there(asker: Asker) -> Values:
+    """The first answers without a gap: a busy machine misses a scrape now and then, and the tiles say so."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while gaps := _gaps(found := asker.everything()):
+        assert time.monotonic() < deadline, f"after {DEADLINE_SECONDS:g} s there is still no {gaps}"
+        time.sleep(0.2)
+    return found
+
+
+def _gaps(found: Values) -> list[str]:
+    unscraped = [
+        query.place
+        for query in QUERIES
+        if (query.panel.endswith(": verdict now") and _last_of(found, query) == [Status.NO_DATA])
+        or (query.panel == "Scrape jobs up" and _last_of(found, query) != [1.0] * len(JOBS))
+    ]
+    return _missing(found) + unscraped
+
+
+def _last_of(found: Values, query: PanelQuery) -> list[float]:
+    return [values[-1] for _, values in found[query.place]]
 
 
 def _check(url: str, *options: str) -> Result:
@@ -144,10 +166,15 @@ def _agrees_when_idle(url: str) -> None:
 def _agrees_under_load(url: str) -> None:
     # It asks for a moment somewhat longer ago, which the last series recorded may not have reached.
     _wait_for(lambda: _check(url).exit_code == 0, "an answer to every query, as `cmo dashboards check` asks")
+    # Nor is a verdict there at a moment whose scrape was missed.
+    _wait_for(lambda: _refuses_a_pass(url), "a PASS that --idle refuses")
+
+
+def _refuses_a_pass(url: str) -> bool:
     done = _check(url, "--idle")
     assert done.exit_code == 1
-    assert f"{OVERVIEW}: Success rate: verdict now (A)" in done.stdout
-    assert "coloured PASS" in done.stdout
+    tile = f"{OVERVIEW}: Success rate: verdict now (A)"
+    return any(line.startswith(tile) and "coloured PASS" in line for line in done.stdout.splitlines())
 
 
 def _claims_nothing(idle: Values) -> None:
