@@ -55,15 +55,15 @@ EARLIER: Final = Moment(f" offset ${{{AGAINST.name}}}s")
 """The one that it is compared with."""
 
 
-def events(of: Recorded, people: Population, at: Moment) -> str:
-    """Events of an objective in the range; none where there was no event."""
-    return f"{_sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, at)} > 0"
+def events(of: Recorded, people: Population, at: Moment, guard: str = promql.ANY_EVENTS) -> str:
+    """Events of an objective in the range; none where the guard does not hold."""
+    return f"{_sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, at)} {guard}"
 
 
-def ratio(of: Recorded, people: Population, at: Moment) -> str:
-    """Good events of total events in the range."""
+def ratio(of: Recorded, people: Population, at: Moment, guard: str = promql.ANY_EVENTS) -> str:
+    """Good events of total events in the range; none where the guard does not hold of the total."""
     good = _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, at)
-    return f"{good} / ({events(of, people, at)})"
+    return f"{good} / ({events(of, people, at, guard)})"
 
 
 def ratio_lately(of: Recorded, people: Population, at: Moment) -> str:

@@ -21,14 +21,16 @@ look.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 from cmo_slo.indicators import GrowthIndicator, HeldLevelIndicator, LatencyIndicator, RatioIndicator
+from cmo_slo.model import Scope
 
 from cmo_dashboards import comparison
+from cmo_dashboards import expressions as promql
 from cmo_dashboards.colours import NEUTRAL, Step, target_line, verdict_steps
 from cmo_dashboards.comparison import ALL_CHOSEN_TESTS, EARLIER, NOW, Moment
 from cmo_dashboards.dashboard import Dashboard
@@ -61,6 +63,10 @@ _MOST: Final[Mapping[Unit, float]] = {
 _DECIDES: Final = "`cmo compare` says whether a difference is more than chance; this page cannot."
 
 
+_Asked = Callable[[Moment], str]
+_OfPeople = Callable[[Population, Moment], str]
+
+
 @dataclass(frozen=True)
 class _Question:
     """One question, to be asked at both moments.
@@ -69,13 +75,29 @@ class _Question:
         legend: what its series are called.
         expression: the question at some moment.
         by_scenario: whether it has a series for each scenario, or one of all.
-        judged: whether its answers have a target.
+        judged: those of its answers that a verdict would judge; none if it has no target.
+        too_few: those that rest on too little for a verdict, if such are told apart.
     """
 
     legend: str
-    expression: Callable[[Moment], str]
+    expression: _Asked
     by_scenario: bool
-    judged: bool
+    judged: _Asked | None = None
+    too_few: _Asked | None = None
+
+    def queries(self, at: Moment, lowest: float, highest: float) -> tuple[Query, ...]:
+        """What asks it at a moment, with a verdict's colours for what has a verdict."""
+
+        def grey(expression: _Asked, legend: str) -> Query:
+            return Query(expression(at), legend, lowest, highest, judged=False)
+
+        if self.judged is None:
+            return (grey(self.expression, self.legend),)
+        judged = Query(self.judged(at), self.legend, lowest, highest)
+        if self.too_few is None:
+            return (judged,)
+        few = grey(self.too_few, f"{self.legend}, too few to judge")
+        return judged, replace(few, may_be_empty=True)
 
     def difference(self) -> str:
         """How much more the answer is now, where there is one on both sides."""
@@ -83,21 +105,42 @@ class _Question:
         return f"({self.expression(NOW)}) - {match}({self.expression(EARLIER)})"
 
 
-_OfPeople = Callable[[Population, Moment], str]
+def _of_each(expression: _OfPeople) -> _Question:
+    """A question about each scenario that has no target."""
+    return _Question(_SCENARIO, partial(expression, TESTS), by_scenario=True)
 
 
-def _of_each(expression: _OfPeople, *, judged: bool) -> tuple[_Question, ...]:
-    """A question about each scenario."""
-    return (_Question(_SCENARIO, partial(expression, TESTS), by_scenario=True, judged=judged),)
+def _of_each_judged(expression: _OfPeople) -> _Question:
+    """A question about each scenario whose every answer has a target."""
+    asked = partial(expression, TESTS)
+    return _Question(_SCENARIO, asked, by_scenario=True, judged=asked)
 
 
-def _of_each_and_all(expression: _OfPeople, *, each_judged: bool, all_judged: bool) -> tuple[_Question, ...]:
-    """A question about each scenario and, as events can be pooled, about all together."""
-    of_all = partial(expression, ALL_CHOSEN_TESTS)
-    return (
-        *_of_each(expression, judged=each_judged),
-        _Question(_POOLED, of_all, by_scenario=False, judged=all_judged),
+def _of_all(expression: _OfPeople) -> _Question:
+    """A question about all scenarios together, whose events can be pooled."""
+    return _Question(_POOLED, partial(expression, ALL_CHOSEN_TESTS), by_scenario=False)
+
+
+def _of_events(question: _Question, of: Recorded, people: Population, objective: Objective) -> _Question:
+    """The same question about a share of events, which is judged where there are enough of them."""
+
+    def guarded(guard: str) -> _Asked:
+        return partial(comparison.ratio, of, people, guard=guard)
+
+    return replace(
+        question,
+        judged=guarded(promql.enough(objective.minimum_events)),
+        too_few=guarded(promql.too_few(objective.minimum_events)),
     )
+
+
+def _share(slo: str, objective: Objective) -> tuple[_Question, ...]:
+    """A share of events in each scenario and in all, with a target where the objective is judged."""
+    of = Recorded(slo, objective.name)
+    each, of_all = _of_each(partial(comparison.ratio, of)), _of_all(partial(comparison.ratio, of))
+    if Scope.SCENARIO in objective.judged:
+        each = _of_events(each, of, TESTS, objective)
+    return each, _of_events(of_all, of, ALL_CHOSEN_TESTS, objective)
 
 
 @dataclass(frozen=True)
@@ -140,8 +183,7 @@ class _Figure:
             answers=answers,
             when_red=when_red,
             queries=tuple(
-                Query(asked.expression(at), asked.legend, self.lowest, self.highest, judged=asked.judged)
-                for asked in self.asked
+                query for asked in self.asked for query in asked.queries(at, self.lowest, self.highest)
             ),
             steps=self.steps,
             decimals=self.decimals,
@@ -243,14 +285,15 @@ def _releases() -> tuple[Panel, ...]:
 
 def _queries(objectives: Objectives) -> _Figure:
     objective, _ = find(objectives, "success", RatioIndicator)
-    of = Recorded(objectives.name, objective.name)
+    events = partial(comparison.events, Recorded(objectives.name, objective.name))
     return _Figure(
         title="Queries finished",
         unit=Unit.COUNT,
-        asked=_of_each_and_all(partial(comparison.events, of), each_judged=False, all_judged=False),
+        asked=(_of_each(events), _of_all(events)),
         answers="How many queries does the comparison rest on? Finished ones but those that the user "
         "cancelled; exact.",
-        when_red="Few queries say little: from 100 a scenario on a verdict is given at all.",
+        when_red=f"Few queries say little: from {objective.minimum_events} a scenario on a verdict is given "
+        "at all.",
         highest=_MOST_EVENTS,
         decimals=0,
     )
@@ -263,7 +306,7 @@ def _users(objectives: Objectives) -> _Figure:
         title="Users held",
         goal=_goal(objective),
         unit=Unit.COUNT,
-        asked=_of_each(partial(comparison.held_users, of), judged=True),
+        asked=(_of_each_judged(partial(comparison.held_users, of)),),
         answers="How many users at once did it carry? The highest mean over any short interval; exact. Grey "
         "below the target: fewer came.",
         when_red="Fewer than the test offered: sessions were refused or ended.",
@@ -275,13 +318,13 @@ def _users(objectives: Objectives) -> _Figure:
 
 def _success(objectives: Objectives) -> _Figure:
     objective, _ = find(objectives, "success", RatioIndicator)
-    of = Recorded(objectives.name, objective.name)
     return _Figure(
         title="Success rate",
         goal=_goal(objective),
         unit=Unit.RATIO,
-        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=True, all_judged=True),
-        answers="How many queries got a real answer? Of all finished ones but the cancelled; exact.",
+        asked=_share(objectives.name, objective),
+        answers="How many queries got a real answer? Of all finished ones but the cancelled; exact. "
+        f"{_coloured(objective)}",
         when_red="Users got apologies or nothing: open *CMO components* for the same range.",
         highest=1.0,
         steps=verdict_steps(objective),
@@ -291,14 +334,13 @@ def _success(objectives: Objectives) -> _Figure:
 
 def _within(objectives: Objectives) -> _Figure:
     objective, indicator = find(objectives, "within_2s", LatencyIndicator)
-    of = Recorded(objectives.name, objective.name)
     return _Figure(
         title=f"Answered within {indicator.threshold_seconds:g} s",
         goal=_goal(objective),
         unit=Unit.RATIO,
-        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=True, all_judged=True),
+        asked=_share(objectives.name, objective),
         answers=f"How many got a real answer in time? This is what the P{indicator.quantile * 100:g} target "
-        "is judged by, without an estimator; exact.",
+        f"is judged by, without an estimator; exact. {_coloured(objective)}",
         when_red="Answers are late or failures: if *Success rate* is red too, mend that first; else see "
         "*CMO components* for where the time goes.",
         highest=1.0,
@@ -309,10 +351,11 @@ def _within(objectives: Objectives) -> _Figure:
 
 def _quantile(objectives: Objectives) -> _Figure:
     _, indicator = find(objectives, "within_2s", LatencyIndicator)
+    quantile = partial(comparison.quantile, indicator)
     return _Figure(
         title=f"P{indicator.quantile * 100:g} of real answers (estimated)",
         unit=Unit.SECONDS,
-        asked=_of_each_and_all(partial(comparison.quantile, indicator), each_judged=False, all_judged=False),
+        asked=(_of_each(quantile), _of_all(quantile)),
         answers="How slow are the slow ones? Estimated between the edges of the buckets, and good to about "
         "a bucket: no verdict rests on it.",
         when_red="It has no colour. A difference within a bucket (a quarter of a second around two seconds) "
@@ -326,7 +369,7 @@ def _throughput() -> _Figure:
     return _Figure(
         title="Queries a second (estimated)",
         unit=Unit.PER_SECOND,
-        asked=_of_each_and_all(comparison.throughput, each_judged=False, all_judged=False),
+        asked=(_of_each(comparison.throughput), _of_all(comparison.throughput)),
         answers="How much did it carry? Mean of finished queries a second, over the moments that had any.",
         when_red="Users wait for an answer before they ask again: slower answers are fewer queries a second.",
         highest=_MOST_A_SECOND,
@@ -336,14 +379,13 @@ def _throughput() -> _Figure:
 
 def _cache(objectives: Objectives) -> _Figure:
     objective, _ = find(objectives, "cache_hits", RatioIndicator)
-    of = Recorded(objectives.name, objective.name)
     return _Figure(
         title="Cache hit rate",
         goal=_goal(objective),
         unit=Unit.RATIO,
-        asked=_of_each_and_all(partial(comparison.ratio, of), each_judged=False, all_judged=True),
+        asked=_share(objectives.name, objective),
         answers="How many queries did a cache answer? One count a query; exact. Judged over all scenarios "
-        "together.",
+        f"together. {_coloured(objective)}",
         when_red="See *CMO components*, row of the caches. A test that begins with cold caches is not "
         "comparable with a warm one.",
         highest=1.0,
@@ -358,7 +400,7 @@ def _memory(objectives: Objectives) -> _Figure:
         title="Memory growth",
         goal=_goal(objective),
         unit=Unit.BYTES,
-        asked=_of_each(partial(comparison.growth, indicator), judged=True),
+        asked=(_of_each_judged(partial(comparison.growth, indicator)),),
         answers="How much did memory grow in each scenario? Peak kept by the exporter less the lowest from "
         "just before the first query on, in the instance that grew most (estimated).",
         when_red="Shorten the range to one run. If it stays red, see *Resources* for the same range.",
@@ -370,7 +412,7 @@ def _memory(objectives: Objectives) -> _Figure:
 
 
 def _cost() -> _Figure:
-    of_all = _Question("All queries", comparison.cost_of_a_query, by_scenario=False, judged=False)
+    of_all = _Question("All queries", comparison.cost_of_a_query, by_scenario=False)
     return _Figure(
         title="Cost of a query (estimated)",
         unit=Unit.DOLLARS,
@@ -434,3 +476,7 @@ def _line(title: str, unit: Unit, expression: _OfPeople, objective: Objective | 
 
 def _goal(objective: Objective) -> str:
     return f" (target {target_text(objective)})"
+
+
+def _coloured(objective: Objective) -> str:
+    return f"A colour is a verdict, from {objective.minimum_events} events on; grey is none."

@@ -472,7 +472,7 @@ def test_two_releases_stand_side_by_side(watched: Watched) -> None:
     _stand(compared, "Cache hit rate", {PASSING: (0.8, 0.8)})
     _stand(compared, "P95 of real answers (estimated)", {PASSING: (1.9925, 2.4375)}, within=0.02)
     pooled = (3 * 0.97 + 0.8) / 4, (3 * 0.90 + 0.8) / 4
-    _stand(compared, "Success rate", {"": pooled}, ref_id="B")
+    _stand(compared, "Success rate", {"": pooled}, ref_id="C", ref_id_of_difference="B")
     _stand(compared, "Cost of a query (estimated)", {"": (0.005, 0.005)}, within=1e-3)
 
 
@@ -502,15 +502,17 @@ def _stand(
     expected: Mapping[str, tuple[float, float]],
     *,
     ref_id: str = "A",
+    ref_id_of_difference: str = "A",
     within: float = 1e-6,
 ) -> None:
     """Hold a figure of both runs, and the difference, against what is known."""
+    now_title = _titled(LOAD_TEST, figure, besides=(", compared run", ", difference", "over time"))
     sides = [
-        _last(compared[title, ref_id], "scenario")
-        for title in (
-            _titled(LOAD_TEST, figure, besides=(", compared run", ", difference", "over time")),
-            f"{figure}, compared run",
-            f"{figure}, difference",
+        _last(compared[title, ref], "scenario")
+        for title, ref in (
+            (now_title, ref_id),
+            (f"{figure}, compared run", ref_id),
+            (f"{figure}, difference", ref_id_of_difference),
         )
     ]
     for scenario, (now, earlier) in expected.items():
