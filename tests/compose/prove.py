@@ -126,7 +126,7 @@ def _without_engine(why: str) -> int:
             options = ("--project-directory", str(ROOT), "--profile", "*", "config", "--quiet")
             with step("`docker compose config` reads the file, with all profiles"):
                 status = subprocess.run([*compose, *options], check=False).returncode
-    tell("What the file says is checked by tests/compose/test_compose_file.py, in `make test`.")
+    tell("What the file says is checked by the other tests of tests/compose, in `make test`.")
     return 1 if status else 0
 
 
