@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from cmo_slo import _marked_yaml
@@ -30,6 +31,7 @@ LARGEST_OBJECTIVES_BYTES: Final = 1_000_000
 
 _SUFFIXES: Final = (".yml", ".yaml")
 _HASH_DIGITS: Final = 16
+_WIDTH: Final = 110
 _SHOWN_CHARACTERS: Final = 60
 _ENTRY: Final = 2  # the steps to an entry of a list, such as alerts, 3
 _FieldPath = tuple[str | int, ...]
@@ -113,6 +115,12 @@ def objectives_hash(objectives: Objectives) -> str:
     """
     canonical = json.dumps(objectives.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def objectives_text(objectives: Objectives) -> str:
+    """A file that means the same, without the comments of the one that was read, for where that is not."""
+    said = objectives.model_dump(mode="json", exclude_defaults=True)
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=_WIDTH)
 
 
 def shipped_directory() -> Path:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from cmo_dashboards.shipped import compiled_directory
-from cmo_slo.objectives import find_objectives, load_objectives
+from cmo_slo.cli_links import with_links
+from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash, parse_objectives
 from cmo_stack.kubernetes import config_maps, manifests
 from cmo_stack.kubernetes.cluster import Cluster, WrongNamespaceError
 from cmo_stack.kubernetes.manifests import manifest_files
@@ -160,6 +161,17 @@ def test_who_runs_no_prober_has_no_monitor_of_one(tmp_path: Path) -> None:
     files = {file.path.name: file.content for file in manifest_files(load_objectives(mine), tmp_path)}
     names = [one["metadata"]["name"] for one in yaml.safe_load_all(files["service-monitors.yml"])]
     assert names == ["cmo", "cmo-prometheus", "cmo-alertmanager"]
+
+
+def test_a_night_is_judged_by_the_objectives_of_which_the_rules_are_compiled(tmp_path: Path) -> None:
+    text = find_objectives("cmo-015").read_text()
+    (mine := tmp_path / "my.yml").write_text(text.replace("target: 0.95", "target: 0.97", 1))
+    compiled = with_links(load_objectives(mine), "https://git.example.org/runbooks", None)
+    files = {file.path.name: file.content for file in manifest_files(compiled, tmp_path)}
+    data = yaml.safe_load(files["objectives.yml"])["data"]
+    assert parse_objectives(data["cmo-015.yml"], "objectives.yml") == compiled
+    assert f"({objectives_hash(compiled)})" in files["prometheus-rule.yml"]
+    assert compiled != OBJECTIVES
 
 
 def test_another_job_interval_and_namespaces_are_where_they_belong(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash
 from cmo_stack.free_ports import free_port
 
 from .watched_service import answering_service, command_of_this_checkout, prometheus, wait_for_scrapes
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 CRON_JOB: dict[str, Any] = yaml.safe_load((ROOT / "examples/kubernetes/nightly-check.yml").read_text())
+CONFIG_MAP: dict[str, Any] = yaml.safe_load((ROOT / "examples/kubernetes/objectives.yml").read_text())
 JOB = CRON_JOB["spec"]["jobTemplate"]["spec"]
 POD = JOB["template"]["spec"]
 CONTAINERS = [*POD["initContainers"], *POD["containers"]]
@@ -57,7 +59,17 @@ def test_so_may_its_containers(container: dict[str, Any]) -> None:
     )
     volumes = {volume["name"]: volume for volume in POD["volumes"]}
     for mount in container["volumeMounts"]:
-        assert "emptyDir" in volumes[mount["name"]]
+        assert "emptyDir" in volumes[mount["name"]] or mount["readOnly"]
+
+
+def _make_volumes(node: Path) -> None:
+    """Folders of the node, with the files of their ConfigMap, if they have one."""
+    for volume in POD["volumes"]:
+        (folder := node / volume["name"]).mkdir()
+        if "configMap" in volume:
+            assert volume["configMap"] == {"name": CONFIG_MAP["metadata"]["name"]}
+            for name, text in CONFIG_MAP["data"].items():
+                (folder / name).write_text(text)
 
 
 def _run(container: dict[str, Any], node: Path, **filled_in: str) -> subprocess.CompletedProcess[str]:
@@ -104,8 +116,7 @@ def test_a_night_ends_with_the_exit_status_of_the_check(
     newest_prometheus: Server, tmp_path: Path, apologises: bool
 ) -> None:
     """In a fifth of the time, in which some objectives may be INCONCLUSIVE; what was answered is exact."""
-    for volume in POD["volumes"]:
-        (tmp_path / volume["name"]).mkdir()
+    _make_volumes(tmp_path)
     with answering_service(tmp_path, **({"APOLOGISES": "1"} if apologises else {})) as service:
         targets = [{"targets": [f"127.0.0.1:{service.metrics_port}"]}]
         content = {
@@ -123,11 +134,11 @@ def test_a_night_ends_with_the_exit_status_of_the_check(
     assert checked.returncode == STATUSES[outcome], checked.stdout + checked.stderr
     assert ("0 of 1820" if apologises else "1820 of 1820") in checked.stdout
     assert not apologises or checked.returncode == STATUSES["NON-COMPLIANT"]
+    assert objectives_hash(load_objectives(find_objectives("cmo-015"))) in checked.stdout
 
 
 def test_a_night_whose_service_is_gone_fails_before_the_check(tmp_path: Path) -> None:
-    for volume in POD["volumes"]:
-        (tmp_path / volume["name"]).mkdir()
+    _make_volumes(tmp_path)
     gone = f"http://127.0.0.1:{free_port()}"
     loaded = _run(CONTAINERS[0], tmp_path, CMO_LOADTEST_TARGET=gone)
     assert loaded.returncode == 4, loaded.stderr
@@ -135,8 +146,7 @@ def test_a_night_whose_service_is_gone_fails_before_the_check(tmp_path: Path) ->
 
 
 def test_a_check_without_a_run_or_without_prometheus_fails(tmp_path: Path) -> None:
-    for volume in POD["volumes"]:
-        (tmp_path / volume["name"]).mkdir()
+    _make_volumes(tmp_path)
     checked = _run(CONTAINERS[1], tmp_path, CMO_PROMETHEUS_URL=f"http://127.0.0.1:{free_port()}")
     assert checked.returncode == 3
     assert "manifest.json" in checked.stderr

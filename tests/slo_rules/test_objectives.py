@@ -19,10 +19,13 @@ from cmo_slo.objectives import (
     json_schema,
     load_objectives,
     objectives_hash,
+    objectives_text,
     parse_objectives,
     shipped_directory,
     shipped_names,
 )
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from .changed_objectives import SHIPPED, changed, mistakes
 
@@ -322,6 +325,19 @@ def test_the_hash_follows_meaning_and_not_layout() -> None:
     assert objectives_hash(other) != objectives_hash(shipped)
     assert len(objectives_hash(shipped)) == 16
     assert int(objectives_hash(shipped), 16) >= 0
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1), st.floats(0.01, 0.99))
+@example("yes", 0.5)
+@example("1e3: [x] # y", 1 / 3)
+def test_a_text_made_of_objectives_means_the_same(written: str, target: float) -> None:
+    shipped = load_objectives(find_objectives("cmo-015"))
+    first, *others = shipped.objectives
+    spoilt = first.model_copy(update={"title": written, "description": written, "target": target})
+    objectives = shipped.model_copy(update={"objectives": (spoilt, *others)})
+    read = parse_objectives(objectives_text(objectives), "made.yml")
+    assert read == objectives
+    assert objectives_hash(read) == objectives_hash(objectives)
 
 
 def test_objectives_are_found_by_name_and_by_path(tmp_path: Path) -> None:

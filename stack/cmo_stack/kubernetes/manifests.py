@@ -15,6 +15,7 @@ from cmo_dashboards.finish import text_of
 from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL
 from cmo_slo.link_address import wrong_with_address
+from cmo_slo.objectives import objectives_text
 from cmo_slo.rulefile import GeneratedFile, render_for_operator
 
 from cmo_stack.configuration import committed
@@ -23,6 +24,7 @@ from cmo_stack.kubernetes.cluster import Cluster
 from cmo_stack.kubernetes.config_maps import config_map, dashboards
 from cmo_stack.kubernetes.nightly_check import (
     IMAGE_NAME,
+    OBJECTIVES_CONFIG_MAP,
     PROMETHEUS_ADDRESS,
     STAGING_ADDRESS,
     nightly_check,
@@ -103,6 +105,10 @@ def manifest_files(
         ),
         "alertmanager-templates.yml": _text(
             f"It holds alertmanager/templates/{TEMPLATES_FILE}.", [_alertmanager_templates()]
+        ),
+        "objectives.yml": _text(
+            f"It holds the objectives {objectives.name}, of which prometheus-rule.yml is compiled.",
+            [config_map(OBJECTIVES_CONFIG_MAP, {f"{objectives.name}.yml": objectives_text(objectives)})],
         ),
         "nightly-check.yml": _text(
             "It needs a service that is scraped every second, see README.md.",

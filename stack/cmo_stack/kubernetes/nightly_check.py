@@ -14,6 +14,9 @@ CHECK_SECRET: Final = "cmo-check"  # noqa: S105 - the name of the Secret, and no
 
 IMAGE_NAME: Final = "cmo-observability"
 
+OBJECTIVES_CONFIG_MAP: Final = "cmo-objectives"
+"""The ``ConfigMap`` that holds the objectives of which the rules are compiled, as ``NAME.yml``."""
+
 STAGING_ADDRESS: Final = "http://cmo.cmo-staging.svc:8000"
 """Where the service is that bears a load test: to be filled in."""
 
@@ -21,6 +24,7 @@ PROMETHEUS_ADDRESS: Final = "http://prometheus-k8s-0.prometheus-operated.monitor
 """One replica of Prometheus that scrapes it: to be filled in."""
 
 _RUNS: Final = "/run/cmo/runs"
+_OBJECTIVES: Final = "/etc/cmo"
 _USER_ID: Final = 10001
 _NAME: Final = "cmo-nightly-check"
 _LABELS: Final = {
@@ -32,7 +36,8 @@ _LABELS: Final = {
 def nightly_check(objectives_name: str, version: str) -> dict[str, Any]:
     """The manifest. ``version`` is that of this distribution, and of the image.
 
-    The objectives are those of this name that the image holds.
+    The objectives are those of this name in their ``ConfigMap``, and not what some image holds: a night is
+    judged by what the rules record and alert on.
     """
     load = _container("load-test", version)
     load["command"] = ["cmo", "loadtest", "run", "--quiet", "--output", _RUNS]
@@ -42,9 +47,10 @@ def nightly_check(objectives_name: str, version: str) -> dict[str, Any]:
     check["command"] = ["sh", "-c", f"exec cmo check --quiet --run {_RUNS}/*/manifest.json"]
     check["env"] += [
         {"name": "CMO_PROMETHEUS_URL", "value": PROMETHEUS_ADDRESS},
-        {"name": "CMO_OBJECTIVES", "value": objectives_name},
+        {"name": "CMO_OBJECTIVES", "value": f"{_OBJECTIVES}/{objectives_name}.yml"},
         {"name": "CMO_PROMETHEUS_TOKEN", "valueFrom": {"secretKeyRef": _token()}},
     ]
+    check["volumeMounts"] += [{"name": "objectives", "mountPath": _OBJECTIVES, "readOnly": True}]
     pod = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -61,6 +67,7 @@ def nightly_check(objectives_name: str, version: str) -> dict[str, Any]:
         "volumes": [
             {"name": "runs", "emptyDir": {"sizeLimit": "64Mi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
+            {"name": "objectives", "configMap": {"name": OBJECTIVES_CONFIG_MAP}},
         ],
     }
     return {
