@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 from cmo_stack import servers
+from hypothesis import HealthCheck, settings
+
+# No test may fail because a machine is slow.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parents[1]
 _NO_CHAINLIT_SINCE = (3, 14)

@@ -156,7 +156,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("workers", ["alone", "shared"])
-@hypothesis_settings(max_examples=20, deadline=None)
+@hypothesis_settings(max_examples=20)
 @given(steps=st.lists(st.tuples(st.integers(0, 1), st.sets(st.sampled_from(CHANGES))), max_size=6))
 def test_a_reader_that_remembers_shows_what_one_without_memory_would(
     workers: str, steps: list[tuple[int, set[Callable[[Instruments], None]]]]
@@ -177,7 +177,7 @@ def test_a_reader_that_remembers_shows_what_one_without_memory_would(
                 assert still(text.decode()) == still(expected.decode())
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(st.lists(st.floats(0, 100, allow_subnormal=False), max_size=50))
 def test_a_histogram_holds_what_it_was_given(values: list[float]) -> None:
     exporter = Exporter(ExporterSettings())

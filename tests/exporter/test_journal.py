@@ -108,7 +108,7 @@ class Books:
         assert total("cmo_query_cache_results_total") == sum(self.finished.values())
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@hypothesis_settings(max_examples=50)
 @given(
     steps=st.lists(
         st.tuples(
@@ -311,7 +311,6 @@ EDGES = catalogue.QUERY_DURATION.buckets
         | st.floats(0, 2 * EDGES[-1])
     )
 )
-@hypothesis_settings(deadline=None)
 def test_values_that_are_counted_together_go_where_each_would_go_alone(values: list[float]) -> None:
     exporter = make()
     together, alone = (exporter.recorder.instruments.duration.child(name, "success") for name in SCENARIOS)

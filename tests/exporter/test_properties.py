@@ -445,7 +445,6 @@ TestService = Service.TestCase
 TestService.settings = hypothesis_settings(
     max_examples=40,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     # Shrinking a failure takes minutes: add it when there is one to look into.
     phases=(Phase.explicit, Phase.reuse, Phase.generate),

@@ -65,7 +65,7 @@ class Truth:
         return sum(until - since for since, until in stays)
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 @given(moves=MOVES)
 def test_the_integral_is_the_time_that_sessions_were_open(moves: list[tuple[str, str, float]]) -> None:
     now = 100.0

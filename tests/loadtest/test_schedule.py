@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from cmo_loadtest.scenarios import SCENARIOS, SHARED_QUESTIONS, Pattern, Scenario, quotas
 from cmo_loadtest.schedule import opening_seconds, schedule
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -39,7 +39,6 @@ def test_quotas_add_up_and_differ_by_one_at_most(operations: int, users: int) ->
     assert max(shares) - min(shares) <= 1
 
 
-@settings(deadline=None)
 @given(scenario=scenarios(), seed=st.integers())
 def test_every_user_asks_its_quota_in_rising_order_within_the_duration(scenario: Scenario, seed: int) -> None:
     offsets = schedule(scenario, seed)
@@ -50,7 +49,6 @@ def test_every_user_asks_its_quota_in_rising_order_within_the_duration(scenario:
         assert own[-1] < scenario.duration_seconds
 
 
-@settings(deadline=None)
 @given(scenario=scenarios(), seed=st.integers())
 def test_all_users_are_held_for_most_of_the_duration(scenario: Scenario, seed: int) -> None:
     offsets = schedule(scenario, seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cmo_slo.confidence import interval, wilson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ def test_no_events_have_no_interval() -> None:
         interval(((0.0,),), ((0.0,),))
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40))
 def test_the_ratio_lies_within_its_interval(pairs: list[tuple[int, int]]) -> None:
     good = tuple(float(min(pair)) for pair in pairs)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from cmo_exporter import catalogue
 from cmo_slo.count import count_scenario
 from cmo_slo.samples import Evidence, Series, find_targets
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from .counting import QUERIES, outcomes, truth
 from .scripted import SCENARIOS, Load, World, edited, load
 
-SLOW = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=60)
 
 
 @st.composite
@@ -64,19 +64,19 @@ def exact_or_doubtful(
             assert outcomes(count) == truth(one)
 
 
-@SLOW
+@FEWER
 @given(worlds())
 def test_any_scripted_run_is_exact_or_doubtful(world: World) -> None:
     exact_or_doubtful(world)
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(0.0, 90.0))
 def test_a_restart_at_any_moment_is_exact_or_doubtful(world: World, at: float) -> None:
     exact_or_doubtful(replace(world, restarts=(at,)))
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(0.0, 90.0))
 def test_a_reset_that_no_start_time_tells_is_exact_or_doubtful(world: World, at: float) -> None:
     """The process tells the start time of its parent: only decreases and contradictions give it away."""
@@ -90,19 +90,19 @@ def test_a_reset_that_no_start_time_tells_is_exact_or_doubtful(world: World, at:
     exact_or_doubtful(world, edited(world.evidence(), one_start), told_what_was_offered=True)
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.sets(st.integers(0, 80), max_size=30))
 def test_failed_scrapes_are_exact_or_doubtful(world: World, failed: set[int]) -> None:
     exact_or_doubtful(replace(world, failed=tuple(failed)))
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.sampled_from([QUERIES, catalogue.QUERIES_STARTED.name, "cmo_queries_in_progress"]))
 def test_samples_that_are_no_number_are_exact_or_doubtful(world: World, name: str) -> None:
     exact_or_doubtful(replace(world, broken=((name, 0.2),)))
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(-40.0, 40.0))
 def test_a_wrong_clock_is_exact_or_doubtful(world: World, shift: float) -> None:
     def shifted(series: Series) -> Series:
@@ -111,26 +111,26 @@ def test_a_wrong_clock_is_exact_or_doubtful(world: World, shift: float) -> None:
     exact_or_doubtful(world, edited(world.evidence(), shifted), told_what_was_offered=True)
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(0.0, 60.0))
 def test_scraping_that_begins_late_is_exact_or_doubtful(world: World, since: float) -> None:
     exact_or_doubtful(replace(world, scraped_from=since))
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(0.0, 60.0))
 def test_an_instance_born_late_is_exact_or_doubtful(world: World, born: float) -> None:
     # Questions that came before it was born reached nobody: only what was offered tells of them.
     exact_or_doubtful(replace(world, born=born), told_what_was_offered=True)
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(20.0, 90.0))
 def test_scraping_that_ends_early_is_exact_or_doubtful(world: World, until: float) -> None:
     exact_or_doubtful(replace(world, scraped_until=until))
 
 
-@SLOW
+@FEWER
 @given(worlds(), st.floats(0.0, 10.0))
 def test_the_same_scenario_run_twice_is_exact_or_doubtful(world: World, gap: float) -> None:
     """Another run of the same scenario just before or after must not leak into this one."""

@@ -385,7 +385,7 @@ def test_one_scenario_alone_is_marked_as_partial() -> None:
     assert not judged(world).partial
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     failures=st.integers(0, 60),
     slow=st.integers(0, 60),

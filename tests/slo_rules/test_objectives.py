@@ -24,7 +24,7 @@ from cmo_slo.objectives import (
     shipped_directory,
     shipped_names,
 )
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from .changed_objectives import SHIPPED, changed, mistakes
@@ -327,6 +327,7 @@ def test_the_hash_follows_meaning_and_not_layout() -> None:
     assert int(objectives_hash(shipped), 16) >= 0
 
 
+@settings(max_examples=25)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1), st.floats(0.01, 0.99))
 @example("yes", 0.5)
 @example("1e3: [x] # y", 1 / 3)

@@ -148,7 +148,7 @@ def shared() -> Exporter:
     return Exporter(ExporterSettings())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=STEPS)
 def test_a_measured_cache_behaves_as_one_that_is_not(steps: list[tuple[Any, ...]]) -> None:
     exporter = shared()

@@ -34,7 +34,7 @@ def two_workers(lock: FileLock) -> tuple[Sessions, Sessions]:
     return worker(), worker()
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
+@hypothesis_settings(max_examples=100)
 @given(moves=MOVES)
 def test_two_workers_with_one_table_count_as_one_does(
     moves: list[tuple[str, int, int, float]], tmp_path_factory: pytest.TempPathFactory
@@ -186,7 +186,7 @@ def test_a_table_that_was_left_in_mid_change_is_mended(tmp_path: Path) -> None:
     lock.close()
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(order=st.permutations(range(40)), gone=st.sets(st.integers(0, 39)))
 def test_whoever_is_in_the_table_is_found(order: list[int], gone: set[int]) -> None:
     sessions = Sessions(("live",), idle_timeout_seconds=1e9, maximum=40, now=0.0)

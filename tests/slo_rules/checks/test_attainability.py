@@ -13,7 +13,7 @@ from cmo_slo.checks import promql
 from cmo_slo.checks.bounds import BoundsFinder
 from cmo_slo.checks.series import RecordedSeries
 from cmo_stack import servers
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from .checking import ERROR, WARNING, alert, documents, findings, in_rules, record, rule_file, severities
@@ -361,7 +361,6 @@ def arithmetic(draw: st.DrawFn) -> tuple[str, float]:
     return part(4)
 
 
-@settings(deadline=None)
 @given(arithmetic())
 def test_no_value_lies_outside_its_bounds(drawn: tuple[str, float]) -> None:
     text, value = drawn

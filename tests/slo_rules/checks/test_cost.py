@@ -6,7 +6,7 @@ import pytest
 from cmo_slo.checks import Context, promql
 from cmo_slo.checks.cost import CostEstimator
 from cmo_slo.checks.series import RecordedSeries
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .checking import DAYS_40, ERROR, documents, findings, group, in_rules, record, rule_file, severities
@@ -101,7 +101,6 @@ def test_sloth_reads_its_longest_windows_from_raw_counters() -> None:
     assert "slo:sli_error:ratio_rate3d" in found.wrong
 
 
-@settings(deadline=None)
 @given(
     series=st.integers(1, 1000),
     in_range=st.integers(1, 10_000),

@@ -6,7 +6,7 @@ import pytest
 from cmo_slo.checks import promql
 from cmo_slo.checks.promql import Aggregate, Binary, Call, ExpressionError, Matcher, Selector
 from cmo_slo.durations import DurationError, duration, parse_duration
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -95,7 +95,6 @@ def test_operators_inside_text_do_not_count() -> None:
     assert promql.parse(f'a{{b="{"+" * 1000}"}} # {"-" * 1000}')
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**13))
 def test_durations_are_read_as_they_are_written(milliseconds: int) -> None:
     assert parse_duration(duration(milliseconds)) == milliseconds
@@ -115,7 +114,6 @@ def test_durations_have_all_units_of_prometheus(text: str, milliseconds: int) ->
     assert parse_duration(text) == milliseconds
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789smhdwy .-+e"))
 def test_what_is_no_duration_is_told(text: str) -> None:
     try:

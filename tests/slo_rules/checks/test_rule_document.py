@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cmo_slo.checks import Context, Severity, read_rules, run_checks
 from cmo_slo.checks.alertmanager_config import read_alertmanager
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .checking import documents, rule_file
@@ -276,7 +276,6 @@ def test_the_longest_expressions_that_are_read_are_checked_too() -> None:
     list(run_checks(rules, Context(alertmanager=inhibited)))
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='groups: [{-}]"\n\t&*!|>namerulexp0()%@`,#'))
 def test_no_text_raises(text: str) -> None:
     read = read_rules(text, "rules.yml")
@@ -284,7 +283,6 @@ def test_no_text_raises(text: str) -> None:
     list(run_checks(read.documents, Context()))
 
 
-@settings(deadline=None)
 @given(st.text(alphabet='abrtesum(){}[]=~!<>+-*/%^"5mhby, @:.offsetand', max_size=60))
 def test_no_expression_raises(expression: str) -> None:
     read = read_rules(rule_file({"name": "g", "rules": [{"alert": "A", "expr": expression}]}), "rules.yml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cmo_slo.durations import MINUTE, duration
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from .checking import ERROR, WARNING, alert, findings, in_rules, record, severities
@@ -123,7 +123,6 @@ def test_generators_at_95_percent_page_late_when_everything_fails(generator: obj
     assert found[0].wrong.startswith(f"pages {expected} after everything fails")
 
 
-@settings(deadline=None)
 @given(
     window=st.integers(1, 1000).map(lambda minutes: minutes * MINUTE),
     percent=st.integers(1, 99),
