@@ -8,19 +8,23 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar, Final
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 from cmo_exporter import catalogue
 from cmo_stack import servers
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
     from prometheus_client.metrics_core import Metric as Family
 
@@ -120,8 +124,19 @@ def promtool(request: pytest.FixtureRequest) -> servers.Server:
     return server
 
 
+class _Silent(WSGIRequestHandler):
+    """Tells nobody of each scrape."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
 class Exposition(Collector):
-    """Serves the catalogue; a context manager. Idle until ``busy`` is set, then every scrape is one step."""
+    """Serves the catalogue; a context manager. Idle until ``busy`` is set, then every scrape is one step.
+
+    What the next scrape is answered with is made after the last: it takes long, and a busy machine would give
+    up the scrape. So ``busy`` counts from the second scrape on.
+    """
 
     scenarios = SCENARIOS
     passing, failing, barely = PASSING, FAILING, BARELY
@@ -134,11 +149,13 @@ class Exposition(Collector):
         self.busy = False
         self.scrapes = 0
         self.steps = 0
-        self._lock = threading.Lock()
-        registry = CollectorRegistry()
-        registry.register(self)
-        self._server, self._thread = start_http_server(0, "127.0.0.1", registry)
-        self.scrapes = 0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._maker = ThreadPoolExecutor(1)
+        self._next = self._maker.submit(generate_latest, self._registry)
+        self._server = make_server("127.0.0.1", 0, self._answer, handler_class=_Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
 
     @property
     def address(self) -> str:
@@ -151,12 +168,9 @@ class Exposition(Collector):
 
     def collect(self) -> Iterator[Family]:
         """One scrape."""
-        with self._lock:
-            self.scrapes += 1
-            if self.busy:
-                self._step()
-            families = [self._family(metric) for metric in catalogue.CATALOGUE]
-        yield from families
+        if self.busy:
+            self._step()
+        yield from [self._family(metric) for metric in catalogue.CATALOGUE]
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +181,14 @@ class Exposition(Collector):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        self._maker.shutdown()
+
+    def _answer(self, _environment: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        made = self._next.result()
+        self.scrapes += 1
+        self._next = self._maker.submit(generate_latest, self._registry)
+        start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+        return [made]
 
     def _step(self) -> None:
         self.steps += 1

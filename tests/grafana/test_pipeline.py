@@ -51,6 +51,8 @@ SCRAPE: Final = "500ms"
 STEP_SECONDS: Final = 0.5
 QUIET_SCRAPES: Final = 8
 """More than a rate interval, so that what was before is over."""
+SEEN_SCRAPES: Final = 2
+"""So many until another release is there: the next one has been made already."""
 FIRST_STEPS: Final = 6
 SECOND_STEPS: Final = 10
 """Steps of the loads: a range that holds the second also holds the first, when it is moved there."""
@@ -226,8 +228,9 @@ def _drive(pipeline: truth.Pipeline, watcher: Watcher) -> Watched:
     scrapes(FIRST_STEPS)
     pipeline.busy = False
     scrapes(QUIET_SCRAPES)
-    gap = time.time()
     pipeline.release, pipeline.breaker = truth.AFTER, "closed"
+    scrapes(SEEN_SCRAPES)
+    gap = time.time()
     scrapes(QUIET_SCRAPES)
     pipeline.busy = True
     scrapes(SECOND_STEPS)
