@@ -20,19 +20,19 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 PAGE = (ROOT / "docs/compose.md").read_text()
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 ONE_SHOTS = {"grafana-password", "victoria-metrics-volume", "load", "scale-load"}
-BASE = {
+GRAFANA = "grafana"
+SERVERS = (
     "redis",
     "upstream",
     "service",
     "prober",
     "prometheus",
     "alertmanager",
-    "grafana",
-    "grafana-password",
     "pager",
     "dead-man",
-}
-SCALED = {
+)
+"""What stays up without a profile, but Grafana, of which there is no stand-in."""
+SCALED_SERVERS = (
     "service-a",
     "service-b",
     "proxy",
@@ -40,12 +40,14 @@ SCALED = {
     "prometheus-a",
     "prometheus-b",
     "victoria-metrics",
-    "victoria-metrics-volume",
     "vmalert",
     "scale-dead-man",
     "alertmanager-a",
     "alertmanager-b",
-}
+)
+"""What stays up with the profile ``scale``."""
+BASE = {*SERVERS, GRAFANA, "grafana-password"}
+SCALED = {*SCALED_SERVERS, "victoria-metrics-volume"}
 
 
 def compose_file() -> File:

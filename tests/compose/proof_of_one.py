@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from .compose_file import GRAFANA, SERVERS
 from .running_stack import ComposedStack, get, post, value, wait_for
 from .stand_ins import NO_STAND_IN
 from .telling import require, step, tell
@@ -16,17 +17,6 @@ from .telling import require, step, tell
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SERVICES: Final = (
-    "redis",
-    "upstream",
-    "service",
-    "prober",
-    "prometheus",
-    "alertmanager",
-    "pager",
-    "dead-man",
-)
-GRAFANA: Final = "grafana"
 _OPERATIONS_OF_CLINICAL_RUSH: Final = 300
 _LARGEST_IMAGE_MEGABYTES: Final = 600
 """Most of it is LightRAG with all that it needs. The base is made of whole Debian packages here."""
@@ -40,7 +30,7 @@ def prove(stack: ComposedStack) -> None:
     Raises:
         NotProvedError: something is not as it should be.
     """
-    services = [*SERVICES, *([GRAFANA] if stack.engine.has_registry else [])]
+    services = [*SERVERS, *([GRAFANA] if stack.engine.has_registry else [])]
     with step("Building our image from the Dockerfile"):
         stack.compose("build", "--quiet", "service")
         check_image(stack)

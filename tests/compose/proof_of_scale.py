@@ -9,6 +9,7 @@ from cmo_dashboards import Macros, queries, shipped_dashboards
 from cmo_dashboards.asking import Asker
 from cmo_dashboards.live import QueryRefusedError
 
+from .compose_file import SCALED_SERVERS
 from .proof_of_one import check_confined, check_verdict, check_whole, page, pages, silence
 from .running_stack import ComposedStack, get, value, wait_for
 from .telling import NotProvedError, require, step, tell
@@ -17,19 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROFILES: Final = ("scale", "scale-load")
-SERVICES: Final = (
-    "service-a",
-    "service-b",
-    "proxy",
-    "proxy-prober",
-    "prometheus-a",
-    "prometheus-b",
-    "victoria-metrics",
-    "vmalert",
-    "scale-dead-man",
-    "alertmanager-a",
-    "alertmanager-b",
-)
 _ONE_OF_TWO: Final = ("service-b", "prometheus-b", "alertmanager-b")
 _INSTANCES, _WORKERS_OF_EACH = 2, 2
 _QUERIES: Final = 'sum(cmo_queries_total{job="cmo"})'
@@ -42,7 +30,7 @@ def prove(stack: ComposedStack) -> None:
         NotProvedError: something is not as it should be.
     """
     with step("docker compose --profile scale up, until every service is healthy"):
-        stack.up(SERVICES, PROFILES)
+        stack.up(SCALED_SERVERS, PROFILES)
         check_whole(stack.url("proxy", 8000))
         check_confined(stack)
         check_cluster(stack)
@@ -57,7 +45,7 @@ def prove(stack: ComposedStack) -> None:
         before = len(pages(stack.url("pager", 8095)))
         name = page(stack, "proxy", lambda: restart(stack, _ONE_OF_TWO))
     with step("Restarting every other container in turn"):
-        check_restarts(stack, [service for service in SERVICES if service not in _ONE_OF_TWO])
+        check_restarts(stack, [service for service in SCALED_SERVERS if service not in _ONE_OF_TWO])
     with step("How often was that page sent by two Alertmanagers?"):
         sent = [alert for alert in pages(stack.url("pager", 8095))[before:] if _is(alert, name)]
         require(len(sent) == 1, f"{name} paged once, found {len(sent)} times")
