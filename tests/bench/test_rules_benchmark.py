@@ -25,7 +25,7 @@ from cmo_bench.rules.objective import Events, other_objectives
 from cmo_bench.rules.paging import PACES, Pace, _row, _target
 from cmo_bench.rules.reads import plan, reads
 from cmo_bench.rules.receiver import Receiver
-from cmo_bench.rules.replay import replay
+from cmo_bench.rules.replay import first_evaluated, replay
 from cmo_bench.rules.rule_groups import DAY, HOUR, MINUTE, Rule, RuleGroup, parse_groups, render_groups
 from cmo_bench.rules.server import MeasurementError, Store
 from cmo_bench.rules.surroundings import surround
@@ -50,7 +50,7 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
     # One test, because the month takes seconds to make and tests of one module may be spread over processes.
     laboratory = Laboratory(QUICK)
     laboratory.compared = laboratory.compared[:1]
-    history = month(int(time.time()) // HOUR_SECONDS * HOUR_SECONDS - HOUR_SECONDS, SECONDS)
+    history = month(_end_of_a_history_that_begins_late_in_a_block(), SECONDS)
     with Store(tmp_path) as store:
         backfilled = backfill(history, store.blocks, tmp_path)
         store.reopen()
@@ -69,6 +69,27 @@ def test_a_small_month_is_counted_truly_and_told_on_a_page(tmp_path: Path) -> No
         _the_recorded_result_is_the_exact_count(laboratory, made)
         _the_page_says_it_all(laboratory)
     assert not list(tmp_path.glob("*.om")), "the text is deleted"
+
+
+def _end_of_a_history_that_begins_late_in_a_block() -> int:
+    """The last one: no rule that is evaluated by the hour need be evaluated in what is left of that block."""
+    an_hour_ago = int(time.time()) // HOUR_SECONDS * HOUR_SECONDS - HOUR_SECONDS
+    block = 18 * HOUR_SECONDS
+    return an_hour_ago - (an_hour_ago - SECONDS + HOUR_SECONDS) % block
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first"),
+    [
+        (17 * HOUR_SECONDS - 1, 40 * HOUR_SECONDS, 17 * HOUR_SECONDS - 1),
+        (17 * HOUR_SECONDS, 40 * HOUR_SECONDS, 18 * HOUR_SECONDS),
+        (18 * HOUR_SECONDS - 1, 40 * HOUR_SECONDS, 18 * HOUR_SECONDS),
+        (18 * HOUR_SECONDS, 40 * HOUR_SECONDS, 18 * HOUR_SECONDS),
+        (17 * HOUR_SECONDS, 18 * HOUR_SECONDS, 17 * HOUR_SECONDS),
+    ],
+)
+def test_promtool_is_not_asked_to_begin_where_it_may_give_a_rule_up(start: int, end: int, first: int) -> None:
+    assert first_evaluated(start, end, HOUR_SECONDS) == first
 
 
 EXPOSED = """# TYPE cmo_queries_total counter

@@ -62,6 +62,8 @@ EVERYTHING: Final = "300000ms"
 """A range that holds all that has happened."""
 NOT_MOVED: Final = str(RUN.fixed[0][1])
 """What "Run" stands for where the run is the one in the range."""
+STEADY_SECONDS: Final = 2
+"""How long before the moment that is looked at no scrape may have been missed."""
 ROUNDED_BY_SECONDS: Final = 1.0
 """Distances are whole seconds, and moments are steps of a query."""
 LONG_AGO_SECONDS: Final = "3600"
@@ -151,6 +153,13 @@ class Watched:
         return [one for board in (COMPONENTS, RESOURCES) for one in _missing(board, self.busy(board))]
 
     @property
+    def steady(self) -> bool:
+        """Whether the load was seen in each of the last steps: what ends in a gap is moved by all of it."""
+        loaded = 'max(instance:slo_started_queries:increase{scenario!~"live|probe"})'
+        least = f"min_over_time({loaded}[{STEADY_SECONDS}s:{SCRAPE}]) > 0"
+        return bool(self.watcher.instant(least, self.moment))
+
+    @property
     def range_of_second(self) -> str:
         """From the gap to the moment that is looked at, also where it is moved as little as it can be."""
         return _range(self.gap + int(NOT_MOVED), self.moment)
@@ -235,14 +244,14 @@ def _drive(pipeline: truth.Pipeline, watcher: Watcher) -> Watched:
     pipeline.busy = True
     scrapes(SECOND_STEPS)
     seen = [Watched(watcher, quiet, gap, moment=0.0)]
-    _wait_for(lambda: _is_complete(seen), lambda: f"a series of {seen[0].missing}")
+    _wait_for(lambda: _is_complete(seen), lambda: f"a steady load, and a series of {seen[0].missing}")
     return seen[0]
 
 
 def _is_complete(seen: list[Watched]) -> bool:
     """Look again, from a moment ago; whether every panel shows something then."""
     seen[0] = replace(seen[0], moment=time.time() - RECORDED_BY_NOW_SECONDS, _asked={})
-    return not seen[0].missing
+    return seen[0].steady and not seen[0].missing
 
 
 def test_idle_it_claims_nothing(watched: Watched) -> None:

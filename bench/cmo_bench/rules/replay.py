@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from cmo_bench.rules.backfill import promtool
+from cmo_bench.rules.history import HOUR_SECONDS
 from cmo_bench.rules.reads import rounded_up
 from cmo_bench.rules.rule_groups import render_groups
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 # A query of Prometheus returns at most 11,000 points a series, and promtool asks one for each block: 18 h
 # of 15 s.
-_LONGEST_BLOCK: Final = "18h"
+_LONGEST_BLOCK_SECONDS: Final = 18 * HOUR_SECONDS
 # Evaluations are spread over the interval by a hash of the group's and the file's name: one name for all
 # passes.
 _FILE: Final = "rules.yml"
@@ -46,10 +47,25 @@ def replay(plan: Plan, store: Store, scratch: Path, start: int, end: int) -> int
         mine = [placed for placed in plan.rules if placed.layer == layer]
         for back, together in _by_span(mine, longest):
             (scratch / _FILE).write_text(_document(together), encoding="utf-8")
-            _evaluate(store, scratch, max(start, end - back // 1000), end)
+            first = first_evaluated(max(start, end - back // 1000), end, _longest_interval_seconds(together))
+            _evaluate(store, scratch, first, end)
             passes += 1
         store.reopen()
     return passes
+
+
+def first_evaluated(start: int, end: int, longest_interval: int) -> int:
+    """Where promtool may begin, in seconds as all of them.
+
+    It gives a rule up that is not evaluated in the first of its blocks, however many follow. So a start
+    shortly before the end of a block is moved to the next one.
+    """
+    next_block = (start // _LONGEST_BLOCK_SECONDS + 1) * _LONGEST_BLOCK_SECONDS
+    return next_block if next_block - start <= longest_interval and next_block < end else start
+
+
+def _longest_interval_seconds(rules: Sequence[PlacedRule]) -> int:
+    return max(placed.group.interval_milliseconds for placed in rules) // 1000
 
 
 def _by_span(rules: Sequence[PlacedRule], longest: int) -> Iterator[tuple[int, list[PlacedRule]]]:
@@ -70,7 +86,7 @@ def _document(rules: Sequence[PlacedRule]) -> str:
 
 def _evaluate(store: Store, scratch: Path, start: int, end: int) -> None:
     promtool(
-        ["tsdb", "create-blocks-from", f"--max-block-duration={_LONGEST_BLOCK}", "rules", "--quiet"],
+        ["tsdb", "create-blocks-from", f"--max-block-duration={_LONGEST_BLOCK_SECONDS}s", "rules", "--quiet"],
         [
             f"--url={store.url}",
             f"--start={start}",
