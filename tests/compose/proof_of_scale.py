@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PROFILES: Final = ("scale", "scale-load")
 _ONE_OF_TWO: Final = ("service-b", "prometheus-b", "alertmanager-b")
 _INSTANCES, _WORKERS_OF_EACH = 2, 2
+_INTERVAL: Final = 15
+"""Seconds; a multiple of any interval at which the replicas scrape here."""
 _QUERIES: Final = 'sum(cmo_queries_total{job="cmo"})'
 
 
@@ -100,7 +102,9 @@ def restart(stack: ComposedStack, services: Sequence[str]) -> None:
 
 def check_restarts(stack: ComposedStack, services: Sequence[str]) -> None:
     """Every container comes back, and VictoriaMetrics has what it had."""
-    url, moment = stack.url("victoria-metrics", 8428), str(time.time() - 5)
+    # At the end of an interval: of each, VictoriaMetrics keeps the last sample alone once it merges, and a
+    # moment within one would lose what it shows now.
+    url, moment = stack.url("victoria-metrics", 8428), str((time.time() - 5) // _INTERVAL * _INTERVAL)
     kept: Callable[[], float | None] = lambda: value(url, _QUERIES, time=moment)  # noqa: E731
     before = kept()
     restart(stack, services)
