@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 PROFILES: Final = ("scale", "scale-load")
 _ONE_OF_TWO: Final = ("service-b", "prometheus-b", "alertmanager-b")
 _INSTANCES, _WORKERS_OF_EACH = 2, 2
-_INTERVAL: Final = 15
-"""Seconds; a multiple of any interval at which the replicas scrape here."""
+_INTERVAL_SECONDS: Final = 15
+"""A multiple of any interval at which the replicas scrape here."""
+_ARRIVED_SECONDS: Final = 60
 _QUERIES: Final = 'sum(cmo_queries_total{job="cmo"})'
 
 
@@ -102,9 +103,10 @@ def restart(stack: ComposedStack, services: Sequence[str]) -> None:
 
 def check_restarts(stack: ComposedStack, services: Sequence[str]) -> None:
     """Every container comes back, and VictoriaMetrics has what it had."""
-    # At the end of an interval: of each, VictoriaMetrics keeps the last sample alone once it merges, and a
-    # moment within one would lose what it shows now.
-    url, moment = stack.url("victoria-metrics", 8428), str((time.time() - 5) // _INTERVAL * _INTERVAL)
+    # Long enough ago that all has arrived, and at the end of an interval: of each, VictoriaMetrics keeps
+    # the last sample alone once it merges, and a moment within one would lose what it shows now.
+    moment = str((time.time() - _ARRIVED_SECONDS) // _INTERVAL_SECONDS * _INTERVAL_SECONDS)
+    url = stack.url("victoria-metrics", 8428)
     kept: Callable[[], float | None] = lambda: value(url, _QUERIES, time=moment)  # noqa: E731
     before = kept()
     restart(stack, services)
