@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import click
-from cmo_slo.objectives import ObjectivesError
+from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
 
+from cmo_dashboards.building import build_dashboards
 from cmo_dashboards.checks import run_checks
 from cmo_dashboards.finish import text_of
 from cmo_dashboards.live import premises, wrong_under_load, wrong_when_idle
+from cmo_dashboards.promised import LackingError, with_runbooks
 from cmo_dashboards.queries import Macros, queries
-from cmo_dashboards.shipped import (
-    compiled_directory,
-    file_name,
-    runbook_file_name,
-    shipped_dashboards,
-    shipped_objectives,
-    shipped_runbooks,
-)
+from cmo_dashboards.shipped import compiled_directory, file_name, runbook_texts
 from cmo_dashboards.walkthrough import walkthrough
 
 if TYPE_CHECKING:
-    from cmo_dashboards.dashboard import Dashboard
+    from cmo_slo.model import Objectives
+
+    from cmo_dashboards.building import Built
     from cmo_dashboards.document import Document
+    from cmo_dashboards.queries import PanelQuery
 
 _NOT_CLEAN: Final = 1
+_LEFT_OUT: Final = 1
+_OBJECTIVES: Final = "cmo-015"
+"""Of which the compiled dashboards are built."""
 _SCRAPES_A_WINDOW: Final = 4
 """``$__rate_interval`` is at least so many scrape intervals."""
 
@@ -45,7 +46,14 @@ def dashboards() -> None:
     """Build and check the Grafana dashboards."""
 
 
-@dashboards.command(epilog="Example: cmo dashboards build --output /tmp/dashboards --docs /tmp/dashboards.md")
+@dashboards.command(
+    epilog="""\b
+Examples:
+  cmo dashboards build                               those that are committed
+  cmo dashboards build my.yml --output my-dashboards of one's own objectives
+"""
+)
+@click.argument("objectives", default=_OBJECTIVES)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -62,23 +70,33 @@ def dashboards() -> None:
     "--runbooks-url",
     metavar="URL",
     default=None,
-    help="Where runbooks are published: alerts then link to theirs.",
+    help="Where runbooks are published, in place of links.runbooks of the objectives: alerts link there.",
 )
-def build(output: Path | None, docs: Path | None, runbooks_url: str | None) -> None:
-    """Compile the objectives to dashboard JSON; prints the files written."""
-    if runbooks_url is not None and output is None:
+@click.pass_context
+def build(
+    context: click.Context, objectives: str, output: Path | None, docs: Path | None, runbooks_url: str | None
+) -> None:
+    """Compile OBJECTIVES (a shipped name or a file) to dashboard JSON; prints the files written.
+
+    A dashboard that shows what the objectives lack is left out. Exit status 0: all are written; 1: some were
+    left out, as said on standard error; 3: a file or an option cannot be used.
+    """
+    promised = _load(objectives, runbooks_url)
+    if output is None and promised != _load(_OBJECTIVES):
         raise WrongInputError(
-            "--runbooks-url needs --output: the committed dashboards are those without it. Name a folder."
+            "Other objectives than cmo-015, and --runbooks-url, need --output: the compiled dashboards are "
+            "those of cmo-015 as it is. Name a folder."
         )
-    made = _shipped(runbooks_url)
+    built = _built(objectives, promised)
     folder = output or compiled_directory()
-    for dashboard in made:
+    for dashboard in built.dashboards:
         _write(folder / file_name(dashboard), text_of(dashboard.document))
-    # Where they are published, links lead there.
-    for runbook in () if runbooks_url is not None else shipped_runbooks():
-        _write(folder / runbook_file_name(runbook), text_of(runbook.document))
+    for name, text in runbook_texts(promised).items():
+        _write(folder / name, text)
     if docs is not None:
-        _write(docs, walkthrough(made))
+        _write(docs, walkthrough(built.dashboards))
+    if built.left_out:
+        context.exit(_LEFT_OUT)
 
 
 @dashboards.command(
@@ -90,6 +108,12 @@ def build(output: Path | None, docs: Path | None, runbooks_url: str | None) -> N
     metavar="URL",
     default=None,
     help="Run every query of every panel against this Prometheus instead of reading files.",
+)
+@click.option(
+    "--objectives",
+    default=_OBJECTIVES,
+    show_default=True,
+    help="A shipped name or a file: what FILES were built from, or that Prometheus' rules.",
 )
 @click.option("--idle", is_flag=True, help="That Prometheus has seen no traffic: nothing may be green.")
 @click.option(
@@ -107,20 +131,27 @@ def check(
     context: click.Context,
     files: tuple[Path, ...],
     prometheus_url: str | None,
+    objectives: str,
     idle: bool,  # noqa: FBT001 - click's way to pass a flag
     range_: str,
     scrape_interval: str,
 ) -> None:
-    """Check dashboards; without FILES those that are compiled, and that they are fresh.
+    """Check dashboards; without FILES those that are compiled, of cmo-015, and that they are fresh.
 
     Prints one line a finding. Exit status 0: nothing found; 1: something; 3: a file or an option cannot be
     used; 4: Prometheus cannot be read, or its answers would prove nothing: it does not scrape the service, or
     its rules' watchdog does not fire.
     """
+    promised = _load(objectives)
     if prometheus_url is None:
         if idle:
             raise WrongInputError("--idle needs --prometheus-url: it is about what a Prometheus answers.")
-        lines = [line for path in files for line in _findings(path)] if files else _compiled_findings()
+        if not files and promised != _load(_OBJECTIVES):
+            raise WrongInputError(
+                "--objectives needs FILES or --prometheus-url: the compiled dashboards are those of cmo-015."
+            )
+        lines = [line for path in files for line in _findings(path, promised)]
+        lines += [] if files else _compiled_findings(promised)
         checked = f"{len(files)} named dashboards" if files else "the compiled dashboards"
     else:
         if files:
@@ -129,7 +160,8 @@ def check(
                 "compiled dashboards, and in no file."
             )
         macros = _macros(range_, scrape_interval)
-        lines = _live_findings(prometheus_url, macros, idle=idle)
+        asked = [one for board in _built(objectives, promised).dashboards for one in queries(board, macros)]
+        lines = _live_findings(prometheus_url, macros, promised, asked, idle=idle)
         checked = f"the answers of {_without_secrets(prometheus_url)}"
     for line in lines:
         click.echo(_one_line(line))
@@ -163,32 +195,40 @@ def _macros(range_: str, scrape_interval: str) -> Macros:
     )
 
 
-def _live_findings(prometheus_url: str, macros: Macros, *, idle: bool) -> list[str]:
+def _live_findings(
+    prometheus_url: str, macros: Macros, promised: Objectives, asked: list[PanelQuery], *, idle: bool
+) -> list[str]:
     # Only here, so that files are checked without what the client needs.
     from cmo_dashboards.asking import Asker  # noqa: PLC0415
 
     wrong = wrong_when_idle if idle else wrong_under_load
-    asked = [query for dashboard in _shipped() for query in queries(dashboard, macros)]
+    try:
+        required = premises(promised, macros.rate_interval)
+    except LackingError as error:
+        raise WrongInputError(
+            f"The objectives {promised.name} lack {error}: nothing would prove that their rules are "
+            "evaluated. Add one, as in cmo-015.yml."
+        ) from error
     click.echo(f"Asking {len(asked)} queries …", err=True)
     with Asker(prometheus_url, macros) as asker:
-        asker.require(premises(shipped_objectives(), macros.rate_interval))
+        asker.require(required)
         return list(wrong(asked, asker.ask))
 
 
-def _compiled_findings() -> list[str]:
+def _compiled_findings(promised: Objectives) -> list[str]:
     lines = []
-    for dashboard in _shipped():
+    for dashboard in build_dashboards(promised).dashboards:
         path = compiled_directory() / file_name(dashboard)
-        lines += _findings(path)
+        lines += _findings(path, promised)
         if path.read_text(encoding="utf-8") != text_of(dashboard.document):
             lines.append(f"{path}: fresh: is stale; run `cmo dashboards build` and commit what it writes")
     return lines
 
 
-def _findings(path: Path) -> list[str]:
+def _findings(path: Path, promised: Objectives) -> list[str]:
     document = _read(path)
     try:
-        return [f"{path}: {name}: {finding}" for name, finding in run_checks(document)]
+        return [f"{path}: {name}: {finding}" for name, finding in run_checks(document, promised)]
     except (AttributeError, KeyError, TypeError) as error:
         raise WrongInputError(
             f"{path} is no dashboard that Grafana could read: {error}. Expected objects and lists where its "
@@ -212,11 +252,20 @@ def _read(path: Path) -> Document:
     return document
 
 
-def _shipped(runbooks_url: str | None = None) -> tuple[Dashboard, ...]:
+def _load(objectives: str, runbooks_url: str | None = None) -> Objectives:
     try:
-        return shipped_dashboards(runbooks_url)
+        loaded = load_objectives(find_objectives(objectives))
+        return loaded if runbooks_url is None else with_runbooks(loaded, runbooks_url)
     except (ObjectivesError, ValueError) as error:
         raise WrongInputError(str(error)) from error
+
+
+def _built(objectives: str, promised: Objectives) -> Built:
+    """The dashboards; those that cannot be built are told of."""
+    built = build_dashboards(promised)
+    for one in built.left_out:
+        click.echo(one.told(objectives), err=True)
+    return built
 
 
 def _write(path: Path, text: str) -> None:

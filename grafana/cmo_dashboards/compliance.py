@@ -21,7 +21,7 @@ from cmo_dashboards.colours import FAIL, NEUTRAL, Step, target_line, verdict_ste
 from cmo_dashboards.dashboard import ALL_TESTS_LEGEND, Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import NO_TRAFFIC, Panel, Query, Row, Shape, Unit
-from cmo_dashboards.promised import budgeted, find, target_text
+from cmo_dashboards.promised import budgeted, find, find_component, target_text
 from cmo_dashboards.ratio_tiles import PEOPLE, ratio_tile
 from cmo_dashboards.scrapes import NOT_SCRAPED, targets_up
 from cmo_dashboards.shortfalls import what_would_fail
@@ -271,6 +271,7 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
 
 
 def _component_calls(objectives: Objectives, lightrag: Objective) -> Panel:
+    find_component(objectives, "success", RatioIndicator)
     ratio = promql.good_calls_ratio(objectives.name, "success", promql.EACH, promql.RATE_INTERVAL)
     return Panel(
         title="Calls of each component that succeed",

@@ -22,7 +22,7 @@ from cmo_dashboards.colours import NEUTRAL, verdict_steps
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.fallback_chain import breaker_panels, fallbacks
 from cmo_dashboards.panels import NO_CALLS, OR_NO_DATA, Panel, Query, Row, Shape, Unit, to_dashboard
-from cmo_dashboards.promised import find, runbook_links, target_text
+from cmo_dashboards.promised import find, find_component, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up
 from cmo_dashboards.variables import COMPONENT, SCENARIO
 
@@ -79,6 +79,7 @@ def components(objectives: Objectives) -> Dashboard:
 
 def _failing(objectives: Objectives) -> tuple[Panel, ...]:
     healthy, _ = find(objectives, "lightrag_healthy", RatioIndicator)
+    find_component(objectives, "success", RatioIndicator)
     goal = target_text(healthy)
     of_lightrag, of_others = f'component="{LIGHTRAG}"', f'component!="{LIGHTRAG}"'
     slo, fewest = objectives.name, healthy.minimum_events

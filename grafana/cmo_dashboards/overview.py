@@ -22,7 +22,7 @@ from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.firing import alerts_over_time, firing_count, what_fires
 from cmo_dashboards.panels import NO_TRAFFIC, Panel, Query, Row, Shape, Unit, to_dashboard
 from cmo_dashboards.perceived import perceived, prober
-from cmo_dashboards.promised import budgeted, counted, find, runbook_links, target_text
+from cmo_dashboards.promised import budgeted, counted, find, find_component, runbook_links, target_text
 from cmo_dashboards.scrapes import targets_up, up_over_time
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
         selected = promql.selector(series, labels, _LIVE)
         return f"sum by (component) (sum_over_time({selected}[{promql.RANGE}]))"
 
+    find_component(objectives, "success", RatioIndicator)
+    within = find_component(objectives, "within_2s", LatencyIndicator)
     answered, in_time = (calls(recorded.COMPONENT_GOOD_EVENTS, name) for name in ("success", "within_2s"))
     total = f"({calls(recorded.COMPONENT_TOTAL_EVENTS, 'success')} > 0)"
     return (
@@ -261,7 +263,7 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
             "Calls that are slow, worst first",
             f"({answered} - {in_time}) / {total}",
             "Which component is slow? The worst, by the share of their calls for live queries that gave an "
-            "answer, but later than 2 s.",
+            f"answer, but later than {within.threshold_seconds:g} s.",
             "Users may wait for the first. Click on it: *CMO components* says whether it works or waits for "
             "its turn.",
         ),

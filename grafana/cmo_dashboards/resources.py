@@ -87,8 +87,8 @@ def _memory(objectives: Objectives) -> tuple[Panel, ...]:
             "lowest in the range. The dashed line is what a load test may add. A range that holds a start "
             "of the process holds its loading too.",
             when_red="Above the line outside of a test, for hours: a leak, look at what grows with it "
-            "(answers held by the caches, tasks, threads). In a test: the verdict is on *CMO-015 "
-            "compliance*, which leaves out what came before.",
+            "(answers held by the caches, tasks, threads). In a test: the verdict is on "
+            f"*{objectives.name.upper()} compliance*, which leaves out what came before.",
             queries=(Query(f"({level}) - on (job, instance) {lowest}", "{{instance}}", 0.0, _MOST_BYTES),),
             steps=target_line(objective),
             no_value=_NOT_SCRAPED,

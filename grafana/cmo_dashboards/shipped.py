@@ -1,19 +1,16 @@
-"""The dashboards that come with this project, and where their compiled JSON lies."""
+"""The dashboards and runbooks that come with this project, and where their compiled JSON lies."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.objectives import load_objectives, shipped_directory
 
-from cmo_dashboards.compliance import compliance
-from cmo_dashboards.components import components
-from cmo_dashboards.load_test import load_test
-from cmo_dashboards.monitor import monitor
-from cmo_dashboards.overview import overview
-from cmo_dashboards.promised import with_runbooks
-from cmo_dashboards.resources import resources
+from cmo_dashboards.building import build_dashboards
+from cmo_dashboards.finish import text_of
+from cmo_dashboards.promised import published_runbooks, with_runbooks
 from cmo_dashboards.runbooks import Runbook, runbooks
 
 if TYPE_CHECKING:
@@ -22,6 +19,8 @@ if TYPE_CHECKING:
     from cmo_dashboards.dashboard import Dashboard
 
 _COMPLIANCE_OBJECTIVES: Final = "cmo-015.yml"
+_MATCHER: Final = re.compile(r'\b(slo|job)=\\"([^"\\]+)\\"')
+"""Of a query in the JSON of a runbook, in which quotes are marked."""
 
 
 def shipped_objectives() -> Objectives:
@@ -41,13 +40,12 @@ def shipped_dashboards(runbooks: str | None = None) -> tuple[Dashboard, ...]:
 
     Raises:
         cmo_slo.objectives.ObjectivesError: the objectives file is wrong.
-        ValueError: the address is none, or the objectives lack something that a dashboard shows.
+        ValueError: the address is none.
     """
     objectives = shipped_objectives()
     if runbooks is not None:
         objectives = with_runbooks(objectives, runbooks)
-    built = (overview, components, compliance, resources, load_test, monitor)
-    return tuple(made(objectives) for made in built)
+    return build_dashboards(objectives).dashboards
 
 
 def shipped_runbooks() -> tuple[Runbook, ...]:
@@ -57,6 +55,34 @@ def shipped_runbooks() -> tuple[Runbook, ...]:
         ValueError: a runbook has another title than its name.
     """
     return runbooks(Path(__file__).resolve().parents[2] / "docs/runbooks")
+
+
+def runbook_texts(objectives: Objectives) -> dict[str, str]:
+    """The runbooks' compiled files by name, with queries that ask for the objectives' own name and jobs.
+
+    None where runbooks are published: links lead there.
+
+    Raises:
+        ValueError: a runbook has another title than its name.
+    """
+    if published_runbooks(objectives) is not None:
+        return {}
+    texts = {runbook_file_name(one): text_of(one.document) for one in shipped_runbooks()} or {
+        f"runbooks/{path.name}": path.read_text(encoding="utf-8")
+        for path in sorted(compiled_directory().glob("runbooks/*.json"))
+    }
+    shipped = shipped_objectives()
+    others = {
+        ("slo", shipped.name): objectives.name,
+        ("job", shipped.service.job): objectives.service.job,
+        ("job", shipped.service.probe_job): objectives.service.probe_job,
+    }
+
+    def renamed(found: re.Match[str]) -> str:
+        label, name = found.groups()
+        return f'{label}=\\"{others.get((label, name), name)}\\"'
+
+    return {name: _MATCHER.sub(renamed, text) for name, text in texts.items()}
 
 
 def compiled_directory() -> Path:

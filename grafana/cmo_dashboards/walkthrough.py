@@ -92,10 +92,19 @@ published, links lead there; say so when you build, and give Grafana that folder
 cmo dashboards build --runbooks-url https://git.example.org/docs/runbooks --output /etc/grafana/cmo
 ```
 
+These dashboards are those of the shipped objectives, and ask for the scrape job `cmo`. Another job, another
+target: build from [objectives of your own](objectives.md#numbers-of-your-own). What shows something that
+[they lack](objectives.md#fewer-objectives) is left out, and the exit status is 1.
+
+```sh
+cmo dashboards build my.yml --output /etc/grafana/cmo
+```
+
 ## Are they true here?
 
 ```sh
 cmo dashboards check    # the files: fresh, and nothing that Grafana would misread
+cmo dashboards check --objectives my.yml /etc/grafana/cmo/*.json    # of objectives of your own
 ```
 
 Whether every query finds something, and nothing that cannot be (a percentage 100 times too large), shows only
@@ -114,9 +123,9 @@ kill %1
 ```
 
 `--scrape-interval` is that Prometheus' own, `--range` how far back to look: windows follow from them as in
-Grafana. One line a finding. Exit status 0: nothing found; 1: something; 3: wrong usage; 4: Prometheus cannot
-be read, or its answers would prove nothing: it does not scrape the service, or the watchdog of its rules
-does not fire.
+Grafana. `--objectives` are those of its rules. One line a finding. Exit status 0: nothing found; 1:
+something; 3: wrong usage; 4: Prometheus cannot be read, or its answers would prove nothing: it does not
+scrape the service, or the watchdog of its rules does not fire.
 """
 
 _OVERVIEW: Final = "CMO overview"

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 import yaml
+from cmo_dashboards.building import build_dashboards
 from cmo_dashboards.finish import text_of
-from cmo_dashboards.promised import scraped_jobs
-from cmo_dashboards.shipped import file_name, shipped_dashboards
+from cmo_dashboards.promised import scraped_jobs, with_runbooks
+from cmo_dashboards.shipped import file_name
 from cmo_slo.objectives import load_objectives
 from cmo_stack import servers
 from cmo_stack.free_ports import free_port
@@ -314,7 +315,10 @@ def _every_question_was_counted(verdict: dict[str, Any]) -> None:
 def _the_dashboards_are_there(reader: Reader) -> None:
     folder = reader.file("/etc/grafana/dashboards/cmo")
     (runbooks,) = set(re.findall(r"--runbooks-url (\S+)", PAGE))
-    linked = {file_name(board): text_of(board.document) for board in shipped_dashboards(runbooks)}
+    objectives = load_objectives(reader.file("/etc/prometheus/cmo-objectives.yml"))
+    boards = build_dashboards(with_runbooks(objectives, runbooks)).dashboards
+    linked = {file_name(board): text_of(board.document) for board in boards}
+    assert "probe" not in "".join(re.findall(r"there should be [^.]+", linked["cmo-monitor.json"]))
     assert {path.name: path.read_text() for path in folder.iterdir()} == linked
     provisioned = yaml.safe_load(reader.file("/etc/grafana/provisioning/dashboards/cmo.yml").read_text())
     assert provisioned["providers"][0]["options"] == {"path": str(folder)}

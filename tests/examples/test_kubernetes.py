@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import textwrap
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from cmo_dashboards.shipped import compiled_directory
+from cmo_dashboards.building import build_dashboards
+from cmo_dashboards.finish import text_of
+from cmo_dashboards.shipped import compiled_directory, file_name
 from cmo_slo.cli_links import with_links
 from cmo_slo.objectives import find_objectives, load_objectives, objectives_hash, parse_objectives
-from cmo_stack.kubernetes import config_maps, manifests
+from cmo_stack import cli
+from cmo_stack.kubernetes import config_maps
 from cmo_stack.kubernetes.cluster import Cluster, WrongNamespaceError
 from cmo_stack.kubernetes.manifests import manifest_files
 
@@ -21,6 +25,8 @@ from .published_schemas import complaints
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cmo_slo.rulefile import GeneratedFile
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples/kubernetes"
@@ -220,16 +226,70 @@ def test_each_dashboard_is_in_a_config_map_that_the_sidecar_finds() -> None:
         assert (EXAMPLE / f"dashboards/{name}.yml").stat().st_size < config_maps.LARGEST_CONFIG_MAP_BYTES
 
 
-def test_whatever_dashboards_are_compiled_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "two.json").write_text(ODD)
-    (tmp_path / "one.json").write_text(PLAIN)
-    monkeypatch.setattr(manifests, "compiled_directory", lambda: tmp_path)
-    files = manifest_files(OBJECTIVES, Path("there"))
-    names = [str(file.path) for file in files if file.path.parent.name == "dashboards"]
-    assert names == ["there/dashboards/one.yml", "there/dashboards/two.yml"]
-    held = [yaml.safe_load(file.content)["data"] for file in files if file.path.parent.name == "dashboards"]
-    assert held == [{"one.json": PLAIN}, {"two.json": ODD}], "byte by byte, and without any mark"
-    assert yaml.safe_load(files[-1].content)["resources"][-2:] == ["dashboards/one.yml", "dashboards/two.yml"]
+def _held(files: list[GeneratedFile]) -> dict[str, str]:
+    """What the ConfigMaps of dashboards hold, runbooks too."""
+    manifests = [yaml.safe_load(file.content) for file in files if file.path.parent.name == "dashboards"]
+    return {name: text for manifest in manifests for name, text in manifest["data"].items()}
+
+
+@pytest.mark.parametrize("requirement", [PLAIN, ODD])
+def test_dashboards_are_held_byte_by_byte_and_without_any_mark(requirement: str) -> None:
+    objectives = OBJECTIVES.model_copy(update={"requirement": requirement})
+    built = {file_name(board): text_of(board.document) for board in build_dashboards(objectives).dashboards}
+    assert requirement[:10] in json.loads(built["cmo-015.json"])["description"]
+    held = _held(manifest_files(objectives, Path("there")))
+    assert {name: held[name] for name in built} == built
+
+
+def test_dashboards_are_those_of_the_objectives(tmp_path: Path) -> None:
+    text = find_objectives("cmo-015").read_text()
+    for old, new in (
+        ("name: cmo-015", "name: my-slo"),
+        ("{job: cmo,", "{job: oracle, probe_job: oracle-probe,"),
+        ("jobs: [cmo, probe, ", "jobs: [oracle, oracle-probe, "),
+        ("target: 0.70", "target: 0.60"),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (mine := tmp_path / "my.yml").write_text(text)
+    assert cli.run(["kubernetes", "build", str(mine), "--output", str(tmp_path / "manifests")]) == 0
+    assert cli.run(["dashboards", "build", str(mine), "--output", str(tmp_path / "plain")]) == 0
+    held = {
+        name: text
+        for path in (tmp_path / "manifests/dashboards").iterdir()
+        for name, text in yaml.safe_load(path.read_text())["data"].items()
+    }
+    assert held == {path.name: path.read_text() for path in (tmp_path / "plain").rglob("*.json")}
+    of_shipped = re.compile(r'(job=\\?"(cmo|probe)\\?"|slo=\\?"cmo-015)')
+    assert [name for name, text in held.items() if of_shipped.search(text)] == []
+    assert len([name for name, text in held.items() if 'job=\\"oracle\\"' in text]) > 6
+    assert "Cache hit rate (target > 60 %)" in held["my-slo.json"]
+    assert (
+        "dashboards/my-slo.yml"
+        in yaml.safe_load((tmp_path / "manifests/kustomization.yaml").read_text())["resources"]
+    )
+
+
+def test_dashboards_that_show_what_the_objectives_lack_are_left_out_and_the_rest_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = yaml.safe_load(find_objectives("cmo-015").read_text())
+    read["objectives"] = [one for one in read["objectives"] if one["name"] != "cache_hits"]
+    (mine := tmp_path / "my.yml").write_text(yaml.safe_dump(read))
+    folder = tmp_path / "manifests"
+    assert cli.run(["kubernetes", "build", str(mine), "--output", str(folder)]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("wrote ")]
+    left_out = ["cmo-components", "cmo-015", "cmo-load-test"]
+    assert [line.partition(", for want of")[0] for line in told] == [
+        f"{mine}: the dashboard {uid} is left out" for uid in left_out
+    ]
+    assert all("'cache_hits'" in line for line in told)
+    named = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*.yml")} == set(named)
+    shipped = {path.name for path in (EXAMPLE / "dashboards").iterdir()}
+    assert {path.name for path in (folder / "dashboards").iterdir()} == shipped - {
+        f"{uid}.yml" for uid in left_out
+    }
 
 
 def test_a_dashboard_that_fits_just_so_is_taken_and_one_byte_more_is_not() -> None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import pytest
 import yaml
 from cmo_dashboards import shipped_dashboards
-from cmo_dashboards.checks import CHECKS, run_checks
+from cmo_dashboards.building import build_dashboards
+from cmo_dashboards.checks import checks_of, run_checks
 from cmo_dashboards.checks.recorded import recorded_series
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN
 from cmo_dashboards.document import Document, every_panel, panels
 from cmo_dashboards.panels import Unit
+from cmo_dashboards.shipped import shipped_objectives
+from cmo_slo.model import Objectives
+from cmo_slo.rulefile import shipped_rules_directory
 from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import timeseries
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 Fault = Callable[[Document], object]
 
 
 BOARDS = {board.uid: board for board in shipped_dashboards()}
+OBJECTIVES = shipped_objectives()
+CHECKS = checks_of(OBJECTIVES)
 
 
 @pytest.fixture
@@ -34,12 +38,12 @@ def document() -> Document:
 
 @pytest.mark.parametrize("uid", BOARDS)
 def test_a_finished_dashboard_has_no_fault(uid: str) -> None:
-    assert list(run_checks(BOARDS[uid].document)) == []
+    assert list(run_checks(BOARDS[uid].document, OBJECTIVES)) == []
 
 
 def test_links_to_published_runbooks_are_no_fault() -> None:
     for board in shipped_dashboards("https://git.example.org/runbooks"):
-        assert list(run_checks(board.document)) == []
+        assert list(run_checks(board.document, OBJECTIVES)) == []
 
 
 def _panel(document: Document, number: int = 1) -> dict[str, Any]:
@@ -615,7 +619,8 @@ def test_every_check_has_a_seeded_fault() -> None:
 
 def test_every_check_is_a_file_of_its_name() -> None:
     for name, check in CHECKS.items():
-        assert check.__module__ == f"cmo_dashboards.checks.{name}"
+        function = check.func if isinstance(check, partial) else check
+        assert function.__module__ == f"cmo_dashboards.checks.{name}"
 
 
 def test_what_the_sdk_makes_without_finishing_is_not_accepted() -> None:
@@ -628,9 +633,33 @@ def test_what_the_sdk_makes_without_finishing_is_not_accepted() -> None:
     assert {finding.wrong.split(";")[0] for finding in CHECKS["ids"](plain)} >= {"has id 0", "has id None"}
 
 
-def test_recorded_series_count_as_known(tmp_path: Path) -> None:
-    rule = {"record": "slo:cmo_seeded:sum", "expr": "up", "labels": {"slo": "seeded"}}
-    alert = {"alert": "CMOSeeded", "expr": "up == 0"}
-    rules = {"groups": [{"name": "seeded", "rules": [rule, alert]}]}
-    (tmp_path / "seeded.yml").write_text(yaml.safe_dump(rules))
-    assert recorded_series(tmp_path) == {"slo:cmo_seeded:sum": {"slo": ("seeded",)}}
+def test_series_that_rules_of_these_objectives_record_count_as_known() -> None:
+    """As the compiled file has them, whatever the scrape interval."""
+    compiled = shipped_rules_directory() / "cmo-015-1s.yml"
+    rules = [
+        rule
+        for group in yaml.safe_load(compiled.read_text())["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    ]
+    expected: dict[str, dict[str, set[str]]] = {}
+    for rule in rules:
+        labels = expected.setdefault(rule["record"], {})
+        for label, value in rule["labels"].items():
+            labels.setdefault(label, set()).add(value)
+    found = recorded_series(OBJECTIVES)
+    assert {
+        name: {label: set(values) for label, values in labels.items()} for name, labels in found.items()
+    } == expected
+
+
+@pytest.mark.parametrize("check", ["names", "thresholds", "conventions"])
+def test_dashboards_of_other_objectives_are_held_against_those(check: str) -> None:
+    other = shipped_objectives().model_dump(mode="json")
+    other["name"] = "my-slo"
+    for objective in other["objectives"]:
+        objective["target"] = {"cache_hits": 0.6}.get(objective["name"], objective["target"])
+    objectives = Objectives.model_validate(other)
+    built = build_dashboards(objectives).dashboards
+    assert [finding for board in built for finding in checks_of(objectives)[check](board.document)] == []
+    assert [finding for board in built for finding in CHECKS[check](board.document)]

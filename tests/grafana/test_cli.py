@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from cmo_dashboards.cli import dashboards
 from cmo_dashboards.shipped import compiled_directory
@@ -16,6 +18,8 @@ from cmo_stack.free_ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from click.testing import Result
 
 
 def test_build_writes_the_same_files_and_prints_where(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_build_with_published_runbooks_links_each_alert_to_its_own(tmp_path: Pat
     [
         (["--output", "made", "--runbooks-url", "docs/runbooks"], "no browser could open that"),
         (["--output", "made", "--runbooks-url", "https://"], "expected"),
-        (["--runbooks-url", "https://git.example.org"], "needs --output"),
+        (["--runbooks-url", "https://git.example.org"], "need --output"),
     ],
 )
 def test_runbooks_that_nobody_could_open_exit_3(
@@ -161,14 +165,153 @@ def test_a_file_that_is_no_dashboard_exits_3(tmp_path: Path, content: str | None
     assert done.stdout == ""
 
 
-def test_wrong_objectives_exit_3_with_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (shipped_directory() / "cmo-015.yml").read_text()
-    (tmp_path / "cmo-015.yml").write_text(text.replace("target: 50", "target: fifty"))
-    monkeypatch.setattr("cmo_dashboards.shipped.shipped_directory", lambda: tmp_path)
-    done = CliRunner().invoke(dashboards, ["build", "--output", str(tmp_path / "new")])
+def test_wrong_objectives_exit_3_with_the_place(tmp_path: Path) -> None:
+    mine = _own(tmp_path, ("target: 50", "target: fifty"))
+    done = CliRunner().invoke(dashboards, ["build", mine, "--output", str(tmp_path / "new")])
     assert done.exit_code == 3
-    assert "cmo-015.yml" in done.stderr
+    assert re.search(r"my\.yml:\d+: objectives\[0\]\.target", done.stderr)
     assert not (tmp_path / "new").exists()
+
+
+def _own(folder: Path, *changes: tuple[str, str]) -> str:
+    """A file of one's own objectives: the shipped ones with changes."""
+    text = (shipped_directory() / "cmo-015.yml").read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "my.yml").write_text(text)
+    return str(folder / "my.yml")
+
+
+def _without(folder: Path, place: str, name: str) -> str:
+    """The shipped objectives without an entry of a list, by its name or kind."""
+    read = yaml.safe_load((shipped_directory() / "cmo-015.yml").read_text())
+    kept = [one for one in read[place] if name not in (one.get("name"), one.get("kind"))]
+    assert len(kept) == len(read[place]) - 1
+    (folder / "my.yml").write_text(yaml.safe_dump({**read, place: kept}, sort_keys=False))
+    return str(folder / "my.yml")
+
+
+def _built(objectives: str, folder: Path, *options: str) -> Result:
+    return CliRunner().invoke(dashboards, ["build", objectives, "--output", str(folder), *options])
+
+
+def _checked(folder: Path, *options: str) -> Result:
+    files = [str(path) for path in sorted(folder.glob("*.json"))]
+    assert files
+    return CliRunner().invoke(dashboards, ["check", *options, *files])
+
+
+def test_dashboards_of_another_job_ask_for_no_other(tmp_path: Path) -> None:
+    jobs = "{job: oracle, probe_job: oracle-probe,"
+    changes = ("{job: cmo,", jobs), ("jobs: [cmo, probe, ", "jobs: [oracle, oracle-probe, ")
+    done = _built(_own(tmp_path, *changes), tmp_path / "new")
+    assert (done.exit_code, done.stderr) == (0, "")
+    shipped, made = _files(compiled_directory()), _files(tmp_path / "new")
+    assert made.keys() == shipped.keys()
+    for job, theirs in ((b"cmo", b"oracle"), (b"probe", b"oracle-probe")):
+        asked = [name for name, text in shipped.items() if b'job=\\"%s\\"' % job in text]
+        assert "cmo-overview.json" in asked
+        assert [name for name, text in made.items() if b'job=\\"%s\\"' % job in text] == []
+        assert [name for name, text in made.items() if b'job=\\"%s\\"' % theirs in text] == asked
+    assert b"there should be oracle, oracle-probe, prometheus" in made["cmo-monitor.json"]
+    assert (_checked(tmp_path / "new").exit_code, _checked(tmp_path / "new").stdout) == (0, "")
+
+
+def test_targets_titles_and_the_name_follow_the_objectives(tmp_path: Path) -> None:
+    mine = _own(tmp_path, ("name: cmo-015", "name: my-slo"), ("target: 0.70", "target: 0.60"))
+    done = _built(mine, tmp_path / "new")
+    assert (done.exit_code, done.stderr) == (0, "")
+    texts = {name: text.decode() for name, text in _files(tmp_path / "new").items()}
+    assert [name for name, text in texts.items() if 'slo=\\"cmo-015' in text or "/d/cmo-015" in text] == []
+    assert 'slo=\\"my-slo\\"' in texts["runbooks/CMOProbeFailing.json"]
+    assert "CMO-015" not in "".join(texts[name] for name in texts if "/" not in name).replace(
+        "CMO-LIGHTRAG-015", ""
+    )
+    document = json.loads(texts["my-slo.json"])
+    assert (document["uid"], document["title"]) == ("my-slo", "MY-SLO compliance")
+    [tile] = [one for one in document["panels"] if one["title"] == "Cache hit rate (target > 60 %)"]
+    steps = [step["value"] for step in tile["fieldConfig"]["defaults"]["thresholds"]["steps"]]
+    assert steps[-1] == 0.62, "the target and its warning band"
+    done = _checked(tmp_path / "new", "--objectives", mine)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert _checked(tmp_path / "new").exit_code == 1, "they are not those of cmo-015"
+
+
+def test_where_the_objectives_say_that_runbooks_are_published_links_lead_there(tmp_path: Path) -> None:
+    published = "links: {runbooks: 'HTTPS://wiki.example.org/runbooks/'}\nservice: {job: cmo,"
+    done = _built(_own(tmp_path, ("service: {job: cmo,", published)), tmp_path / "new")
+    assert done.exit_code == 0, done.stderr
+    assert not (tmp_path / "new/runbooks").exists()
+    assert "https://wiki.example.org/runbooks/CMOLiveQueriesFailing.md" in (
+        tmp_path / "new/cmo-overview.json"
+    ).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "left_out", "lacking"),
+    [
+        ("objectives", "memory_growth", ["cmo-015", "cmo-resources", "cmo-load-test"], "'memory_growth'"),
+        ("objectives", "cache_hits", ["cmo-components", "cmo-015", "cmo-load-test"], "'cache_hits'"),
+        ("alerts", "watchdog", ["cmo-overview", "cmo-015", "cmo-monitor"], "alert of kind 'watchdog'"),
+        ("components", "within_2s", ["cmo-overview"], "an entry 'within_2s'"),
+    ],
+)
+def test_a_dashboard_that_shows_what_is_lacking_is_left_out_and_said_so(
+    tmp_path: Path, place: str, name: str, left_out: list[str], lacking: str
+) -> None:
+    mine = _without(tmp_path, place, name)
+    done = _built(mine, tmp_path / "new")
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert [line.partition(" is left out")[0] for line in lines] == [
+        f"{mine}: the dashboard {uid}" for uid in left_out
+    ]
+    assert all(lacking in line and "add that as cmo-015.yml has it" in line for line in lines)
+    written = {path.stem for path in (tmp_path / "new").glob("*.json")}
+    assert written == {path.stem for path in compiled_directory().glob("*.json")} - set(left_out)
+    done = _checked(tmp_path / "new", "--objectives", mine)
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["cmo-overview", "a" * 41])
+def test_no_dashboard_takes_the_uid_of_another_or_one_that_grafana_refuses(tmp_path: Path, name: str) -> None:
+    done = _built(_own(tmp_path, ("name: cmo-015", f"name: {name}")), tmp_path / "new")
+    assert done.exit_code == 1
+    assert f"the dashboard {name} is left out" in done.stderr
+    assert "`name` of at most 40 characters" in done.stderr
+    assert json.loads((tmp_path / "new/cmo-overview.json").read_text())["title"] == "CMO overview"
+
+
+def test_only_the_shipped_objectives_may_be_written_over_the_compiled_dashboards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmo_dashboards.cli.compiled_directory", lambda: tmp_path / "compiled")
+    done = CliRunner().invoke(dashboards, ["build", _own(tmp_path, ("target: 0.70", "target: 0.60"))])
+    assert done.exit_code == 3
+    assert "need --output" in done.stderr
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_objectives_that_are_not_there_exit_3(tmp_path: Path) -> None:
+    for command in (["build", "--output", str(tmp_path / "new")], ["check", "--objectives"]):
+        done = CliRunner().invoke(dashboards, [*command, "cmo-051"])
+        assert done.exit_code == 3
+        assert "did you mean cmo-015?" in done.stderr
+
+
+def test_a_live_check_of_objectives_that_nothing_could_prove_exits_3(tmp_path: Path) -> None:
+    options = ["--prometheus-url", "http://127.0.0.1:1", "--objectives"]
+    done = CliRunner().invoke(dashboards, ["check", *options, _without(tmp_path, "alerts", "watchdog")])
+    assert done.exit_code == 3
+    assert "lack an alert of kind 'watchdog'" in done.stderr
+
+
+def test_a_check_of_the_compiled_dashboards_takes_no_other_objectives(tmp_path: Path) -> None:
+    mine = _own(tmp_path, ("target: 0.70", "target: 0.60"))
+    done = CliRunner().invoke(dashboards, ["check", "--objectives", mine])
+    assert done.exit_code == 3
+    assert "--objectives needs FILES or --prometheus-url" in done.stderr
 
 
 def test_a_place_that_cannot_be_written_exits_3(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ def test_every_query_is_right_when_busy_and_claims_nothing_when_idle(
         _wait_for(lambda: _no_traffic(asker), "the verdict that nobody asked")
         idle = asker.everything()
         _agrees_when_idle(asker.url)
+        _asks_for_the_job_of_the_objectives(asker.url, tmp_path / "my.yml")
         exposition.busy = True
         _wait_for(lambda: exposition.steps >= BUSY_SCRAPES, "the scrapes under load")
         busy = _once_all_is_there(asker)
@@ -161,6 +162,13 @@ def _agrees_when_idle(url: str) -> None:
     done = _check(url)
     assert done.exit_code == 1
     assert f"{COMPLIANCE}: Success rate (target > 95 %) (A): returns nothing" in done.stdout
+
+
+def _asks_for_the_job_of_the_objectives(url: str, mine: Path) -> None:
+    text = (shipped_directory() / "cmo-015.yml").read_text()
+    mine.write_text(text.replace("{job: cmo,", "{job: oracle,"))
+    done = _check(url, "--objectives", str(mine))
+    assert "no instance of the job 'oracle' is scraped" in str(done.exception)
 
 
 def _agrees_under_load(url: str) -> None:

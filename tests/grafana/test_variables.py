@@ -10,15 +10,17 @@ from typing import Any, Final
 
 import pytest
 from cmo_dashboards import Macros, shipped_dashboards
-from cmo_dashboards.checks import CHECKS
+from cmo_dashboards.checks import checks_of
 from cmo_dashboards.components import components
 from cmo_dashboards.document import Document, every_panel, panels
 from cmo_dashboards.resources import resources
+from cmo_dashboards.shipped import shipped_objectives
 from cmo_dashboards.variables import AGAINST, HISTORY
 from cmo_slo.objectives import load_objectives, shipped_directory
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BOARDS: Final = {board.uid: board.document for board in shipped_dashboards()}
+CHECKS: Final = checks_of(shipped_objectives())
 Fault = Callable[[dict[str, Any]], object]
 
 

@@ -15,7 +15,6 @@ import promql_parser
 from cmo_exporter import catalogue
 
 from cmo_dashboards.checks.finding import Finding
-from cmo_dashboards.checks.names import known_series
 from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.colours import FAIL, NEUTRAL, PALETTE, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels, title_of
@@ -23,6 +22,7 @@ from cmo_dashboards.document import defaults_of, panels, title_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cmo_dashboards.checks.names import KnownSeries
     from cmo_dashboards.document import Document
 
 _COLOUR_FIELDS: Final = ("color", "fixedColor", "iconColor")
@@ -53,7 +53,7 @@ _UNKNOWN: Final = re.compile(r"No .*|Too few .*|Nothing .*|Unknown.*")
 _LEGEND: Final = re.compile(r"\{\{(\w+)\}\}([^{]*)")
 
 
-def check(document: Document) -> Iterator[Finding]:
+def check(document: Document, known: KnownSeries) -> Iterator[Finding]:
     """Colours of thresholds, mappings, overrides and annotations."""
     for panel in panels(document):
         for colour in _colours(panel.get("fieldConfig") or {}):
@@ -63,7 +63,7 @@ def check(document: Document) -> Iterator[Finding]:
             yield from _without_text(title_of(panel), mapping)
         yield from _modes(panel)
         yield from _against_its_meaning(panel)
-        yield from _alike(panel)
+        yield from _alike(panel, known)
     for annotation in document.get("annotations", {}).get("list", []):
         if annotation.get("iconColor") not in PALETTE:
             place = f"annotation {annotation.get('name', '?')}"
@@ -152,11 +152,11 @@ def _takes(matcher: dict[str, Any], name: str) -> bool:
     return False
 
 
-def _alike(panel: dict[str, Any]) -> Iterator[Finding]:
+def _alike(panel: dict[str, Any], known: KnownSeries) -> Iterator[Finding]:
     """Series of one query whose names are a closed list, two of which have one fixed colour."""
     for target in panel.get("targets") or []:
         fixed: dict[str, str] = {}
-        for name in _closed_names(target):
+        for name in _closed_names(target, known):
             colours = [colour for matcher, colour in _overrides(panel) if _takes(matcher, name)]
             if colours:
                 fixed[name] = str(colours[-1].get("fixedColor"))
@@ -165,7 +165,7 @@ def _alike(panel: dict[str, Any]) -> Iterator[Finding]:
                 yield Finding(title_of(panel), f"shows {one!r} and {other!r} in one colour, {fixed[one]}")
 
 
-def _closed_names(target: dict[str, Any]) -> list[str]:
+def _closed_names(target: dict[str, Any], known: KnownSeries) -> list[str]:
     """What the series of a query are called, where one label with a closed list of values names them."""
     legend = _LEGEND.fullmatch(str(target.get("legendFormat", "")))
     tree = tree_of(str(target.get("expr", "")))
@@ -173,7 +173,7 @@ def _closed_names(target: dict[str, Any]) -> list[str]:
         return []
     label, after = legend.groups()
     values = [
-        _left(node, label, known_series().get(metric_of(node), {}).get(label) or ())
+        _left(node, label, known.get(metric_of(node), {}).get(label) or ())
         for node, _ in nodes(tree)
         if isinstance(node, promql_parser.VectorSelector)
     ]

@@ -22,6 +22,8 @@ from cmo_dashboards.shipped import compiled_directory, shipped_objectives
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from cmo_slo.model import Objectives
+
     from cmo_dashboards.document import Document
 
 _REFRESH: Final = "30s"
@@ -44,12 +46,12 @@ _WITH_EXEMPLARS: Final = frozenset(
 """Histograms whose observations the exporter gives the trace that explains them."""
 
 
-def check(document: Document) -> Iterator[Finding]:
+def check(document: Document, promised: Objectives) -> Iterator[Finding]:
     """Settings, links, annotations, gaps, legends and exemplars."""
     yield from _settings(document)
     yield from _links_to_the_others(document)
-    yield from _annotations(document)
-    known = _variables_of_dashboards() | {str(document.get("uid")): _variables_of(document)}
+    yield from _annotations(document, promised)
+    known = _variables_of_dashboards(promised.name) | {str(document.get("uid")): _variables_of(document)}
     for panel in every_panel(document):
         for text in _texts(panel):
             yield from _dead_links(title_of(panel), text, known)
@@ -84,7 +86,7 @@ def _links_to_the_others(document: Document) -> Iterator[Finding]:
             yield Finding(place, "forgets what is chosen; expected includeVars")
 
 
-def _annotations(document: Document) -> Iterator[Finding]:
+def _annotations(document: Document, promised: Objectives) -> Iterator[Finding]:
     """Known by what they ask, whatever they are called."""
     drawn = []
     for annotation in document.get("annotations", {}).get("list", []):
@@ -93,12 +95,12 @@ def _annotations(document: Document) -> Iterator[Finding]:
         else:
             drawn.append(tree_of(str(annotation.get("expr", ""))))
     for what, asks in _MARKS.items():
-        if not any(tree is not None and asks(tree) for tree in drawn):
+        if not any(tree is not None and asks(tree, promised) for tree in drawn):
             yield Finding("dashboard", f"has no annotation that asks for {what}")
 
 
-def _asks_for_alerts(tree: promql_parser.Expr) -> bool:
-    alerts = [alert.alert for alert in shipped_objectives().alerts if alert.kind == "down"]
+def _asks_for_alerts(tree: promql_parser.Expr, promised: Objectives) -> bool:
+    alerts = [alert.alert for alert in promised.alerts if alert.kind == "down"]
     return all(
         _is_selected(tree, {"alertstate": "firing", "severity": severity, "alertname": name})
         for severity in ("page", "ticket")
@@ -106,8 +108,8 @@ def _asks_for_alerts(tree: promql_parser.Expr) -> bool:
     )
 
 
-def _asks_for_load_tests(tree: promql_parser.Expr) -> bool:
-    tests = [alert.alert for alert in shipped_objectives().alerts if alert.kind == "load_test"]
+def _asks_for_load_tests(tree: promql_parser.Expr, promised: Objectives) -> bool:
+    tests = [alert.alert for alert in promised.alerts if alert.kind == "load_test"]
     labels = {"alertstate": "firing", "severity": "info"}
     return all(_is_selected(tree, labels | {"alertname": name}) for name in tests)
 
@@ -131,7 +133,7 @@ def _takes(matcher: promql_parser.Matcher, value: str | None) -> bool:
     return hit != (value is not None and matcher.op in (operators.NotEqual, operators.NotRe))
 
 
-def _asks_for_deploys(tree: promql_parser.Expr) -> bool:
+def _asks_for_deploys(tree: promql_parser.Expr, _promised: Objectives) -> bool:
     """What runs now and did not a step ago."""
     while isinstance(tree, promql_parser.ParenExpr):
         tree = tree.expr
@@ -148,7 +150,7 @@ def _builds(tree: promql_parser.Expr) -> list[bool]:
     return [selector.offset is not None for selector in selectors]
 
 
-_MARKS: Final[dict[str, Callable[[promql_parser.Expr], bool]]] = {
+_MARKS: Final[dict[str, Callable[[promql_parser.Expr, Objectives], bool]]] = {
     "alerts that fire, pages and tickets": _asks_for_alerts,
     "deploys: builds that run now `unless` they ran a step ago": _asks_for_deploys,
     "load tests": _asks_for_load_tests,
@@ -184,10 +186,16 @@ def _dead_links(place: str, text: str, known: dict[str, frozenset[str]]) -> Iter
 
 
 @cache
-def _variables_of_dashboards() -> dict[str, frozenset[str]]:
-    """The compiled dashboards and runbooks by uid, with their variables, fresh or not."""
+def _variables_of_dashboards(name: str) -> dict[str, frozenset[str]]:
+    """The compiled dashboards and runbooks by uid, with their variables, fresh or not.
+
+    Args:
+        name: of the objectives, which is the uid of the dashboard of compliance.
+    """
     documents = [json.loads(path.read_text("utf-8")) for path in sorted(compiled_directory().rglob("*.json"))]
-    return {str(document.get("uid")): _variables_of(document) for document in documents}
+    known = {str(document.get("uid")): _variables_of(document) for document in documents}
+    shipped = shipped_objectives().name
+    return {name if uid == shipped else uid: variables for uid, variables in known.items()}
 
 
 def _variables_of(document: Document) -> frozenset[str]:

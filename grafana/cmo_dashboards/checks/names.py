@@ -6,8 +6,7 @@ A dashboard with a name that nobody exposes shows "no data", which looks like pe
 from __future__ import annotations
 
 import re
-from functools import cache
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import promql_parser
@@ -20,11 +19,15 @@ from cmo_dashboards.document import expressions, panels, title_of
 from cmo_dashboards.queries import Macros
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from cmo_slo.model import Objectives
 
     from cmo_dashboards.document import Document
 
 _Labels = dict[str, tuple[str, ...] | None]
+KnownSeries = Mapping[str, _Labels]
+"""Series by name, with their labels and the values of those that have a closed list."""
 
 _OF_EVERY_TARGET: Final[_Labels] = {"job": None, "instance": None}
 _OF_AN_ALERT: Final = ("alertname", "severity", "role", "component", "slo", "objective", "scenario")
@@ -70,9 +73,8 @@ _CHOOSING: Final = frozenset({"topk", "bottomk", "limitk", "count_values"})
 _Selectors = list[promql_parser.VectorSelector]
 
 
-def check(document: Document) -> Iterator[Finding]:
+def check(document: Document, known: KnownSeries) -> Iterator[Finding]:
     """Every expression of panels and annotations; one that does not parse is left to the check of that."""
-    known = known_series()
     macros = Macros()
     for place, expression in expressions(document):
         try:
@@ -85,12 +87,11 @@ def check(document: Document) -> Iterator[Finding]:
         labels = {label for selector in found for label in known.get(metric_of(selector), {})}
         for label in sorted(groupings - labels - made):
             yield Finding(place, f"groups or matches by {label!r}, which none of its metrics has")
-    yield from _legends(document)
+    yield from _legends(document, known)
 
 
-@cache  # the rule files take longer to read than all else, and each dashboard is held against them
-def known_series() -> Mapping[str, _Labels]:
-    """Every series that can be queried, with its labels and their closed lists of values."""
+def known_series(objectives: Objectives) -> KnownSeries:
+    """Every series that can be queried where the rules of these objectives are evaluated."""
     known: dict[str, _Labels] = {name: _OF_EVERY_TARGET | labels for name, labels in _OWN.items()}
     known |= {name: _OF_EVERY_TARGET | dict.fromkeys(labels) for name, labels in OF_THE_MONITOR.items()}
     for metric in catalogue.CATALOGUE:
@@ -98,14 +99,14 @@ def known_series() -> Mapping[str, _Labels]:
             labels = _OF_EVERY_TARGET | dict(metric.labels)
             known[name] = labels | {"le": None} if name.endswith("_bucket") else labels
     everything: _Labels = {label: None for labels in known.values() for label in labels}
-    for name, fixed in recorded_series().items():
+    for name, fixed in recorded_series(objectives).items():
         left = _LEVELS.get(name.partition(":")[0], tuple(everything))
         known[name] = {**dict.fromkeys(left), **fixed}
-    return MappingProxyType(known)
+    return known
 
 
 def _check_selector(
-    place: str, selector: promql_parser.VectorSelector, known: Mapping[str, _Labels]
+    place: str, selector: promql_parser.VectorSelector, known: KnownSeries
 ) -> Iterator[Finding]:
     metric = metric_of(selector)
     if metric not in known:
@@ -133,7 +134,7 @@ def _that_take_nothing(matcher: promql_parser.Matcher, allowed: tuple[str, ...])
     return [one for one in alternatives if not any(re.fullmatch(one, value) for value in allowed)]
 
 
-def _legends(document: Document) -> Iterator[Finding]:
+def _legends(document: Document, known: KnownSeries) -> Iterator[Finding]:
     """Labels in the names of series and marks are ones that these have left."""
     askers = [
         (title_of(panel), target) for panel in panels(document) for target in panel.get("targets") or []
@@ -146,11 +147,11 @@ def _legends(document: Document) -> Iterator[Finding]:
         tree = tree_of(str(asker.get("expr", "")))
         named = {label for of in _OF_LEGENDS for label in _LEGEND_LABEL.findall(str(asker.get(of, "")))}
         if tree is not None:
-            for label in sorted(named - _left(tree)):
+            for label in sorted(named - _left(tree, known)):
                 yield Finding(place, f"is called by {label!r} in its legend, which its series do not have")
 
 
-def _left(tree: promql_parser.Expr) -> set[str]:
+def _left(tree: promql_parser.Expr, known: KnownSeries) -> set[str]:
     """Labels that series of an expression may have; what cannot be told is taken as left."""
     while isinstance(tree, promql_parser.ParenExpr) or (
         isinstance(tree, promql_parser.BinaryExpr) and str(tree.op) in _KEEPING_LABELS - {"or"}
@@ -163,7 +164,6 @@ def _left(tree: promql_parser.Expr) -> set[str]:
         if modifier.type == promql_parser.AggModifierType.By:
             return set(modifier.labels)
     selectors, groupings, made = _names(tree)
-    known = known_series()
     return groupings | made | {label for one in selectors for label in known.get(metric_of(one), {})}
 
 

@@ -21,12 +21,11 @@ from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step, budget_steps, verdict_steps
 from cmo_dashboards.document import defaults_of, panels, title_of
 from cmo_dashboards.promised import target_text
-from cmo_dashboards.shipped import shipped_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cmo_slo.model import Objective
+    from cmo_slo.model import Objective, Objectives
 
     from cmo_dashboards.document import Document
 
@@ -38,11 +37,11 @@ _Colours = tuple[tuple[float, str], ...]
 """Values from which on a colour holds, in their order, without those that change nothing."""
 
 
-def check(document: Document) -> Iterator[Finding]:
+def check(document: Document, promised: Objectives) -> Iterator[Finding]:
     """Steps of each panel, and of overrides in it."""
     for panel in panels(document):
         place = title_of(panel)
-        asked = _Asked(panel)
+        asked = _Asked(panel, promised)
         coloured = False
         for steps in _all_steps(panel):
             colours = _colours(steps)
@@ -64,7 +63,7 @@ def check(document: Document) -> Iterator[Finding]:
 class _Asked:
     """What the queries of a panel are about, as far as targets go."""
 
-    def __init__(self, panel: dict[str, Any]) -> None:
+    def __init__(self, panel: dict[str, Any], promised: Objectives) -> None:
         selectors = [
             node
             for target in panel.get("targets") or []
@@ -73,29 +72,29 @@ class _Asked:
             if isinstance(node, promql_parser.VectorSelector)
         ]
         self.metrics = {metric_of(selector) for selector in selectors}
-        self.objectives = _objectives_of(selectors, self.metrics, title_of(panel))
-        self.cancelled = any(("outcome", "cancelled") in _labels(selector) for selector in selectors)
+        self.objectives = _objectives_of(selectors, self.metrics, title_of(panel), promised)
+        cancelled = any(("outcome", "cancelled") in _labels(selector) for selector in selectors)
+        self.limits = {promised.cancelled_limit} if cancelled else set()
 
 
 def _objectives_of(
-    selectors: list[promql_parser.VectorSelector], metrics: set[str], title: str
+    selectors: list[promql_parser.VectorSelector], metrics: set[str], title: str, promised: Objectives
 ) -> list[Objective]:
     """Those that a label names, or that judge a metric that is asked for.
 
     Also those that judge the same events as one that is named, where the title says their target.
     """
-    everything = shipped_objectives()
     labels = {pair for selector in selectors for pair in _labels(selector)}
     named = {value for label, value in labels if label == "objective"}
-    events = [objective.indicator for objective in everything.objectives if objective.name in named]
+    events = [objective.indicator for objective in promised.objectives if objective.name in named]
     indicators = {value for label, value in labels if label == "indicator"}
     read = {base for metric in metrics for base in _METRIC.findall(metric)}
-    for component in everything.components:
+    for component in promised.components:
         if component.name in indicators:
             read |= _metrics_in(component.indicator.model_dump(mode="json"))
     return [
         objective
-        for objective in everything.objectives
+        for objective in promised.objectives
         if objective.name in named
         or (objective.indicator in events and target_text(objective) in title)
         or _metrics_in(objective.indicator.model_dump(mode="json")) & read
@@ -196,4 +195,4 @@ def _targets(unit: str, asked: _Asked) -> set[float]:
     if unit == _SECONDS:
         indicators = [objective.indicator for objective in asked.objectives]
         targets = {one.threshold_seconds for one in indicators if isinstance(one, LatencyIndicator)}
-    return targets | ({shipped_objectives().cancelled_limit} if asked.cancelled else set())
+    return targets | asked.limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from cmo_dashboards.building import build_dashboards
 from cmo_slo.cli_links import link_options, with_links
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DurationError, duration, parse_duration
@@ -72,7 +73,8 @@ def build(
 ) -> None:
     """Write every manifest for OBJECTIVES (a shipped name or a file), and a kustomization that names them.
 
-    They hold no secret: Secrets are named, and yours to make.
+    They hold no secret: Secrets are named, and yours to make. A dashboard that shows what the objectives lack
+    is left out, as said on standard error.
     """
     try:
         cluster = Cluster(namespace, service_namespace)
@@ -88,6 +90,8 @@ def build(
                 f"{file.path} cannot be written: {error.strerror}. Name another folder with --output."
             ) from error
         click.echo(f"wrote {file.path}", err=True)
+    for one in build_dashboards(compiled).left_out:
+        click.echo(one.told(objectives), err=True)
 
 
 def _in_one_spelling(interval: str) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import yaml
+from cmo_dashboards.building import build_dashboards
 from cmo_dashboards.finish import text_of
-from cmo_dashboards.shipped import compiled_directory, file_name, shipped_dashboards
+from cmo_dashboards.promised import published_runbooks
+from cmo_dashboards.shipped import file_name, runbook_texts
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL
-from cmo_slo.link_address import wrong_with_address
 from cmo_slo.objectives import objectives_text
 from cmo_slo.rulefile import GeneratedFile, render_for_operator
 
@@ -84,6 +84,8 @@ def manifest_files(
 ) -> list[GeneratedFile]:
     """Every file that belongs into ``directory``, the one that Kustomize reads last.
 
+    Dashboards that the objectives have not enough for are left out.
+
     Raises:
         CompileError: the interval is unusable.
         ConfigurationMissingError: a file of this distribution is not where it should be.
@@ -115,7 +117,7 @@ def manifest_files(
             [nightly_check(objectives.name, version)],
             to_fill_in=[STAGING_ADDRESS, PROMETHEUS_ADDRESS],
         ),
-        **_dashboards(objectives.links.runbooks),
+        **_dashboards(objectives),
     }
     texts["kustomization.yaml"] = _KUSTOMIZATION.format(
         # `true` and `123` are names of namespaces too, and have to be written as texts.
@@ -136,31 +138,22 @@ def _alertmanager_templates() -> dict[str, Any]:
     return config_map(TEMPLATES_CONFIG_MAP, {TEMPLATES_FILE: text})
 
 
-def _dashboards(runbooks: str) -> dict[str, str]:
-    """One file for each dashboard, and one for all runbooks, unless these are published elsewhere.
-
-    Args:
-        runbooks: the address where they are, or the folder, which no browser can open.
-    """
-    if wrong_with_address(runbooks) is None:
-        # Put together again, because its scheme may be in capitals, which the dashboards do not know.
-        address = urlsplit(runbooks).geturl()
-        texts = {file_name(board): text_of(board.document) for board in shipped_dashboards(address)}
-        linked = f", with links to {address}"
-    else:
-        texts = {path.name: _read(path) for path in compiled_directory().glob("*.json")}
-        linked = ""
+def _dashboards(objectives: Objectives) -> dict[str, str]:
+    """One file for each dashboard, and one for all runbooks, unless these are published elsewhere."""
+    address = published_runbooks(objectives)
+    linked = f", with links to {address}" if address else ""
     manifests = {
-        f"dashboards/{name.removesuffix('.json')}.yml": _text(
-            f"It holds grafana/dashboards/{name}{linked}.",
-            [dashboards(f"{name.removesuffix('.json')}-dashboard", {name: text})],
+        f"dashboards/{board.uid}.yml": _text(
+            f"It holds the dashboard {board.uid} of the objectives {objectives.name}{linked}.",
+            [dashboards(f"{board.uid}-dashboard", {file_name(board): text_of(board.document)})],
         )
-        for name, text in sorted(texts.items())
+        for board in sorted(build_dashboards(objectives).dashboards, key=lambda board: board.uid)
     }
-    runbooks_texts = {path.name: _read(path) for path in sorted(compiled_directory().glob("runbooks/*.json"))}
-    if not linked and runbooks_texts:
+    runbooks = runbook_texts(objectives)
+    if runbooks:
+        files = {name.removeprefix("runbooks/"): text for name, text in runbooks.items()}
         manifests["dashboards/cmo-runbooks.yml"] = _text(
-            "It holds grafana/dashboards/runbooks/.", [dashboards("cmo-runbooks", runbooks_texts)]
+            "It holds the runbooks as dashboards.", [dashboards("cmo-runbooks", files)]
         )
     return manifests
 
