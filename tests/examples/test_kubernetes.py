@@ -232,7 +232,7 @@ def _held(files: list[GeneratedFile]) -> dict[str, str]:
     return {name: text for manifest in manifests for name, text in manifest["data"].items()}
 
 
-@pytest.mark.parametrize("requirement", [PLAIN, ODD])
+@pytest.mark.parametrize("requirement", [PLAIN, ODD], ids=["plain", "odd"])
 def test_dashboards_are_held_byte_by_byte_and_without_any_mark(requirement: str) -> None:
     objectives = OBJECTIVES.model_copy(update={"requirement": requirement})
     built = {file_name(board): text_of(board.document) for board in build_dashboards(objectives).dashboards}

@@ -11,7 +11,7 @@ from cmo_dashboards.building import build_dashboards
 from cmo_dashboards.shipped import shipped_objectives
 
 if TYPE_CHECKING:
-    from cmo_slo.model import Objective, Objectives
+    from cmo_slo.model import ComponentIndicator, Objective, Objectives
 
 OBJECTIVES: Final = shipped_objectives()
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs/objectives.md"
@@ -87,3 +87,19 @@ def test_any_number_of_further_objectives_may_be_there(number: int) -> None:
     more = tuple(success.model_copy(update={"name": f"success_{at}", "page": None}) for at in range(number))
     objectives = OBJECTIVES.model_copy(update={"objectives": (*OBJECTIVES.objectives, *more)})
     assert _left_out(objectives) == set()
+
+
+def test_how_long_a_slow_call_takes_is_what_the_objectives_say() -> None:
+    def changed(component: ComponentIndicator) -> ComponentIndicator:
+        if component.name != "within_2s":
+            return component
+        return component.model_copy(
+            update={"indicator": component.indicator.model_copy(update={"threshold_seconds": 1.0})}
+        )
+
+    objectives = OBJECTIVES.model_copy(update={"components": tuple(map(changed, OBJECTIVES.components))})
+    overview = build_dashboards(objectives).dashboards[0]
+    [panel] = [
+        one for row in overview.rows for one in row.panels if one.title.startswith("Calls that are slow")
+    ]
+    assert "later than 1 s" in panel.answers
