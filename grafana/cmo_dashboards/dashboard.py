@@ -42,10 +42,16 @@ ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+", severity=~"page
 The watchdog, which always fires, and the mark of a load test are none.
 """
 _LOAD_TEST: Final = 'ALERTS{alertstate="firing", alertname="CMOLoadTestRunning"}'
+_LAST_SEEN: Final = f"max_over_time(timestamp({catalogue.BUILD_INFO.name})[1d:1m] offset $__interval)"
+_MISSED_SECONDS: Final = 120
 _DEPLOY: Final = (
     f"count by (version, revision) ({catalogue.BUILD_INFO.name}) unless "
-    f"count by (version, revision) ({catalogue.BUILD_INFO.name} offset $__interval)"
+    f"(max by (version, revision) ({_LAST_SEEN}) >= on () group_left () max({_LAST_SEEN}) - {_MISSED_SECONDS})"
 )
+"""What runs now, unless nothing else was seen later, but for a missed scrape or two.
+
+So the same version is no deploy when it comes back after an outage, and an older one is when it is taken back.
+"""
 _DEPLOY_COLOUR: Final = "#0072B2"
 
 

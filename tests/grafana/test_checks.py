@@ -310,6 +310,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("parses", "fixed length", _ask("sum_over_time(scenario:slo_good_events:hourly[1h])")),
     ("parses", "fixed length", _ask("last_over_time(scenario:slo_good_events:increase[1h])")),
     ("parses", "fixed length", _ask("last_over_time(cmo_queries_total[1h])")),
+    ("parses", "fixed length", _ask("max_over_time(timestamp(cmo_build_info)[1h:1m])")),
     (
         "parses",
         "fixed length",

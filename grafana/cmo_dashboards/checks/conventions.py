@@ -134,25 +134,31 @@ def _takes(matcher: promql_parser.Matcher, value: str | None) -> bool:
 
 
 def _asks_for_deploys(tree: promql_parser.Expr, _promised: Objectives) -> bool:
-    """What runs now and did not a step ago."""
+    """What runs now, and was not seen up to a step ago."""
     while isinstance(tree, promql_parser.ParenExpr):
         tree = tree.expr
     if not isinstance(tree, promql_parser.BinaryExpr) or str(tree.op) != "unless":
         return False
-    return _builds(tree.lhs) == [False] and _builds(tree.rhs) == [True]
+    return _builds(tree.lhs) == {False} and _builds(tree.rhs) == {True}
 
 
-def _builds(tree: promql_parser.Expr) -> list[bool]:
-    """Of each selector of what runs, whether it looks back; nothing if another metric is among them."""
-    selectors = [node for node, _ in nodes(tree) if isinstance(node, promql_parser.VectorSelector)]
-    if any(metric_of(selector) != catalogue.BUILD_INFO.name for selector in selectors):
-        return []
-    return [selector.offset is not None for selector in selectors]
+def _builds(tree: promql_parser.Expr) -> set[bool]:
+    """Whether its selectors of what runs look back; nothing if another metric is among them."""
+    found = [(node, around) for node, around in nodes(tree) if isinstance(node, promql_parser.VectorSelector)]
+    if any(metric_of(selector) != catalogue.BUILD_INFO.name for selector, _ in found):
+        return set()
+    return {any(_offset(one) is not None for one in (selector, *around)) for selector, around in found}
+
+
+def _offset(node: promql_parser.Expr) -> object:
+    """How far a selector or a subquery looks back; none of what has no offset."""
+    has_one = isinstance(node, promql_parser.VectorSelector | promql_parser.SubqueryExpr)
+    return node.offset if has_one else None
 
 
 _MARKS: Final[dict[str, Callable[[promql_parser.Expr, Objectives], bool]]] = {
     "alerts that fire, pages and tickets": _asks_for_alerts,
-    "deploys: builds that run now `unless` they ran a step ago": _asks_for_deploys,
+    "deploys: builds that run now `unless` they were seen up to a step ago": _asks_for_deploys,
     "load tests": _asks_for_load_tests,
 }
 

@@ -1,8 +1,8 @@
 """Every query is PromQL, once Grafana's macros and variables are replaced, and no window has a fixed length.
 
-A window of a fixed length is right for one scrape interval and empty or blurred for another. One exception:
-``last_over_time`` of a series that is recorded hourly, over the hour that it stands for. It finds one sample
-whatever the scrape interval, and without it an instant query finds none after five minutes.
+A window of a fixed length is right for one scrape interval and empty or blurred for another. Two exceptions,
+which are right for any: ``last_over_time`` of a series that is recorded hourly, over the hour that it stands for
+(without it an instant query finds none after five minutes); and when something was last seen, of a day.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 _FIXED_WINDOW: Final = re.compile(r"\[\s*\d|(?<=:)\s*\d+[smhd]|offset\s+-?\d")
 _TEXT: Final = re.compile(r'"(?:\\.|[^"\\])*"')
-_RECORDED_HOUR: Final = re.compile(r"last_over_time\(\s*[a-z_]+:[a-z_]+:hourly(\{[^{}]*\})?\[1h\]\s*\)")
+_FIXED_BY_RIGHT: Final = re.compile(
+    r"last_over_time\(\s*[a-z_]+:[a-z_]+:hourly(\{[^{}]*\})?\[1h\]\s*\)|max_over_time\(timestamp\([^()]+\)\[1d:1m\]"
+)
 
 
 def check(document: Document) -> Iterator[Finding]:
@@ -40,7 +42,7 @@ def check(document: Document) -> Iterator[Finding]:
             yield Finding(place, f"is not PromQL: {' '.join(str(error).split())}: {replaced}")
         if "$" in replaced:
             yield Finding(place, f"has a variable or macro that nothing replaces: {replaced}")
-        if _FIXED_WINDOW.search(_TEXT.sub('""', _RECORDED_HOUR.sub("", expression))):
+        if _FIXED_WINDOW.search(_TEXT.sub('""', _FIXED_BY_RIGHT.sub("", expression))):
             yield Finding(
                 place, f"has a window of a fixed length; expected $__rate_interval or $__range: {expression}"
             )
