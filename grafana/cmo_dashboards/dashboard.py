@@ -36,21 +36,18 @@ REFRESH: Final = "30s"
 REFRESH_INTERVALS: Final = ["5s", "30s", "1m", "5m"]
 TAG: Final = "cmo"
 """Of every dashboard of this project: they link to each other by it."""
-ALERTS: Final = 'ALERTS{alertstate="firing", alertname=~"CMO.+", severity=~"page|ticket"}'
-"""The firing alerts of this project's rules that somebody is told of; Prometheus itself makes this series.
-
-The watchdog, which always fires, and the mark of a load test are none.
-"""
+TOLD: Final = "page|ticket"
+"""Severities of which somebody is told: not the watchdog's, which always fires, nor that of a load test."""
 _LOAD_TEST: Final = 'ALERTS{alertstate="firing", alertname="CMOLoadTestRunning"}'
 _LAST_SEEN: Final = f"max_over_time(timestamp({catalogue.BUILD_INFO.name})[1d:1m] offset $__interval)"
 _MISSED_SECONDS: Final = 120
 _DEPLOY: Final = (
-    f"count by (version, revision) ({catalogue.BUILD_INFO.name}) unless "
-    f"(max by (version, revision) ({_LAST_SEEN}) >= on () group_left () max({_LAST_SEEN}) - {_MISSED_SECONDS})"
+    f"count by (version, revision) ({catalogue.BUILD_INFO.name}) unless (max by (version, revision) "
+    f"({_LAST_SEEN}) >= on () group_left () max({_LAST_SEEN}) - {_MISSED_SECONDS})"
 )
 """What runs now, unless nothing else was seen later, but for a missed scrape or two.
 
-So the same version is no deploy when it comes back after an outage, and an older one is when it is taken back.
+So the same version is no deploy when it comes back after an outage, and an older one is when it comes back.
 """
 _DEPLOY_COLOUR: Final = "#0072B2"
 
@@ -81,6 +78,15 @@ class Dashboard:
             if "expr" in asked:
                 asked["expr"] = of_its_job(asked["expr"], self.service)
         object.__setattr__(self, "document", document)
+
+
+def firing(severity: str = TOLD) -> str:
+    """The firing alerts of this project's rules; Prometheus itself makes this series.
+
+    Args:
+        severity: what their severity matches.
+    """
+    return f'ALERTS{{alertstate="firing", alertname=~"CMO.+", severity=~"{severity}"}}'
 
 
 def series_colours(scenarios: tuple[str, ...]) -> SeriesColours:
@@ -150,7 +156,7 @@ def _links() -> builders.DashboardLink:
 def _annotations() -> tuple[builders.AnnotationQuery, ...]:
     """Marks on every time series: what paged or became a ticket, what was deployed, when tests ran."""
     return (
-        _annotation("Firing alerts", ALERTS, FAIL, "{{alertname}}", "{{severity}}"),
+        _annotation("Firing alerts", firing(), FAIL, "{{alertname}}", "{{severity}}"),
         _annotation("Deploys", _DEPLOY, _DEPLOY_COLOUR, "{{version}}", "revision {{revision}}"),
         _annotation("Load tests", _LOAD_TEST, NEUTRAL, "load test", "{{alertname}}"),
     )

@@ -9,14 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step
-from cmo_dashboards.dashboard import ALERTS
-from cmo_dashboards.panels import Panel, Query, Shape, Unit
+from cmo_dashboards.dashboard import TOLD, firing
+from cmo_dashboards.panels import Columns, Panel, Query, Shape, Unit
 from cmo_dashboards.promised import runbook_links, watchdog
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objectives
 
 _MOST_ALERTS: Final = 100.0
+_MOST_SECONDS: Final = 1e8
+_TRUE_SINCE: Final = f'ALERTS_FOR_STATE{{alertname=~"CMO.+", severity=~"{TOLD}"}}'
+"""Of each alert, the moment (Unix time) from which its condition has held: the series has no state."""
 _TICKET: Final = 1
 _PAGE: Final = 2
 """Numbers for what an alert is, where a panel shows it as a word and a colour."""
@@ -29,7 +32,7 @@ _MEANINGS: Final = {
 def firing_count(objectives: Objectives, severity: str, *, width: int, height: int) -> Panel:
     """How many alerts of one severity fire; pages are red, tickets amber."""
     always = f'ALERTS{{alertstate="firing", alertname="{watchdog(objectives)}"}}'
-    firing = f'count({ALERTS[:-1]}, severity="{severity}"}}) or 0 * max({always})'
+    counted = f"count({firing(severity)}) or 0 * max({always})"
     title = f"{severity.capitalize()}s firing"
     return Panel(
         title=title,
@@ -41,7 +44,7 @@ def firing_count(objectives: Objectives, severity: str, *, width: int, height: i
         "the watchdog fires; where that is silent, the rules are not loaded or not evaluated. Silenced ones "
         "count: Prometheus knows no silences.",
         when_red="The table beside names them.",
-        queries=(Query(firing, title, 0, _MOST_ALERTS),),
+        queries=(Query(counted, title, 0, _MOST_ALERTS),),
         steps=(Step(None, NEUTRAL), Step(1.0, FAIL if severity == "page" else WARN)),
         value_texts=((0.0, "none"),),
         no_value="Rules not loaded",
@@ -55,11 +58,20 @@ def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
         shape=Shape.TABLE,
         width=width,
         height=height,
-        unit=Unit.COUNT,
-        answers="Which pages and tickets fire now, and for what? Each line links to its runbook, "
-        "what to do about it.",
+        unit=Unit.SECONDS,
+        answers="Which pages and tickets fire now, for what, and for how long has each been true? Pages "
+        "first. Each line links to its runbook, what to do about it.",
         when_red="Pages before tickets: open the runbook of the page and follow it.",
-        queries=(Query(ALERTS, "{{alertname}}", 1, 1, may_be_empty=True),),
+        queries=(
+            Query(
+                f"time() - {_TRUE_SINCE} and ignoring (alertstate) {firing()}",
+                "{{alertname}}",
+                0,
+                _MOST_SECONDS,
+                may_be_empty=True,
+            ),
+        ),
+        columns=Columns(first=("alertname", "severity"), values="true for"),
         no_value="None fires, or rules not loaded: see Pages firing",
         data_links=runbook_links(objectives, "${__data.fields.alertname}"),
     )
@@ -67,10 +79,6 @@ def what_fires(objectives: Objectives, *, width: int, height: int) -> Panel:
 
 def alerts_over_time(*, width: int, height: int) -> Panel:
     """Since when which alert has fired."""
-
-    def of(severity: str, number: int) -> str:
-        return f'0 * {ALERTS[:-1]}, severity="{severity}"}} + {number}'
-
     return Panel(
         title="Alerts over time",
         shape=Shape.STATES,
@@ -81,7 +89,7 @@ def alerts_over_time(*, width: int, height: int) -> Panel:
         when_red="The first to fire is nearest to the cause; compare the panels above at that moment.",
         queries=(
             Query(
-                f"max by (alertname) ({of('page', _PAGE)} or {of('ticket', _TICKET)})",
+                f"max by (alertname) (0 * {firing('page')} + {_PAGE} or 0 * {firing('ticket')} + {_TICKET})",
                 "{{alertname}}",
                 _TICKET,
                 _PAGE,

@@ -14,8 +14,7 @@ each. What a release manager picks instead, and why:
   `cmo_build_info` would give the exactness up. Instead both releases are shown by name at the top.
 
 Differences are in points and have no colour: whether one is more than chance is not to be seen from two
-numbers. `cmo compare` decides that, and `cmo check` whether a run is compliant; this page shows where to
-look.
+numbers. Whether a run is compliant, `cmo check` decides; this page shows where to look.
 """
 
 from __future__ import annotations
@@ -60,7 +59,9 @@ _MOST: Final[Mapping[Unit, float]] = {
     Unit.COUNT: _MOST_USERS,
     Unit.PER_SECOND: _MOST_A_SECOND,
 }
-_DECIDES: Final = "`cmo compare` says whether a difference is more than chance; this page cannot."
+_CHANCE: Final = (
+    "Two runs of one release differ as well: repeat both before you call a small difference real."
+)
 
 
 _Asked = Callable[[Moment], str]
@@ -167,7 +168,7 @@ class _Figure:
                 f"{self.title}, compared run",
                 EARLIER,
                 f"{self.answers} Here of the run that is compared with.",
-                "It is the past. Choose another run to compare with if this one was no good.",
+                "Choose another run under `Compare with` if this one was no good.",
                 _NO_OTHER_TEST,
             ),
             self._difference(),
@@ -201,7 +202,7 @@ class _Figure:
             height=5,
             unit=self.unit,
             answers=f"How much more is it than in the compared run?{points} Of what ran on both sides.",
-            when_red=f"It never is. {_DECIDES}",
+            when_red=_CHANCE,
             queries=tuple(Query(asked.difference(), asked.legend, -most, most) for asked in self.asked),
             decimals=self.decimals,
             no_value=_NO_PAIR,
@@ -220,8 +221,8 @@ def load_test(objectives: Objectives) -> Dashboard:
         title="Load test and release comparison",
         description="Did this run, or this release, do better than that one? `Run` chooses the one, "
         "`Compare with` the other; the range is as long as what is seen of each. It shows, it does not "
-        "decide: `cmo compare` says whether a difference is more than chance, `cmo check` whether a run is "
-        "compliant (docs/check.md).",
+        "decide: `cmo check` says whether a run is compliant (docs/check.md), and two runs of one release "
+        "differ as well.",
         scenarios=objectives.scenarios,
         service=objectives.service,
         variables=(SCENARIO, HISTORY, RUN, AGAINST),
@@ -463,7 +464,7 @@ def _line(title: str, unit: Unit, expression: _OfPeople, objective: Objective | 
         unit=unit,
         answers="When in the run do the two differ? Dashed: the compared run, moved to end with this "
         f"one.{beside}",
-        when_red=f"See what else differs at that moment. {_DECIDES}",
+        when_red=f"See what else differs at that moment. {_CHANCE}",
         queries=(
             Query(expression(TESTS, NOW), _SCENARIO, 0.0, highest),
             Query(expression(TESTS, EARLIER), f"{_SCENARIO}, compared run", 0.0, highest, dashed=True),

@@ -49,7 +49,8 @@ def overview(objectives: Objectives) -> Dashboard:
         uid=UID,
         title="CMO overview",
         description="Are users suffering, since when, which component, and what next? Live traffic alone. "
-        "Start here when you are called.",
+        "Start here when you are called. What only a load test can tell (users held, growth of memory, "
+        f"catastrophic failures) is judged on *{objectives.name.upper()} compliance*.",
         scenarios=objectives.scenarios,
         service=objectives.service,
         rows=(

@@ -107,6 +107,20 @@ def to_dashboard(title: str, uid: str, **chosen: str) -> Link:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Columns of a table.
+
+    Attributes:
+        first: labels whose columns come first, in this order; rows are in the order of the last of them.
+        values: what the column after these is called, which has the values; a table without a name for it has
+            labels alone.
+    """
+
+    first: tuple[str, ...] = ()
+    values: str = ""
+
+
+@dataclass(frozen=True)
 class Panel:
     """One panel: its place (``width`` of 24 columns, ``height`` in rows), its meaning and its queries.
 
@@ -135,6 +149,8 @@ class Panel:
     """Links from each value, whose addresses may name fields of its row: ``${__data.fields.alertname}``."""
     lowest: float | None = 0.0
     """Where the axis begins; growth may be negative."""
+    columns: Columns = Columns()
+    """Of a table."""
 
     @property
     def advice(self) -> str:
@@ -180,7 +196,7 @@ def draw(panel: Panel, series_colours: SeriesColours) -> Builder[dashboard.Panel
     if panel.shape is Shape.STAT:
         return _common(_stat(panel), panel)
     if panel.shape is Shape.TABLE:
-        return _common(_table(), panel)
+        return _common(_table(panel.columns), panel)
     if panel.shape is Shape.STATES:
         return _common(_states(), panel)
     return _common(_time_series(panel, series_colours), panel)
@@ -286,14 +302,20 @@ def _states() -> statetimeline.Panel:
     )
 
 
-def _table() -> table.Panel:
+def _table(columns: Columns) -> table.Panel:
+    hidden = ("Time", "__name__", "alertstate", *(() if columns.values else ("Value",)))
     built = table.Panel().show_header(show_header=True)
-    hidden = ("Time", "Value", "__name__", "alertstate")
-    return built.with_transformation(
-        dashboard.DataTransformerConfig(
-            id_val="organize", options={"excludeByName": dict.fromkeys(hidden, True)}
-        )
-    )
+    # A row without some label has an empty text there, which would read as if there were no row.
+    built.override_by_field_type("string", [dashboard.DynamicConfigValue(id_val="noValue", value="")])
+    if columns.first:
+        order = {"fields": {}, "sort": [{"field": columns.first[-1]}]}
+        built.with_transformation(dashboard.DataTransformerConfig(id_val="sortBy", options=order))
+    shown = {
+        "excludeByName": dict.fromkeys(hidden, True),
+        "indexByName": {name: place for place, name in enumerate((*columns.first, "Value"))},
+        "renameByName": {"Value": columns.values} if columns.values else {},
+    }
+    return built.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=shown))
 
 
 def _target(query: Query, ref_id: str, shape: Shape) -> prometheus.Dataquery:

@@ -1,7 +1,9 @@
 // What Grafana would show of values, by Grafana's own code: texts and colours, overrides included.
 //
-// In: {"panels": [{"fieldConfig": …, "fields": [{"name": …, "refId": …, "values": […]}]}]}, as JSON on standard
-// input, where "NaN" stands for NaN. Out: for each field of each panel a list of {"text": …, "color": …}.
+// In, as JSON on standard input, where "NaN" stands for NaN: {"panels": [{"fieldConfig": …, "fields": [{"name": …,
+// "refId": …, "values": […]}]}], "tables": [{"fieldConfig": …, "transformations": …, "fields": [{"name": …, "type":
+// …, "values": […]}]}]}. Out: for each field of each panel a list of {"text": …, "color": …}; of each table the
+// rows of texts, its head first.
 "use strict";
 
 // Standard output is for the answer alone; a translation library there praises itself.
@@ -13,6 +15,7 @@ globalThis.window = new JSDOM("", { url: "http://localhost/" }).window;
 globalThis.document = window.document;
 
 const grafana = require("@grafana/data");
+const { firstValueFrom } = require("rxjs");
 
 // The properties of any panel that the dashboards set, under their own names. Grafana registers them with the
 // editor of each, which is not needed to read them.
@@ -28,11 +31,29 @@ const registry = new grafana.FieldConfigOptionsRegistry(() =>
 );
 const theme = grafana.createTheme({ colors: { mode: "dark" } });
 
+grafana.standardTransformersRegistry.setInit(() =>
+  ["sortByTransformer", "organizeFieldsTransformer"].map((name) => {
+    const transformation = grafana.standardTransformers[name];
+    return { id: transformation.id, transformation };
+  }),
+);
+
 /** As Grafana does when it loads a dashboard: JSON has no minus infinity. */
 function restoreInfinity(fieldConfig) {
   for (const step of fieldConfig.defaults.thresholds?.steps ?? []) {
     step.value ??= -Infinity;
   }
+}
+
+function withOverrides(data, fieldConfig) {
+  return grafana.applyFieldOverrides({
+    data,
+    fieldConfig,
+    fieldConfigRegistry: registry,
+    replaceVariables: (text) => text,
+    theme,
+    timeZone: "utc",
+  });
 }
 
 function shown({ fieldConfig, fields }) {
@@ -50,15 +71,7 @@ function shown({ fieldConfig, fields }) {
       ],
     }),
   );
-  const applied = grafana.applyFieldOverrides({
-    data: frames,
-    fieldConfig,
-    fieldConfigRegistry: registry,
-    replaceVariables: (text) => text,
-    theme,
-    timeZone: "utc",
-  });
-  return applied.map(({ fields: [field] }) =>
+  return withOverrides(frames, fieldConfig).map(({ fields: [field] }) =>
     field.values.map((value) => {
       const display = field.display(value);
       return { text: grafana.formattedValueToString(display), color: display.color };
@@ -66,6 +79,19 @@ function shown({ fieldConfig, fields }) {
   );
 }
 
+async function tabulated({ fieldConfig, transformations, fields }) {
+  restoreInfinity(fieldConfig);
+  const data = [grafana.toDataFrame({ refId: "A", fields })];
+  const transformed = await firstValueFrom(grafana.transformDataFrame(transformations, data, { interpolate: (text) => text }));
+  const columns = withOverrides(transformed, fieldConfig)[0].fields.map((field) => [
+    grafana.getFieldDisplayName(field),
+    ...field.values.map((value) => grafana.formattedValueToString(field.display(value))),
+  ]);
+  return columns[0].map((_, row) => columns.map((column) => column[row]));
+}
+
 const units = grafana.getValueFormats().flatMap(({ submenu }) => submenu.map(({ value }) => value));
-const { panels } = JSON.parse(require("node:fs").readFileSync(0, "utf-8"));
-process.stdout.write(JSON.stringify({ units, panels: panels.map(shown) }));
+const { panels, tables } = JSON.parse(require("node:fs").readFileSync(0, "utf-8"));
+Promise.all(tables.map(tabulated)).then((rows) =>
+  process.stdout.write(JSON.stringify({ units, panels: panels.map(shown), tables: rows })),
+);

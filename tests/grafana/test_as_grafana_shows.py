@@ -36,11 +36,11 @@ class Grafana:
 
     node: Path
 
-    def ask(self, panels_: list[Json]) -> Json:
-        """The units that it knows, and of each panel for each field the texts and colours of its values."""
+    def ask(self, panels_: list[Json], tables: list[Json] | None = None) -> Json:
+        """The units that it knows; of each panel for each field texts and colours; of each table its rows."""
         done = subprocess.run(
             [self.node, Path(__file__).with_name("as_grafana_shows.cjs")],
-            input=json.dumps({"panels": panels_}),
+            input=json.dumps({"panels": panels_, "tables": tables or []}),
             env={"NODE_PATH": str(self.node.parents[1] / "node_modules")},
             capture_output=True,
             text=True,
@@ -178,6 +178,37 @@ def test_what_may_be_called_anything_is_blue_and_looks_like_no_verdict(grafana: 
         for colour in colours:
             red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
             assert blue > max(red, green), (title_of(panel), colour)
+
+
+def test_the_table_of_what_fires_has_pages_first_and_says_for_how_long(grafana: Grafana) -> None:
+    labels = {
+        "alertname": ["CMOSeriesDropped", "CMOSuccessBudgetBurn", "CMOBreakerOpen"],
+        "component": ["", "", "lightrag"],
+        "severity": ["ticket", "page", "ticket"],
+    }
+    fields = [
+        {"name": "Time", "type": "time", "values": [0, 0, 0]},
+        *({"name": name, "type": "string", "values": values} for name, values in labels.items()),
+        {"name": "Value", "type": "number", "values": [7200, 90, 600]},
+    ]
+    tables = [
+        panel
+        for board in BOARDS
+        for panel in panels(board.document)
+        if title_of(panel) == "What fires, and its runbook"
+    ]
+    assert len(tables) > 1
+    asked = [
+        {"fieldConfig": one["fieldConfig"], "transformations": one["transformations"], "fields": fields}
+        for one in tables
+    ]
+    for rows in grafana.ask([], asked)["tables"]:
+        assert rows == [
+            ["alertname", "severity", "true for", "component"],
+            ["CMOSuccessBudgetBurn", "page", "1.50 mins", ""],
+            ["CMOSeriesDropped", "ticket", "2 hours", ""],
+            ["CMOBreakerOpen", "ticket", "10 mins", "lightrag"],
+        ]
 
 
 def test_lines_whose_names_are_written_have_a_colour_each(grafana: Grafana) -> None:

@@ -75,7 +75,7 @@ def test_a_deploy_is_marked_where_the_version_changes(
         "interval": f"{STEP}s",
         "input_series": [
             {
-                "series": f'cmo_build_info{{job="cmo", instance="{instance}", version="{version}", revision="r"}}',
+                "series": f'cmo_build_info{{job="cmo", instance="{instance}", version="{version}"}}',
                 "values": "".join(scraped for _, scraped in _each_step(parts)),
             }
             for (instance, version), parts in runs.items()

@@ -22,7 +22,7 @@ _Dimension = tuple[int, int, int]
 """Powers of seconds, bytes and dollars."""
 _NONE: Final[_Dimension] = (0, 0, 0)
 _BY_SUFFIX: Final[dict[str, _Dimension]] = {"_seconds": (1, 0, 0), "_bytes": (0, 1, 0), "_usd": (0, 0, 1)}
-_MOMENTS: Final = ("_timestamp_seconds", "_start_time_seconds")
+_MOMENTS: Final = ("_timestamp_seconds", "_start_time_seconds", "ALERTS_FOR_STATE")
 _EVENTS: Final = ("_events", "_queries", "_scraped")
 _COUNTING: Final = frozenset(
     {"count", "group", "count_values", "changes", "resets", "count_over_time", "absent"}

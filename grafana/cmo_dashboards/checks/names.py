@@ -36,6 +36,7 @@ _OWN: Final[Mapping[str, _Labels]] = {
     "scrape_duration_seconds": {},
     "scrape_samples_scraped": {},
     "ALERTS": {**dict.fromkeys(_OF_AN_ALERT), "alertstate": ("firing", "pending")},
+    "ALERTS_FOR_STATE": dict.fromkeys(_OF_AN_ALERT),
 }
 """Series that Prometheus itself makes of a scrape or a rule."""
 

@@ -1,8 +1,8 @@
 """Every query is PromQL, once Grafana's macros and variables are replaced, and no window has a fixed length.
 
-A window of a fixed length is right for one scrape interval and empty or blurred for another. Two exceptions,
-which are right for any: ``last_over_time`` of a series that is recorded hourly, over the hour that it stands for
-(without it an instant query finds none after five minutes); and when something was last seen, of a day.
+A window of a fixed length is right for one scrape interval and empty or blurred for another. Two exceptions
+are right for any: ``last_over_time`` of a series that is recorded hourly, over the hour that it stands for,
+without which an instant query finds none after five minutes; and when something was last seen, of a day.
 """
 
 from __future__ import annotations
