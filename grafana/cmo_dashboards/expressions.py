@@ -95,15 +95,20 @@ class Recorded:
         return selector(series, {"slo": (self.slo,), "objective": (self.objective,)}, *matchers)
 
 
-def ratio(of: Recorded, people: Population, window: str, guard: str = ANY_EVENTS) -> str:
+def ratio(of: Recorded, people: Population, window: str, guard: str = ANY_EVENTS, offset: str = "") -> str:
     """Good events of total events over a window; no series where the guard does not let the total pass."""
-    good = _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, window)
-    return f"{good} / ({total_events(of, people, window)} {guard})"
+    good = good_events(of, people, window, offset)
+    return f"{good} / ({total_events(of, people, window, offset)} {guard})"
 
 
-def total_events(of: Recorded, people: Population, window: str) -> str:
+def good_events(of: Recorded, people: Population, window: str, offset: str = "") -> str:
+    """Good events of an objective over a window; 0 where it is known that there was none."""
+    return _sum(of.selector(recorded.GOOD_EVENTS, people.matcher), people, window, offset)
+
+
+def total_events(of: Recorded, people: Population, window: str, offset: str = "") -> str:
     """Events of an objective over a window; 0 where it is known that there was none."""
-    return _sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window)
+    return _sum(of.selector(recorded.TOTAL_EVENTS, people.matcher), people, window, offset)
 
 
 def overall_ratio(of: Recorded, window: str, guard: str = ANY_EVENTS) -> str:
@@ -174,20 +179,20 @@ def within_threshold_of_good(slo: str, indicator: LatencyIndicator, people: Popu
     return f"{within} / ({_sum(selector(count, labels, people.matcher), people, window)} > 0)"
 
 
-def mean_level(of: Recorded, people: Population) -> str:
+def mean_level(of: Recorded, people: Population, offset: str = "") -> str:
     """Exact mean of a level over each step of the picture: rise of its integral over rise of its clock.
 
     A step is at least a scrape interval, and so holds an evaluation of the rules. A longer window would only
     smooth: for its whole length it would mix the users who have come with the time before they did.
     """
-    integral = _sum(of.selector(recorded.USER_SECONDS, people.matcher), people, INTERVAL)
-    clock = f"max(sum_over_time({of.selector(recorded.USER_CLOCK_SECONDS)}[{INTERVAL}]))"
+    integral = _sum(of.selector(recorded.USER_SECONDS, people.matcher), people, INTERVAL, offset)
+    clock = f"max(sum_over_time({of.selector(recorded.USER_CLOCK_SECONDS)}[{INTERVAL}]{offset}))"
     return f"round({integral} / on () group_left () ({clock} > 0), {_ROUNDED_TO})"
 
 
-def highest_mean_level(of: Recorded, people: Population) -> str:
+def highest_mean_level(of: Recorded, people: Population, offset: str = "") -> str:
     """The highest mean that a level had over any step of the range."""
-    return f"max_over_time(({mean_level(of, people)})[{RANGE}:{INTERVAL}])"
+    return f"max_over_time(({mean_level(of, people)})[{RANGE}:{INTERVAL}]{offset})"
 
 
 def growth(indicator: GrowthIndicator, people: Population, offset: str = "") -> str:
@@ -238,9 +243,9 @@ def _started(people: Population) -> str:
     return selector(catalogue.QUERIES_STARTED.name, {}, people.matcher)
 
 
-def _sum(series: str, people: Population, window: str) -> str:
+def _sum(series: str, people: Population, window: str, offset: str = "") -> str:
     """What recorded increases add up to over a window."""
-    return f"sum{people.by} (sum_over_time({series}[{window}]))"
+    return f"sum{people.by} (sum_over_time({series}[{window}]{offset}))"
 
 
 def rate(metric: str, *matchers: str) -> str:

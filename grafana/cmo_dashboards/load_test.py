@@ -31,7 +31,7 @@ from cmo_slo.model import Scope
 from cmo_dashboards import comparison
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.colours import NEUTRAL, Step, target_line, verdict_steps
-from cmo_dashboards.comparison import ALL_CHOSEN_TESTS, EARLIER, NOW, Moment
+from cmo_dashboards.comparison import ALL_CHOSEN_TESTS, EARLIER, NOW
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.expressions import TESTS, Population, Recorded
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
@@ -64,8 +64,9 @@ _CHANCE: Final = (
 )
 
 
-_Asked = Callable[[Moment], str]
-_OfPeople = Callable[[Population, Moment], str]
+_Asked = Callable[[str], str]
+"""A question, by the offset of the run that it is asked of."""
+_OfPeople = Callable[[Population, str], str]
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,15 @@ class _Question:
     judged: _Asked | None = None
     too_few: _Asked | None = None
 
-    def queries(self, at: Moment, lowest: float, highest: float) -> tuple[Query, ...]:
+    def queries(self, offset: str, lowest: float, highest: float) -> tuple[Query, ...]:
         """What asks it at a moment, with a verdict's colours for what has a verdict."""
 
         def grey(expression: _Asked, legend: str) -> Query:
-            return Query(expression(at), legend, lowest, highest, judged=False)
+            return Query(expression(offset), legend, lowest, highest, judged=False)
 
         if self.judged is None:
             return (grey(self.expression, self.legend),)
-        judged = Query(self.judged(at), self.legend, lowest, highest)
+        judged = Query(self.judged(offset), self.legend, lowest, highest)
         if self.too_few is None:
             return (judged,)
         few = grey(self.too_few, f"{self.legend}, too few to judge")
@@ -174,7 +175,7 @@ class _Figure:
             self._difference(),
         )
 
-    def _side(self, title: str, at: Moment, answers: str, when_red: str, no_value: str) -> Panel:
+    def _side(self, title: str, offset: str, answers: str, when_red: str, no_value: str) -> Panel:
         return Panel(
             title=title,
             shape=Shape.STAT,
@@ -184,7 +185,7 @@ class _Figure:
             answers=answers,
             when_red=when_red,
             queries=tuple(
-                query for asked in self.asked for query in asked.queries(at, self.lowest, self.highest)
+                query for asked in self.asked for query in asked.queries(offset, self.lowest, self.highest)
             ),
             steps=self.steps,
             decimals=self.decimals,
@@ -252,7 +253,7 @@ def load_test(objectives: Objectives) -> Dashboard:
 
 
 def _releases() -> tuple[Panel, ...]:
-    def of(title: str, at: Moment, answers: str, when_red: str, no_value: str) -> Panel:
+    def of(title: str, offset: str, answers: str, when_red: str, no_value: str) -> Panel:
         return Panel(
             title=title,
             shape=Shape.TABLE,
@@ -261,7 +262,7 @@ def _releases() -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers=answers,
             when_red=when_red,
-            queries=(Query(comparison.releases(at), "{{version}} {{revision}}", 0, 1),),
+            queries=(Query(comparison.releases(offset), "{{version}} {{revision}}", 0, 1),),
             no_value=no_value,
         )
 
@@ -307,7 +308,7 @@ def _users(objectives: Objectives) -> _Figure:
         title="Users held",
         goal=_goal(objective),
         unit=Unit.COUNT,
-        asked=(_of_each_judged(partial(comparison.held_users, of)),),
+        asked=(_of_each_judged(partial(promql.highest_mean_level, of)),),
         answers="How many users at once did it carry? The highest mean over any short interval; exact. Grey "
         "below the target: fewer came.",
         when_red="Fewer than the test offered: sessions were refused or ended.",
@@ -401,7 +402,7 @@ def _memory(objectives: Objectives) -> _Figure:
         title="Memory growth",
         goal=_goal(objective),
         unit=Unit.BYTES,
-        asked=(_of_each_judged(partial(comparison.growth, indicator)),),
+        asked=(_of_each_judged(partial(promql.growth, indicator)),),
         answers="How much did memory grow in each scenario? Peak kept by the exporter less the lowest from "
         "just before the first query on, in the instance that grew most (estimated).",
         when_red="Shorten the range to one run. If it stays red, see *Resources* for the same range.",
@@ -435,7 +436,7 @@ def _over_time(objectives: Objectives) -> tuple[Panel, ...]:
         return Recorded(objectives.name, objective.name)
 
     return (
-        _line("Users over time", Unit.COUNT, partial(comparison.users_lately, of(users)), users),
+        _line("Users over time", Unit.COUNT, partial(promql.mean_level, of(users)), users),
         _line("Queries a second over time (estimated)", Unit.PER_SECOND, comparison.throughput_lately),
         _line("Success rate over time", Unit.RATIO, partial(comparison.ratio_lately, of(success)), success),
         _line(
