@@ -272,7 +272,7 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _component_calls(objectives: Objectives, lightrag: Objective) -> Panel:
     find_component(objectives, "success", RatioIndicator)
-    ratio = promql.good_calls_ratio(objectives.name, "success", promql.EACH, promql.RATE_INTERVAL)
+    ratio = promql.good_calls_ratio(objectives.name, promql.EACH.matcher, promql.RATE_INTERVAL)
     return Panel(
         title="Calls of each component that succeed",
         shape=Shape.TIME_SERIES,

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
-from cmo_slo import recorded
 from cmo_slo.indicators import RatioIndicator
 
 from cmo_dashboards import expressions as promql
@@ -389,23 +388,14 @@ def _waits_of_each(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _failures(slo: str, by: str) -> Query:
     """Share of calls that fail, by a label."""
-    return Query(f"1 - {_success_ratio(slo, _OF_ONE, _RATE, by=by)}", f"{{{{{by}}}}}", 0.0, 1.0)
-
-
-def _success_ratio(slo: str, matchers: str, window: str, guard: str = "> 0", by: str = "component") -> str:
-    """Good calls of all calls, from what the rules record of every component."""
-    labels = {"slo": (slo,), "indicator": ("success",)}
-    good, total = (
-        f"sum by ({by}) (sum_over_time("
-        f"{promql.selector(series, labels, promql.CHOSEN, matchers, _OF_ONE)}[{window}]))"
-        for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
-    )
-    return f"{good} / ({total} {guard})"
+    ratio = promql.good_calls_ratio(slo, f"{promql.CHOSEN}, {_OF_ONE}", _RATE, by=by)
+    return Query(f"1 - {ratio}", f"{{{{{by}}}}}", 0.0, 1.0)
 
 
 def _judged_ratio(slo: str, component: str, guard: str) -> str:
     """Over the range, of people and load tests alone: a prober that asks an idle service judges nothing."""
-    return _success_ratio(slo, f"{component}, {promql.NOT_THE_PROBER}", promql.RANGE, guard)
+    calls = f"{promql.CHOSEN}, {component}, {promql.NOT_THE_PROBER}, {_OF_ONE}"
+    return promql.good_calls_ratio(slo, calls, promql.RANGE, guard)
 
 
 def _component(name: str) -> str:

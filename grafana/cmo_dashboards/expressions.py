@@ -125,14 +125,23 @@ def overall_events(of: Recorded, window: str) -> str:
     return f"sum(sum_over_time({of.selector(recorded.OVERALL_TOTAL_EVENTS)}[{window}]))"
 
 
-def good_calls_ratio(slo: str, indicator: str, people: Population, window: str) -> str:
-    """Good calls of all calls of each component, good in the sense of an indicator of the objectives file."""
-    labels = {"slo": (slo,), "indicator": (indicator,)}
+def good_calls_ratio(
+    slo: str, matchers: str, window: str, guard: str = ANY_EVENTS, by: str = "component"
+) -> str:
+    """Calls of components that gave an answer, of all; no series where the guard holds the total back."""
     good, total = (
-        f"sum by (component) (sum_over_time({selector(series, labels, people.matcher)}[{window}]))"
+        component_calls(series, slo, "success", matchers, window, by)
         for series in (recorded.COMPONENT_GOOD_EVENTS, recorded.COMPONENT_TOTAL_EVENTS)
     )
-    return f"{good} / ({total} > 0)"
+    return f"{good} / ({total} {guard})"
+
+
+def component_calls(
+    series: str, slo: str, indicator: str, matchers: str, window: str, by: str = "component"
+) -> str:
+    """Calls of components over a window, of a series recorded for an indicator of the objectives file."""
+    selected = selector(series, {"slo": (slo,), "indicator": (indicator,)}, matchers)
+    return f"sum by ({by}) (sum_over_time({selected}[{window}]))"
 
 
 def quantile(rank: float, selection: str, window: str) -> str:

@@ -243,9 +243,7 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
     """The worst components, by name and in the order of their trouble: a picture of 16 lines names none."""
 
     def calls(series: str, indicator: str) -> str:
-        labels = {"slo": (objectives.name,), "indicator": (indicator,)}
-        selected = promql.selector(series, labels, _LIVE)
-        return f"sum by (component) (sum_over_time({selected}[{promql.RANGE}]))"
+        return promql.component_calls(series, objectives.name, indicator, _LIVE, promql.RANGE)
 
     find_component(objectives, "success", RatioIndicator)
     within = find_component(objectives, "within_2s", LatencyIndicator)
@@ -254,7 +252,7 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
     return (
         _worst_components(
             "Calls that fail, worst first",
-            f"1 - {answered} / {total}",
+            f"1 - {promql.good_calls_ratio(objectives.name, _LIVE, promql.RANGE)}",
             "Which component fails? The worst, by the share of their calls for live queries that gave no "
             "answer: errors, time-outs, refusals of an open breaker.",
             "The first is nearest to the cause, unless it is LightRAG, whose models (`llm`, `embedding`) may "
