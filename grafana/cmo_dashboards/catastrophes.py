@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmo_slo import recorded
 from cmo_slo.indicators import ContinuityIndicator, RatioIndicator
 
 from cmo_dashboards import expressions as promql
@@ -33,13 +32,10 @@ def catastrophes(objectives: Objectives, *, width: int, height: int) -> Panel:
     objective, indicator = find(objectives, "no_catastrophic_failure", ContinuityIndicator)
     success, _ = find(objectives, "success", RatioIndicator)
     of = promql.Recorded(objectives.name, success.name)
-    good, total = (
-        f"sum by (scenario) (sum_over_time({of.selector(series, promql.TESTS.matcher)}[{promql.RANGE}]))"
-        for series in (recorded.GOOD_EVENTS, recorded.TOTAL_EVENTS)
-    )
+    good = promql.good_events(of, promql.TESTS, promql.RANGE)
+    total = promql.total_events(of, promql.TESTS, promql.RANGE)
     tested = f"({total}) {promql.enough(success.minimum_events)}"
-    started = f"(max by (job, instance) ({indicator.start_time}))[{promql.RANGE}:{promql.INTERVAL}]"
-    restarts = f"changes({started})"
+    restarts = promql.restarts(indicator)
     return Panel(
         title=f"Catastrophic failures ({objective.title}: target {target_text(objective)})",
         shape=Shape.STAT,

@@ -20,7 +20,7 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 
 if TYPE_CHECKING:
-    from cmo_slo.indicators import GrowthIndicator, LatencyIndicator
+    from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, LatencyIndicator
 
 RANGE: Final = "$__range"
 RATE_INTERVAL: Final = "$__rate_interval"
@@ -222,6 +222,11 @@ def growth(indicator: GrowthIndicator, people: Population, offset: str = "") -> 
     highest = f"max_over_time(({in_traffic})[{RANGE}:{INTERVAL}]{offset})"
     base = _growth_base(indicator, people, offset)
     return f"max by (scenario) ({highest} - on (job, instance, scenario) {base})"
+
+
+def restarts(indicator: ContinuityIndicator) -> str:
+    """How often each instance started anew in the range."""
+    return f"changes((max by (job, instance) ({indicator.start_time}))[{RANGE}:{INTERVAL}])"
 
 
 def growth_so_far(indicator: GrowthIndicator, people: Population) -> str:

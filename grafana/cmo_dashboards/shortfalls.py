@@ -125,8 +125,8 @@ def _status(slo: str, objective: Objective) -> str | None:
     if isinstance(indicator, GrowthIndicator):
         return verdicts.of_value(objective, promql.growth(indicator, promql.TESTS))
     if isinstance(indicator, ContinuityIndicator):
-        starts = f"(max by (job, instance) ({indicator.start_time}))[{promql.RANGE}:{promql.INTERVAL}]"
-        return _scenario(verdicts.of_value(objective, f"max(changes({starts}))"), OVERALL_SCENARIO)
+        restarts = f"max({promql.restarts(indicator)})"
+        return _scenario(verdicts.of_value(objective, restarts), OVERALL_SCENARIO)
     return None
 
 
