@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cmo_exporter import catalogue
 from cmo_slo import recorded
 from cmo_slo.recorded import Window
 
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, budget_steps
-from cmo_dashboards.expressions import Recorded, enough, too_few
+from cmo_dashboards.expressions import ON_CALL, Recorded, enough, too_few
 from cmo_dashboards.panels import Panel, Query, Shape, Unit
 from cmo_dashboards.promised import budgeted, runbook_links, target_text
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective, Objectives
 
-_LIVE: Final = f'scenario="{catalogue.LIVE}"'
 _MOST_OVERSPENT: Final = -100.0
 """Everything failed for thirty days, at a target of 99 %."""
 _MOST_BURNT: Final = 100.0
@@ -34,8 +32,8 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
     """What is left of one objective's budget of thirty days."""
     of = Recorded(objectives.name, objective.name)
     month = f'window="{Window.MONTH.value}"'
-    left = of.selector(recorded.BUDGET_REMAINING, _LIVE, month)
-    asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, _LIVE, month)
+    left = of.selector(recorded.BUDGET_REMAINING, ON_CALL.matcher, month)
+    asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, ON_CALL.matcher, month)
     fewest = objective.minimum_events
     allowed = f"{(1 - objective.target) * 100:g} %"
     return Panel(
@@ -77,8 +75,8 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
 def burn_rates(objectives: Objectives, objective: Objective, *, width: int) -> Panel:
     """How fast one objective's budget burns, over each recorded window."""
     of = Recorded(objectives.name, objective.name)
-    burn = of.selector(recorded.BURN_RATE, _LIVE)
-    asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, _LIVE)
+    burn = of.selector(recorded.BURN_RATE, ON_CALL.matcher)
+    asked = of.selector(recorded.TOTAL_EVENTS_IN_WINDOW, ON_CALL.matcher)
     return Panel(
         title=f"Burn rate: {objective.title}",
         shape=Shape.TIME_SERIES,
@@ -103,7 +101,7 @@ def bad_events_by_hour(objectives: Objectives, *, width: int) -> Panel:
     for objective in budgeted(objectives):
         of = Recorded(objectives.name, objective.name)
         total, good = (
-            f"last_over_time({of.selector(series, _LIVE)}[{_HOUR}])"
+            f"last_over_time({of.selector(series, ON_CALL.matcher)}[{_HOUR}])"
             for series in (recorded.TOTAL_EVENTS_HOURLY, recorded.GOOD_EVENTS_HOURLY)
         )
         queries.append(Query(f"{total} - {good}", objective.title, 0.0, _MOST_EVENTS, may_be_empty=True))
@@ -137,7 +135,7 @@ def coverage(objectives: Objectives, *, width: int, height: int) -> Panel:
         f"*{objective.title}*. After a start, long windows fill for as long as they are.",
         when_red="Below 100 % long after a start: find the gap under *Targets "
         "up over time*, and mend what was down; a missed roll-up costs its whole hour.",
-        queries=(Query(of.selector(recorded.COVERAGE, _LIVE), "{{window}}", 0.0, 1.0),),
+        queries=(Query(of.selector(recorded.COVERAGE, ON_CALL.matcher), "{{window}}", 0.0, 1.0),),
         no_value="Nothing recorded: no rules, or no data",
         highest=1.0,
         decimals=1,

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from cmo_slo.indicators import HeldLevelIndicator
-from cmo_slo.model import Operator
+from cmo_slo.model import UPWARD, Operator
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objective
@@ -93,15 +93,13 @@ def verdict_steps(objective: Objective, missed: str = FAIL) -> tuple[Step, ...]:
         objective: what is promised.
         missed: colour of a value that misses; neutral where a miss may only mean that nobody asked for more.
     """
-    edge = pass_edge(objective)
-    if objective.operator in (Operator.ABOVE, Operator.AT_LEAST):
-        safe = round(objective.target + objective.warning_band, _DECIMALS)
+    edge, safe = pass_edge(objective), safe_edge(objective)
+    if objective.operator in UPWARD:
         steps = [Step(None, NEUTRAL), Step(0.0, missed)]
         steps += [Step(edge, WARN), Step(safe, PASS)] if objective.warning_band else [Step(edge, PASS)]
         return tuple(steps)
     steps = [Step(None, NEUTRAL), Step(_LOWEST, PASS)]
     if objective.warning_band:
-        safe = round(objective.target - objective.warning_band, _DECIMALS)
         steps.append(Step(math.nextafter(safe, math.inf), WARN))
     return (*steps, Step(edge, missed))
 
@@ -129,6 +127,12 @@ def pass_edge(objective: Objective) -> float:
     if objective.operator in (Operator.ABOVE, Operator.AT_MOST):
         return math.nextafter(target, math.inf)
     return target
+
+
+def safe_edge(objective: Objective) -> float:
+    """The value that is just the warning band away from its target, on the side of what meets it."""
+    band = objective.warning_band if objective.operator in UPWARD else -objective.warning_band
+    return round(objective.target + band, _DECIMALS)
 
 
 def target_line(objective: Objective) -> tuple[Step, ...]:

@@ -14,13 +14,10 @@ from cmo_exporter import catalogue
 if TYPE_CHECKING:
     from cmo_slo.model import Service
 
-_SUFFIXES: Final = ("", "_bucket", "_count", "_sum")
 _OF_THE_PROBER: Final = frozenset(
-    f"{name}{suffix}" for name in catalogue.PROBE_METRICS for suffix in _SUFFIXES
+    name for metric in catalogue.PROBE_METRICS for name in catalogue.BY_NAME[metric].series_names
 )
-RAW_SERIES: Final = frozenset(
-    f"{metric.name}{suffix}" for metric in catalogue.CATALOGUE for suffix in _SUFFIXES
-)
+RAW_SERIES: Final = frozenset(name for metric in catalogue.CATALOGUE for name in metric.series_names)
 """What the service and its prober expose, by the names of their series."""
 _TEXT: Final = r'"(?:[^"\\]|\\.)*"'
 _TEXT_OR_SERIES: Final = re.compile(

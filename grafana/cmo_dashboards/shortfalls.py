@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_slo import recorded
 from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, HeldLevelIndicator
-from cmo_slo.model import OVERALL_SCENARIO, Scope
+from cmo_slo.model import OVERALL_SCENARIO, UPWARD, Scope
 
 from cmo_dashboards import expressions as promql
 from cmo_dashboards import verdicts
 from cmo_dashboards.panels import Panel, Query, Shape, Unit
 from cmo_dashboards.promised import counted
-from cmo_dashboards.verdicts import MISSED_BY, UPWARD, Status
+from cmo_dashboards.verdicts import MISSED_BY, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,6 +21,8 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
+from cmo_dashboards.expressions import TESTS
+
 DATASOURCE_NAME: Final = "datasource"
 DATASOURCE: Final = common.DataSourceRef(type_val="prometheus", uid="${datasource}")
 ALL: Final = ".+"
@@ -167,8 +169,7 @@ HISTORY: Final = Choice(
     (("7 days", "7d"), ("1 day", "1d"), ("30 days", "30d")),
     "How far before the range earlier runs are looked for; further takes longer",
 )
-_NO_TESTS: Final = f"{catalogue.LIVE}|{catalogue.PROBE_SCENARIO}"
-_TESTED: Final = f'{recorded.STARTED_QUERIES}{{scenario=~"$scenario", scenario!~"{_NO_TESTS}"}} > 0'
+_TESTED: Final = f"{recorded.STARTED_QUERIES}{{{TESTS.matcher}}} > 0"
 _OF_EACH_RELEASE: Final = f"timestamp({catalogue.BUILD_INFO.name} and on (job, instance) ({_TESTED}))"
 TAIL_SECONDS: Final = 60
 """How long after its last query has begun a run may still answer."""

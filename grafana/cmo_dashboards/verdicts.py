@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 from cmo_slo import recorded
-from cmo_slo.model import Operator
+from cmo_slo.model import UPWARD, Operator
 
-from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, pass_edge
+from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, pass_edge, safe_edge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cmo_slo.model import Objective
 
-_DECIMALS: Final = 12
 MISSED_BY: Final[Mapping[Operator, str]] = {
     Operator.ABOVE: "<=",
     Operator.AT_LEAST: "<",
@@ -30,7 +29,6 @@ MISSED_BY: Final[Mapping[Operator, str]] = {
     Operator.AT_MOST: ">",
 }
 """What a value is to the target that it misses: a strict target is missed by what equals it."""
-UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
 
 
 class Status(IntEnum):
@@ -106,14 +104,11 @@ def of_events(objective: Objective, events: Events) -> str:
 
 def of_value(objective: Objective, value: str) -> str:
     """The status of a value: FAIL, and one more for each of the limits that it is on the right side of."""
-    sign = objective.operator.value
-    held = f"(({value}) {sign} bool {objective.target!r})"
+    held = f"(({value}) {objective.operator.value} bool {objective.target!r})"
     if not objective.warning_band:
         return f"{Status.FAIL:d} + 2 * {held}"
-    upward = objective.operator in UPWARD
-    band = objective.warning_band if upward else -objective.warning_band
-    safe = round(objective.target + band, _DECIMALS)
-    return f"{Status.FAIL:d} + {held} + (({value}) {'>=' if upward else '<='} bool {safe!r})"
+    sign = ">=" if objective.operator in UPWARD else "<="
+    return f"{Status.FAIL:d} + {held} + (({value}) {sign} bool {safe_edge(objective)!r})"
 
 
 def of_held_level(objective: Objective, value: str) -> str:

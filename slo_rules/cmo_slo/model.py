@@ -76,13 +76,14 @@ class _Form:
     scopes: tuple[Scope, ...]
 
 
-_UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
+UPWARD: Final = (Operator.ABOVE, Operator.AT_LEAST)
+"""Operators of objectives whose values are to be high."""
 _DOWNWARD: Final = (Operator.BELOW, Operator.AT_MOST)
 _BOTH_SCOPES: Final = (Scope.SCENARIO, Scope.OVERALL)
 _FORMS: Final[Mapping[str, _Form]] = {
-    "ratio": _Form("ratio", _UPWARD, _BOTH_SCOPES),
-    "latency": _Form("ratio", _UPWARD, _BOTH_SCOPES),
-    "held": _Form("users", _UPWARD, (Scope.SCENARIO,)),
+    "ratio": _Form("ratio", UPWARD, _BOTH_SCOPES),
+    "latency": _Form("ratio", UPWARD, _BOTH_SCOPES),
+    "held": _Form("users", UPWARD, (Scope.SCENARIO,)),
     "growth": _Form("bytes", _DOWNWARD, (Scope.SCENARIO,)),
     "continuity": _Form("events", _DOWNWARD, (Scope.SCENARIO,)),
 }
