@@ -268,7 +268,8 @@ COMPONENT_CALLS = _counter(
 )
 COMPONENT_DURATION = _histogram(
     "cmo_component_duration_seconds",
-    "Duration of calls of a component, queueing included.",
+    "Duration of calls of a component. A model's begins when its turn has come; the wait for it is part of "
+    "LightRAG's.",
     COMPONENT_BUCKETS_SECONDS,
     scenario=None,
     component=None,

@@ -165,7 +165,7 @@ def _time(objectives: Objectives) -> tuple[Panel, ...]:
     called = f"sum({promql.rate(f'{duration}_count', _component(LIGHTRAG))}) > 0"
     worked = promql.rate(f"{duration}_sum", f'component=~"{_WITHIN}"')
     waited = promql.rate(f"{catalogue.QUEUE_WAIT.name}_sum", f'component=~"{LIGHTRAG}|{_WITHIN}"')
-    inside = f"(sum({worked}) or vector(0)) - (sum({waited}) or vector(0))"
+    inside = f"((sum({worked}) or vector(0)) + (sum({waited}) or vector(0)))"
     of_lightrag = f"sum({promql.rate(f'{duration}_sum', _component(LIGHTRAG))})"
     return (
         Panel(
@@ -311,9 +311,10 @@ def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
             width=8,
             height=8,
             unit=Unit.SECONDS,
-            answers="How long does a call take, queueing included? Quantiles are estimated between the "
-            f"edges of the buckets, and are never above {_LAST_EDGE_SECONDS:g} s. Points are single calls, "
-            "each with the id of its trace, where traces are on (`docs/traces.md`).",
+            answers="How long does a call take? A model's begins when its turn has come; the wait for it is "
+            "part of LightRAG's. Quantiles are estimated between the edges of the buckets, and are never "
+            f"above {_LAST_EDGE_SECONDS:g} s. Points are single calls, each with the id of its trace, where "
+            "traces are on (`docs/traces.md`).",
             when_red="P50 high: all calls are slow. P95 alone: some are; open the trace of a point up there.",
             queries=tuple(
                 # A quantile of no calls is NaN, and no comparison with NaN holds.
