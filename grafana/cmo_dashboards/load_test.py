@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 _SCENARIO: Final = "{{scenario}}"
 _POOLED: Final = "Chosen tests together"
 """Not "all test scenarios", which are those of a verdict, whatever is chosen."""
-_NO_TEST: Final = "No load test recorded in this run"
-_NO_OTHER_TEST: Final = "No load test recorded then"
-_NO_PAIR: Final = "No load test recorded on one of the sides"
+_NO_TEST: Final = "No load test in this run, or no data"
+_NO_OTHER_TEST: Final = "No load test then, or no data"
+_NO_PAIR: Final = "No load test on one of the sides, or no data"
 _MOST_USERS: Final = 1_000
 _MOST_EVENTS: Final = 1e9
 _MOST_BYTES: Final = 4e9

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from cmo_exporter.catalogue import PROBE_SCENARIO
@@ -112,10 +114,15 @@ def test_what_is_mounted_is_there_and_read_only() -> None:
                 assert mount.read_only, f"{name}: {mount.source}"
 
 
-@pytest.mark.parametrize("module", ["answers", "first_password", "pager", "dead_man"])
-def test_modules_that_are_started_are_there(module: str) -> None:
-    assert f"cmo_stack.{module}" in TEXT
-    assert (ROOT / f"stack/cmo_stack/{module}.py").exists()
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"\bcmo_[a-z_.]+", TEXT))))
+def test_modules_that_are_named_can_be_started(module: str) -> None:
+    found = find_spec(module)
+    if found and found.submodule_search_locations:
+        found = find_spec(f"{module}.__main__")
+    assert found
+    assert found.origin
+    # Without it `python -m` does nothing, and ends as if all were well.
+    assert '__name__ == "__main__":' in Path(found.origin).read_text()
 
 
 def test_stand_ins_are_of_the_images_that_are_named() -> None:

@@ -66,7 +66,6 @@ def test_the_scaled_stack_has_a_dead_man_that_hears_nothing_of_the_small_one() -
     scaled = "./compose/alertmanager/alertmanager-scale.yml"
     assert configured.pop("alertmanager") == "./compose/alertmanager/alertmanager.yml"
     assert set(configured.values()) == {scaled}
-    assert "scale-dead-man" in SCALED
 
 
 def test_an_interval_that_has_no_file_is_an_error_and_no_empty_folder() -> None:

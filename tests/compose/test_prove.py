@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from typing import TYPE_CHECKING
 
 from . import prove
@@ -15,37 +14,28 @@ if TYPE_CHECKING:
 
 
 def test_an_engine_that_says_nothing_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = tmp_path / "docker"
-    client.write_text("#!/bin/sh\nexec sleep 600\n")
-    client.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    _docker(tmp_path, monkeypatch, "exec sleep 600")
     monkeypatch.setattr(prove, "_ANSWERS_WITHIN_SECONDS", 0.2)
     assert not prove._engine_answers()
 
 
-def test_a_folder_that_cannot_be_made_is_told(
+def test_an_engine_that_does_nothing_else_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / ".cmo").write_text("a file where a folder is wanted")
-
-    def make_folder() -> int:
-        (tmp_path / ".cmo").mkdir(exist_ok=True)
-        return 0
-
-    monkeypatch.setattr(prove, "_engine_answers", lambda: False)
-    monkeypatch.setattr(prove, "_with_an_engine_of_our_own", make_folder)
+    _docker(tmp_path, monkeypatch, '[ "$1" = info ] || { echo "no space left on device" >&2; exit 7; }')
     assert prove.main([]) == 1
-    assert "NOT PROVED. [Errno 17] File exists" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert re.search(r"NOT PROVED\. `docker .*` ended with 7:\nno space left on device\n", told)
 
 
-def test_a_command_that_fails_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def download() -> int:
-        subprocess.run([sys.executable, "-c", "raise SystemExit(1)"], check=True)
-        return 0
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prove.main(["--inside", str(tmp_path / "none")]) == 1
+    assert "NOT PROVED. [Errno" in capsys.readouterr().out
 
-    monkeypatch.setattr(prove, "_engine_answers", lambda: False)
-    monkeypatch.setattr(prove, "_with_an_engine_of_our_own", download)
-    assert prove.main([]) == 1
-    assert "returned non-zero exit status 1" in capsys.readouterr().out
+
+def _docker(folder: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """A client of Docker that comes first on the search path."""
+    client = folder / "docker"
+    client.write_text(f"#!/bin/sh\n{does}\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
-from cmo_dashboards.breakers import BREAKER_STATES, LINE_COLOURS
+from cmo_dashboards.breakers import LINE_COLOURS
 from cmo_dashboards.colours import (
     COMPONENTS,
     FAIL,
@@ -24,6 +24,7 @@ from cmo_dashboards.colours import (
     target_line,
     verdict_steps,
 )
+from cmo_exporter import catalogue
 from cmo_slo.comparison import held_against
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.verdict import Options, Status
@@ -159,7 +160,7 @@ def test_lines_of_one_picture_are_told_apart_with_any_vision(colours: tuple[str,
 def test_no_line_but_that_of_a_state_has_a_verdicts_colour() -> None:
     for colours in (COMPONENTS.values(), TIERS.values(), LINES, (FREE,)):
         assert not {PASS, WARN, FAIL} & set(colours)
-    assert LINE_COLOURS.keys() == {state for state, _ in BREAKER_STATES}
+    assert LINE_COLOURS.keys() == set(catalogue.BREAKER_STATES)
     assert len(set(LINE_COLOURS.values())) == len(LINE_COLOURS), "two states look alike"
 
 
