@@ -25,7 +25,7 @@ _MOST_OVERSPENT: Final = -100.0
 _MOST_BURNT: Final = 100.0
 _MOST_EVENTS: Final = 1e8
 _HOUR: Final = "1h"
-NOT_RECORDED: Final = "No live traffic recorded, or no data: see Targets up"
+_NOT_RECORDED: Final = "No live traffic recorded, or no data: see Targets up"
 
 
 def budget_left(objectives: Objectives, objective: Objective, *, width: int, height: int) -> Panel:
@@ -67,7 +67,7 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
             ),
         ),
         steps=budget_steps(objective),
-        no_value=NOT_RECORDED,
+        no_value=_NOT_RECORDED,
         decimals=1,
     )
 
@@ -91,7 +91,7 @@ def burn_rates(objectives: Objectives, objective: Objective, *, width: int) -> P
         "together.",
         queries=(Query(f"{burn} and {asked} > 0", "{{window}}", 0.0, _MOST_BURNT),),
         steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
-        no_value=NOT_RECORDED,
+        no_value=_NOT_RECORDED,
     )
 
 

@@ -221,12 +221,11 @@ def datasource_variable() -> builders.DatasourceVariable:
 def variable_builder(variable: AnyVariable) -> builders.QueryVariable | builders.CustomVariable:
     """What the SDK makes of a variable."""
     if isinstance(variable, Variable):
-        return query_variable(variable)
+        return _query_variable(variable)
     return _choice(variable) if isinstance(variable, Choice) else _distance(variable)
 
 
-def query_variable(variable: Variable) -> builders.QueryVariable:
-    """What the SDK makes of a variable."""
+def _query_variable(variable: Variable) -> builders.QueryVariable:
     question = f"label_values({variable.series}, {variable.label})"
     return (
         builders.QueryVariable(variable.name)

@@ -7,7 +7,6 @@ and too few that miss the target, which is no verdict, but what on-call must see
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -69,14 +68,6 @@ LOWEST: Final = float(min(Status))
 HIGHEST: Final = float(max(Status))
 
 
-@dataclass(frozen=True)
-class Events:
-    """Good events and all events of an objective in a window, as expressions with the same labels."""
-
-    good: str
-    total: str
-
-
 def of_live_window(slo: str, objective: Objective, window: recorded.Window) -> str:
     """The verdict on live traffic over a recorded window, and "no data" where nothing is scraped now.
 
@@ -85,20 +76,21 @@ def of_live_window(slo: str, objective: Objective, window: recorded.Window) -> s
     labels = (
         f'slo="{slo}", objective="{objective.name}", scenario="{catalogue.LIVE}", window="{window.value}"'
     )
-    events = Events(
-        f"{recorded.GOOD_EVENTS_IN_WINDOW}{{{labels}}}", f"{recorded.TOTAL_EVENTS_IN_WINDOW}{{{labels}}}"
+    good, total = (
+        f"{series}{{{labels}}}"
+        for series in (recorded.GOOD_EVENTS_IN_WINDOW, recorded.TOTAL_EVENTS_IN_WINDOW)
     )
     scraped = f'max({recorded.SCRAPED}{{slo="{slo}"}}) == 1'
-    return f"({of_events(objective, events)}) and on () ({scraped}) or on () vector({Status.NO_DATA:d})"
+    return f"({_of_events(objective, good, total)}) and on () ({scraped}) or on () vector({Status.NO_DATA:d})"
 
 
-def of_events(objective: Objective, events: Events) -> str:
+def _of_events(objective: Objective, good: str, total: str) -> str:
     """The status of each series of events."""
-    judged = f"{events.good} / ({events.total} >= {max(objective.minimum_events, 1)})"
-    missed = f"{events.good} / ({events.total} > 0) {MISSED_BY[objective.operator]} {objective.target!r}"
+    judged = f"{good} / ({total} >= {max(objective.minimum_events, 1)})"
+    missed = f"{good} / ({total} > 0) {MISSED_BY[objective.operator]} {objective.target!r}"
     return (
         f"{of_value(objective, judged)} or {Status.FEW_MISS:d} + 0 * ({missed}) "
-        f"or {Status.TOO_FEW:d} + 0 * ({events.total} > 0) or {Status.NO_TRAFFIC:d} * {events.total}"
+        f"or {Status.TOO_FEW:d} + 0 * ({total} > 0) or {Status.NO_TRAFFIC:d} * {total}"
     )
 
 

@@ -105,7 +105,6 @@ class Reader:
     """Somebody at a shell in a checkout; ``inside`` and ``outside`` translate ports and folders."""
 
     folder: Path
-    programs: Path
     ports: dict[str, str]
     environment: dict[str, str]
 
@@ -263,7 +262,7 @@ def test_every_command_of_the_page_does_what_the_page_says(
         heard = stack.enter_context(listening())
         service = stack.enter_context(answering_service(tmp_path))
         ports |= {SERVICE: str(service.port), METRICS: str(service.metrics_port)}
-        reader = Reader(tmp_path, tmp_path / "bin", ports, _environment(tmp_path, prometheus_server))
+        reader = Reader(tmp_path, ports, _environment(tmp_path, prometheus_server))
         configured = reader.file("/etc/prometheus/prometheus.yml")
         routed = reader.file("/etc/alertmanager/alertmanager.yml")
         configured.write_text(yaml.safe_dump(_their_prometheus(ports)))

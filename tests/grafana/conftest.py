@@ -141,7 +141,6 @@ class Exposition(Collector):
     scenarios = SCENARIOS
     passing, failing, barely = PASSING, FAILING, BARELY
     cache, users, growth = CACHE, USERS, GROWTH
-    outcomes, answers, calls = OUTCOMES, ANSWERS, CALLS
     rss_loaded, loading_steps = RSS_LOADED, LOADING_STEPS
     closed_by_settings: ClassVar[Mapping[str, tuple[str, ...]]] = _CLOSED_BY_SETTINGS
 

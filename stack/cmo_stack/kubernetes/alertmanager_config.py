@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     _Spelling = tuple[str, Callable[[str, Any], Any]]
 
-SECRET_NAME: Final = "cmo-alertmanager"  # noqa: S105 - the name of the Secret, and nothing secret
+_SECRET_NAME: Final = "cmo-alertmanager"  # noqa: S105 - the name of the Secret, and nothing secret
 """The ``Secret`` that holds, a key each, what the plain configuration reads from files."""
 
 CONFIG_NAME: Final = "cmo"
@@ -106,7 +106,7 @@ def _matchers(place: str, matchers: list[str]) -> list[dict[str, str]]:
 
 def _key_of_secret(_place: str, file: str) -> dict[str, str]:
     """The file of a secret as a key of the one ``Secret``: the names stay those of the documentation."""
-    return {"name": SECRET_NAME, "key": PurePosixPath(file).name}
+    return {"name": _SECRET_NAME, "key": PurePosixPath(file).name}
 
 
 def _pairs(_place: str, values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 LARGEST_CONFIG_MAP_BYTES: Final = 2**20
 """What Kubernetes takes of data, and not a byte more."""
 
-SIDECAR_LABEL: Final = "grafana_dashboard"
+_SIDECAR_LABEL: Final = "grafana_dashboard"
 """By which the sidecar of Grafana's chart, as it comes, knows a dashboard."""
 
 _FOLDER: Final = "Clinical Metabolomics Oracle"
@@ -31,7 +31,7 @@ def dashboards(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
         TooLargeError: they do not fit.
     """
     manifest = config_map(name, texts)
-    manifest["metadata"]["labels"][SIDECAR_LABEL] = "1"
+    manifest["metadata"]["labels"][_SIDECAR_LABEL] = "1"
     # It counts where the chart is told its name; elsewhere the dashboard is in the general folder.
     manifest["metadata"]["annotations"] = {"grafana_folder": _FOLDER}
     return manifest

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from cmo_slo.model import Objectives
 
-TEMPLATES_CONFIG_MAP: Final = f"{CONFIG_NAME}-alertmanager-templates"
-TEMPLATES_FILE: Final = "cmo.tmpl"
+_TEMPLATES_CONFIG_MAP: Final = f"{CONFIG_NAME}-alertmanager-templates"
+_TEMPLATES_FILE: Final = "cmo.tmpl"
 
 _DISTRIBUTION: Final = "cmo-observability"
 _EXAMPLE: Final = "example.org"
@@ -106,7 +106,7 @@ def manifest_files(
             to_fill_in=[_EXAMPLE],
         ),
         "alertmanager-templates.yml": _text(
-            f"It holds alertmanager/templates/{TEMPLATES_FILE}.", [_alertmanager_templates()]
+            f"It holds alertmanager/templates/{_TEMPLATES_FILE}.", [_alertmanager_templates()]
         ),
         "objectives.yml": _text(
             f"It holds the objectives {objectives.name}, of which prometheus-rule.yml is compiled.",
@@ -134,8 +134,8 @@ def _alertmanager_config() -> dict[str, Any]:
 
 
 def _alertmanager_templates() -> dict[str, Any]:
-    text = _read(committed("alertmanager", f"templates/{TEMPLATES_FILE}"))
-    return config_map(TEMPLATES_CONFIG_MAP, {TEMPLATES_FILE: text})
+    text = _read(committed("alertmanager", f"templates/{_TEMPLATES_FILE}"))
+    return config_map(_TEMPLATES_CONFIG_MAP, {_TEMPLATES_FILE: text})
 
 
 def _dashboards(objectives: Objectives) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-CHECK_SECRET: Final = "cmo-check"  # noqa: S105 - the name of the Secret, and nothing secret
+_CHECK_SECRET: Final = "cmo-check"  # noqa: S105 - the name of the Secret, and nothing secret
 """The ``Secret`` whose key ``prometheus-token`` is shown to Prometheus; where there is none, nothing is."""
 
 IMAGE_NAME: Final = "cmo-observability"
@@ -94,7 +94,7 @@ def nightly_check(objectives_name: str, version: str) -> dict[str, Any]:
 
 
 def _token() -> dict[str, Any]:
-    return {"name": CHECK_SECRET, "key": "prometheus-token", "optional": True}
+    return {"name": _CHECK_SECRET, "key": "prometheus-token", "optional": True}
 
 
 def _container(name: str, version: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cmo_stack.kubernetes.cluster import Cluster
 
-METRICS_TOKEN_SECRET: Final = "cmo-metrics"  # noqa: S105 - the name of the Secret, and nothing secret
+_METRICS_TOKEN_SECRET: Final = "cmo-metrics"  # noqa: S105 - the name of the Secret, and nothing secret
 """The ``Secret`` whose key ``token`` a scrape shows to the service."""
 
 _NAME_LABEL: Final = "app.kubernetes.io/name"
@@ -87,6 +87,6 @@ def _endpoint(scraped: ScrapedService, port: str, scrape_interval: str) -> dict[
         "relabelings": [{"action": "replace", "targetLabel": "job", "replacement": scraped.job}],
     }
     if scraped.shows_token:
-        credentials = {"name": METRICS_TOKEN_SECRET, "key": "token"}
+        credentials = {"name": _METRICS_TOKEN_SECRET, "key": "token"}
         endpoint["authorization"] = {"type": "Bearer", "credentials": credentials}
     return endpoint
