@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import promql_parser
 
-from cmo_dashboards.document import expressions
 from cmo_dashboards.queries import Macros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from cmo_dashboards.document import Document
 
 RANGE: Final = timedelta(minutes=433)
 RATE_INTERVAL: Final = timedelta(seconds=13)
@@ -22,14 +19,6 @@ MACROS: Final = Macros(range="433m", rate_interval="13s", interval="17s")
 
 Around = tuple[promql_parser.Expr, ...]
 """What a node stands in, the outermost first."""
-
-
-def parsed(document: Document) -> Iterator[tuple[str, promql_parser.Expr]]:
-    """Every expression of panels and annotations, with its place; the check `parses` names what is none."""
-    for place, expression in expressions(document):
-        tree = tree_of(expression)
-        if tree is not None:
-            yield place, tree
 
 
 def tree_of(expression: str) -> promql_parser.Expr | None:
