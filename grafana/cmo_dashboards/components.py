@@ -44,6 +44,7 @@ _WAITING_COLOURS: Final = (
 _RATE: Final = promql.RATE_INTERVAL
 _OF_ONE: Final = promql.CHOSEN_COMPONENT
 _WITHIN: Final = "|".join(WITHIN_LIGHTRAG)
+_DURATION: Final = catalogue.COMPONENT_DURATION.name
 _MOST_CALLS: Final = 100_000
 _LONGEST_SECONDS: Final = 120
 _LAST_EDGE_SECONDS: Final = catalogue.COMPONENT_BUCKETS_SECONDS[-1]
@@ -77,168 +78,180 @@ def components(objectives: Objectives) -> Dashboard:
 
 
 def _failing(objectives: Objectives) -> tuple[Panel, ...]:
-    healthy, _ = find(objectives, "lightrag_healthy", RatioIndicator)
-    find_component(objectives, "success", RatioIndicator)
-    goal = target_text(healthy)
-    of_lightrag, of_others = f'component="{LIGHTRAG}"', f'component!="{LIGHTRAG}"'
-    slo, fewest = objectives.name, healthy.minimum_events
-    finished = promql.rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)
     return (
-        Panel(
-            title=f"Calls that succeed (LightRAG: target {goal})",
-            shape=Shape.STAT,
-            width=7,
-            height=9,
-            unit=Unit.RATIO,
-            answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
-            "the user cancelled, over the range; exact. A call that an open breaker refused gave none; a "
-            "cache that holds no answer has worked. Only LightRAG has a target, and a colour from "
-            f"{healthy.minimum_events} calls on; the prober's do not count.",
-            when_red="LightRAG fails more often than its target allows: open its row below and see by which "
-            "outcome. Time-outs mean that it is slow, rejections that its breaker is open, errors that it "
-            "or its model is broken.",
-            queries=(
-                Query(_judged_ratio(slo, of_lightrag, promql.enough(fewest)), "{{component}}", 0.0, 1.0),
-                Query(
-                    _judged_ratio(slo, of_others, promql.ANY_EVENTS), "{{component}}", 0.0, 1.0, judged=False
-                ),
-                Query(
-                    _judged_ratio(slo, of_lightrag, promql.too_few(fewest)),
-                    "{{component}}, too few to judge",
-                    0.0,
-                    1.0,
-                    judged=False,
-                    may_be_empty=True,
-                ),
-            ),
-            steps=verdict_steps(healthy),
-            highest=1.0,
-            decimals=2,
-            no_value=NO_CALLS,
-            links=runbook_links(objectives, "CMOLightRAGFailing"),
-        ),
-        Panel(
-            title="Share of calls that fail, by component",
-            shape=Shape.TIME_SERIES,
-            width=7,
-            height=9,
-            unit=Unit.RATIO,
-            answers="Since when does a component fail? One minus the share beside, over each short "
-            "interval; exact. A component without calls has no line.",
-            when_red="The component whose line "
-            "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
-            queries=(_failures(objectives.name, "component"),),
-            highest=1.0,
-            no_value=NO_CALLS,
-            links=runbook_links(objectives, "CMOComponentTimeouts"),
-        ),
-        Panel(
-            title="Calls a second, by component",
-            shape=Shape.TIME_SERIES,
-            width=7,
-            height=9,
-            unit=Unit.PER_SECOND,
-            answers="What passes through each component? Every query looks into the caches; only what they "
-            "miss reaches LightRAG, and only what that fails on reaches Perplexity.",
-            when_red="A line of Perplexity that rises with a share of failures of "
-            "LightRAG is the fallback at work; one of LightRAG that rises alone is a cache that has stopped "
-            "to answer.",
-            queries=(
-                Query(
-                    f"sum by (component) ({finished})",
-                    "{{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                ),
-            ),
-            no_value=NO_CALLS,
-        ),
+        _calls_that_succeed(objectives),
+        _calls_that_fail(objectives),
+        _calls_a_second(),
         targets_up(objectives.service.job, width=3, height=9),
     )
 
 
+def _calls_that_succeed(objectives: Objectives) -> Panel:
+    healthy, _ = find(objectives, "lightrag_healthy", RatioIndicator)
+    find_component(objectives, "success", RatioIndicator)
+    of_lightrag, of_others = _component(LIGHTRAG), f'component!="{LIGHTRAG}"'
+    slo, fewest = objectives.name, healthy.minimum_events
+    return Panel(
+        title=f"Calls that succeed (LightRAG: target {target_text(healthy)})",
+        shape=Shape.STAT,
+        width=7,
+        height=9,
+        unit=Unit.RATIO,
+        answers="Which component fails? Calls that gave an answer, of all finished ones but those that "
+        "the user cancelled, over the range; exact. A call that an open breaker refused gave none; a "
+        "cache that holds no answer has worked. Only LightRAG has a target, and a colour from "
+        f"{healthy.minimum_events} calls on; the prober's do not count.",
+        when_red="LightRAG fails more often than its target allows: open its row below and see by which "
+        "outcome. Time-outs mean that it is slow, rejections that its breaker is open, errors that it "
+        "or its model is broken.",
+        queries=(
+            Query(_judged_ratio(slo, of_lightrag, promql.enough(fewest)), "{{component}}", 0.0, 1.0),
+            Query(_judged_ratio(slo, of_others, promql.ANY_EVENTS), "{{component}}", 0.0, 1.0, judged=False),
+            Query(
+                _judged_ratio(slo, of_lightrag, promql.too_few(fewest)),
+                "{{component}}, too few to judge",
+                0.0,
+                1.0,
+                judged=False,
+                may_be_empty=True,
+            ),
+        ),
+        steps=verdict_steps(healthy),
+        highest=1.0,
+        decimals=2,
+        no_value=NO_CALLS,
+        links=runbook_links(objectives, "CMOLightRAGFailing"),
+    )
+
+
+def _calls_that_fail(objectives: Objectives) -> Panel:
+    return Panel(
+        title="Share of calls that fail, by component",
+        shape=Shape.TIME_SERIES,
+        width=7,
+        height=9,
+        unit=Unit.RATIO,
+        answers="Since when does a component fail? One minus the share beside, over each short "
+        "interval; exact. A component without calls has no line.",
+        when_red="The component whose line "
+        "rises first is nearest to the cause; those behind it in the chain get more calls from then on.",
+        queries=(_failures(objectives.name, "component"),),
+        highest=1.0,
+        no_value=NO_CALLS,
+        links=runbook_links(objectives, "CMOComponentTimeouts"),
+    )
+
+
+def _calls_a_second() -> Panel:
+    finished = promql.rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)
+    return Panel(
+        title="Calls a second, by component",
+        shape=Shape.TIME_SERIES,
+        width=7,
+        height=9,
+        unit=Unit.PER_SECOND,
+        answers="What passes through each component? Every query looks into the caches; only what they "
+        "miss reaches LightRAG, and only what that fails on reaches Perplexity.",
+        when_red="A line of Perplexity that rises with a share of failures of "
+        "LightRAG is the fallback at work; one of LightRAG that rises alone is a cache that has stopped "
+        "to answer.",
+        queries=(
+            Query(
+                f"sum by (component) ({finished})",
+                "{{component}}",
+                0.0,
+                _MOST_CALLS,
+            ),
+        ),
+        no_value=NO_CALLS,
+    )
+
+
 def _time(objectives: Objectives) -> tuple[Panel, ...]:
-    duration, query_time = catalogue.COMPONENT_DURATION.name, catalogue.QUERY_DURATION.name
-    passed = promql.rate(f"{duration}_sum", promql.CHOSEN, f'component!~"{_WITHIN}"')
-    finished = f"sum({promql.rate(f'{query_time}_count', promql.CHOSEN)}) > 0"
-    all_of_it = f"sum({promql.rate(f'{query_time}_sum', promql.CHOSEN)})"
-    called = f"sum({promql.rate(f'{duration}_count', _component(LIGHTRAG))}) > 0"
-    worked = promql.rate(f"{duration}_sum", f'component=~"{_WITHIN}"')
+    return _time_of_a_query(), _time_of_lightrag(objectives), _first_token()
+
+
+def _time_of_a_query() -> Panel:
+    passed = promql.rate(f"{_DURATION}_sum", promql.CHOSEN, f'component!~"{_WITHIN}"')
+    finished = f"sum({promql.rate(f'{catalogue.QUERY_DURATION.name}_count', promql.CHOSEN)}) > 0"
+    all_of_it = f"sum({promql.rate(f'{catalogue.QUERY_DURATION.name}_sum', promql.CHOSEN)})"
+    return Panel(
+        title="Where the time of a query goes",
+        shape=Shape.STACKED,
+        width=8,
+        height=9,
+        unit=Unit.SECONDS,
+        answers="Which component takes the time? Seconds of work of each component for one finished "
+        "query, one upon the other: together the mean time of a query. What no component accounts for "
+        "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
+        "the P95 is on *CMO overview*. Always all components.",
+        when_red="Look at the thickest part: if LightRAG, see beside where its own "
+        "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
+        "the event loop on *Resources*.",
+        queries=(
+            Query(
+                f"sum by (component) ({passed}) / on () group_left () ({finished})",
+                "{{component}}",
+                0.0,
+                _LONGEST_SECONDS,
+            ),
+            Query(
+                f"clamp_min({all_of_it} - (sum({passed}) or vector(0)), 0) / ({finished})",
+                _REST,
+                0.0,
+                _LONGEST_SECONDS,
+            ),
+        ),
+        line_colours=((_REST, NEUTRAL),),
+        links=(
+            to_dashboard("P95 of answers", "cmo-overview"),
+            to_dashboard("Event loop", "cmo-resources"),
+        ),
+    )
+
+
+def _time_of_lightrag(objectives: Objectives) -> Panel:
+    called = f"sum({promql.rate(f'{_DURATION}_count', _component(LIGHTRAG))}) > 0"
+    worked = promql.rate(f"{_DURATION}_sum", f'component=~"{_WITHIN}"')
     waited = promql.rate(f"{catalogue.QUEUE_WAIT.name}_sum", f'component=~"{LIGHTRAG}|{_WITHIN}"')
     inside = f"((sum({worked}) or vector(0)) + (sum({waited}) or vector(0)))"
-    of_lightrag = f"sum({promql.rate(f'{duration}_sum', _component(LIGHTRAG))})"
-    return (
-        Panel(
-            title="Where the time of a query goes",
-            shape=Shape.STACKED,
-            width=8,
-            height=9,
-            unit=Unit.SECONDS,
-            answers="Which component takes the time? Seconds of work of each component for one finished "
-            "query, one upon the other: together the mean time of a query. What no component accounts for "
-            "is the rest: the service itself, and waiting for its event loop. A mean hides the slow ones; "
-            "the P95 is on *CMO overview*. Always all components.",
-            when_red="Look at the thickest part: if LightRAG, see beside where its own "
-            "time goes; if Perplexity, LightRAG fails first and costs its time-out; if the rest, look at "
-            "the event loop on *Resources*.",
-            queries=(
-                Query(
-                    f"sum by (component) ({passed}) / on () group_left () ({finished})",
-                    "{{component}}",
-                    0.0,
-                    _LONGEST_SECONDS,
-                ),
-                Query(
-                    f"clamp_min({all_of_it} - (sum({passed}) or vector(0)), 0) / ({finished})",
-                    _REST,
-                    0.0,
-                    _LONGEST_SECONDS,
-                ),
+    of_lightrag = f"sum({promql.rate(f'{_DURATION}_sum', _component(LIGHTRAG))})"
+    return Panel(
+        title="Where the time of a call of LightRAG goes",
+        shape=Shape.STACKED,
+        width=8,
+        height=9,
+        unit=Unit.SECONDS,
+        answers="Does LightRAG wait or work? Seconds for one call of LightRAG: its calls of models that "
+        "wait for their turn, those that are under way, embeddings, and the rest: retrieval, retries, "
+        "refusals. Calls side by side count each, so the whole may exceed the time of a call. All "
+        "scenarios together, because waits are not counted for each.",
+        when_red="Mostly waiting: more calls come than may run at once "
+        "(`llm_model_max_async`). Mostly the model: it is slow, ask who runs it. Mostly the rest: look "
+        "at the graph's storage and at retries.",
+        queries=(
+            Query(
+                f"sum by (component) ({waited}) / on () group_left () ({called})",
+                f"{{{{component}}}}, {_WAITING}",
+                0.0,
+                _LONGEST_SECONDS,
             ),
-            line_colours=((_REST, NEUTRAL),),
-            links=(
-                to_dashboard("P95 of answers", "cmo-overview"),
-                to_dashboard("Event loop", "cmo-resources"),
+            Query(
+                f"sum by (component) ({worked}) / on () group_left () ({called})",
+                "{{component}}, under way",
+                0.0,
+                _LONGEST_SECONDS,
+            ),
+            Query(
+                f"clamp_min({of_lightrag} - {inside}, 0) / ({called})",
+                _REST_OF_LIGHTRAG,
+                0.0,
+                _LONGEST_SECONDS,
             ),
         ),
-        Panel(
-            title="Where the time of a call of LightRAG goes",
-            shape=Shape.STACKED,
-            width=8,
-            height=9,
-            unit=Unit.SECONDS,
-            answers="Does LightRAG wait or work? Seconds for one call of LightRAG: its calls of models that "
-            "wait for their turn, those that are under way, embeddings, and the rest: retrieval, retries, "
-            "refusals. Calls side by side count each, so the whole may exceed the time of a call. All "
-            "scenarios together, because waits are not counted for each.",
-            when_red="Mostly waiting: more calls come than may run at once "
-            "(`llm_model_max_async`). Mostly the model: it is slow, ask who runs it. Mostly the rest: look "
-            "at the graph's storage and at retries.",
-            queries=(
-                Query(
-                    f"sum by (component) ({waited}) / on () group_left () ({called})",
-                    f"{{{{component}}}}, {_WAITING}",
-                    0.0,
-                    _LONGEST_SECONDS,
-                ),
-                Query(
-                    f"sum by (component) ({worked}) / on () group_left () ({called})",
-                    "{{component}}, under way",
-                    0.0,
-                    _LONGEST_SECONDS,
-                ),
-                Query(
-                    f"clamp_min({of_lightrag} - {inside}, 0) / ({called})",
-                    _REST_OF_LIGHTRAG,
-                    0.0,
-                    _LONGEST_SECONDS,
-                ),
-            ),
-            line_colours=(*_WAITING_COLOURS, (_REST_OF_LIGHTRAG, NEUTRAL)),
-            no_value=f"No calls of LightRAG, {OR_NO_DATA}",
-            links=runbook_links(objectives, "CMOQueueSaturated"),
-        ),
-        _first_token(),
+        line_colours=(*_WAITING_COLOURS, (_REST_OF_LIGHTRAG, NEUTRAL)),
+        no_value=f"No calls of LightRAG, {OR_NO_DATA}",
+        links=runbook_links(objectives, "CMOQueueSaturated"),
     )
 
 
@@ -276,9 +289,8 @@ def _each(objectives: Objectives) -> tuple[Panel, ...]:
 
 
 def _calls_of_each(objectives: Objectives) -> tuple[Panel, ...]:
-    calls, duration = catalogue.COMPONENT_CALLS.name, catalogue.COMPONENT_DURATION.name
-    finished = promql.rate(calls, promql.CHOSEN, _OF_ONE)
-    buckets = f"sum by (le) ({promql.rate(f'{duration}_bucket', promql.CHOSEN, _OF_ONE)})"
+    finished = promql.rate(catalogue.COMPONENT_CALLS.name, promql.CHOSEN, _OF_ONE)
+    buckets = f"sum by (le) ({promql.rate(f'{_DURATION}_bucket', promql.CHOSEN, _OF_ONE)})"
     return (
         Panel(
             title="Calls of $component a second, by outcome",

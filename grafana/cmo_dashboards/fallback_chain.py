@@ -19,74 +19,83 @@ _MOST_CALLS: Final = 100_000
 
 def breaker_panels(objectives: Objectives) -> tuple[Panel, ...]:
     """Which breaker is open, how it came to that, and whom it refused."""
-    transitions, rejections = catalogue.BREAKER_TRANSITIONS.name, catalogue.BREAKER_REJECTIONS.name
-    return (
-        Panel(
-            title="State of each circuit breaker",
-            shape=Shape.STATES,
-            width=12,
-            height=8,
-            unit=Unit.COUNT,
-            answers="Is a breaker open, and since when? One line for each component and instance. Where "
-            "workers differ, the worst state is shown. `closed` is the normal one, and as grey as no data: "
-            "read it.",
-            when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
-            "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
-            "works again.",
-            queries=(
-                Query(
-                    breakers.worst_state("component, instance", promql.CHOSEN_COMPONENT),
-                    "{{component}}, {{instance}}",
-                    breakers.BEST,
-                    breakers.WORST,
-                ),
+    return _breaker_states(objectives), _breaker_transitions(), _breaker_rejections()
+
+
+def _breaker_states(objectives: Objectives) -> Panel:
+    return Panel(
+        title="State of each circuit breaker",
+        shape=Shape.STATES,
+        width=12,
+        height=8,
+        unit=Unit.COUNT,
+        answers="Is a breaker open, and since when? One line for each component and instance. Where "
+        "workers differ, the worst state is shown. `closed` is the normal one, and as grey as no data: "
+        "read it.",
+        when_red="`open`: LightRAG is not asked, and every query falls back. Look at *Share of calls "
+        "that fail* just before: that opened it. `half_open` lets one call through to see whether it "
+        "works again.",
+        queries=(
+            Query(
+                breakers.worst_state("component, instance", promql.CHOSEN_COMPONENT),
+                "{{component}}, {{instance}}",
+                breakers.BEST,
+                breakers.WORST,
             ),
-            no_value=f"No breaker, {OR_NO_DATA}",
-            value_texts=breakers.VALUE_TEXTS,
-            value_colours=breakers.VALUE_COLOURS,
-            links=runbook_links(objectives, "CMOBreakerOpen"),
         ),
-        Panel(
-            title="Changes of state",
-            shape=Shape.TIME_SERIES,
-            width=6,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="Does a breaker flap? Times a second that it went into each state.",
-            when_red="Opening again and again: its recovery time is too short for what is "
-            "broken, or its threshold too low for what is normal.",
-            queries=(
-                Query(
-                    f"sum by (component, state) ({promql.rate(transitions, promql.CHOSEN_COMPONENT)}) > 0",
-                    "{{state}}, {{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                    may_be_empty=True,
-                ),
+        no_value=f"No breaker, {OR_NO_DATA}",
+        value_texts=breakers.VALUE_TEXTS,
+        value_colours=breakers.VALUE_COLOURS,
+        links=runbook_links(objectives, "CMOBreakerOpen"),
+    )
+
+
+def _breaker_transitions() -> Panel:
+    transitions = promql.rate(catalogue.BREAKER_TRANSITIONS.name, promql.CHOSEN_COMPONENT)
+    return Panel(
+        title="Changes of state",
+        shape=Shape.TIME_SERIES,
+        width=6,
+        height=8,
+        unit=Unit.PER_SECOND,
+        answers="Does a breaker flap? Times a second that it went into each state.",
+        when_red="Opening again and again: its recovery time is too short for what is "
+        "broken, or its threshold too low for what is normal.",
+        queries=(
+            Query(
+                f"sum by (component, state) ({transitions}) > 0",
+                "{{state}}, {{component}}",
+                0.0,
+                _MOST_CALLS,
+                may_be_empty=True,
             ),
-            no_value=f"No change, {OR_NO_DATA}",
         ),
-        Panel(
-            title="Calls that a breaker refuses",
-            shape=Shape.TIME_SERIES,
-            width=6,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
-            "falls back.",
-            when_red="Mend the component: the breaker closes with the first question after that which no "
-            "cache answers.",
-            queries=(
-                Query(
-                    f"sum by (component, state) ({promql.rate(rejections, promql.CHOSEN_COMPONENT)}) > 0",
-                    "{{state}}, {{component}}",
-                    0.0,
-                    _MOST_CALLS,
-                    may_be_empty=True,
-                ),
+        no_value=f"No change, {OR_NO_DATA}",
+    )
+
+
+def _breaker_rejections() -> Panel:
+    rejections = promql.rate(catalogue.BREAKER_REJECTIONS.name, promql.CHOSEN_COMPONENT)
+    return Panel(
+        title="Calls that a breaker refuses",
+        shape=Shape.TIME_SERIES,
+        width=6,
+        height=8,
+        unit=Unit.PER_SECOND,
+        answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
+        "falls back.",
+        when_red="Mend the component: the breaker closes with the first question after that which no "
+        "cache answers.",
+        queries=(
+            Query(
+                f"sum by (component, state) ({rejections}) > 0",
+                "{{state}}, {{component}}",
+                0.0,
+                _MOST_CALLS,
+                may_be_empty=True,
             ),
-            no_value=f"None refused, {OR_NO_DATA}",
         ),
+        no_value=f"None refused, {OR_NO_DATA}",
     )
 
 

@@ -33,6 +33,8 @@ _SECONDS_AN_HOUR: Final = 3600
 _NOT_SCRAPED: Final = "No instance is scraped"
 _NO_LOOP: Final = "No event loop is watched, or no data: see Targets up"
 _NO_HTTP: Final = "No HTTP request, or no data: see Targets up"
+_NO_COST: Final = "No model has a price, or no data: see Targets up"
+_SPENT: Final = f"increase({catalogue.LLM_COST.name}{{{_CHOSEN}}}[{promql.RANGE}])"
 _HTTP_RANK: Final = 0.95
 _ROUTE: Final = "{{http_route}}"
 _WORKER: Final = "{{instance}} worker {{worker}}"
@@ -358,75 +360,83 @@ def _network() -> Panel:
 
 
 def _cost(objectives: Objectives) -> tuple[Panel, ...]:
-    cost, tokens = catalogue.LLM_COST.name, catalogue.LLM_TOKENS.name
-    finished = f"sum(increase({catalogue.QUERIES.name}{{{_CHOSEN}}}[{promql.RANGE}]))"
-    spent = f"increase({cost}{{{_CHOSEN}}}[{promql.RANGE}])"
-    no_cost = "No model has a price, or no data: see Targets up"
-    return (
-        Panel(
-            title="Cost in the range, by model",
-            shape=Shape.STAT,
-            width=6,
-            height=8,
-            unit=Unit.DOLLARS,
-            answers="What did model calls cost? US dollars, from tokens and the price table of the "
-            "exporter's settings; a model without a price is missing.",
-            when_red="The model that costs most is the one to ask less, or to cache better.",
-            queries=(Query(f"sum by (component, provider, model) ({spent})", _MODEL, 0.0, _MOST),),
-            no_value=no_cost,
-        ),
-        Panel(
-            title="Cost of a query in the range",
-            shape=Shape.STAT,
-            width=4,
-            height=8,
-            unit=Unit.DOLLARS,
-            answers="What does a query cost on average? All cost over all finished queries, those that a "
-            "cache answered included.",
-            when_red="Rising with a falling cache hit rate: the caches. Rising alone: "
-            "longer prompts, or retries.",
-            queries=(Query(f"sum({spent}) / ({finished} > 0)", "a query", 0.0, 100.0),),
-            decimals=5,
-            no_value="No traffic, no price, or no data: see Targets up",
-        ),
-        Panel(
-            title="Cost an hour, by model",
-            shape=Shape.TIME_SERIES,
-            width=7,
-            height=8,
-            unit=Unit.DOLLARS,
-            answers="When is the money spent? US dollars an hour at the rate of each moment.",
-            when_red="It has no line for a target, because no objective has one; the alert CMOCostHigh says "
-            "what is too much in an hour. A rise without more queries: prompts or retries.",
-            queries=(
-                Query(
-                    f"sum by (component, provider, model) ({_rate(catalogue.LLM_COST)}) * {_SECONDS_AN_HOUR}",
-                    _MODEL,
-                    0.0,
-                    _MOST,
-                ),
+    return _cost_in_the_range(), _cost_of_a_query(), _cost_an_hour(objectives), _tokens()
+
+
+def _cost_in_the_range() -> Panel:
+    return Panel(
+        title="Cost in the range, by model",
+        shape=Shape.STAT,
+        width=6,
+        height=8,
+        unit=Unit.DOLLARS,
+        answers="What did model calls cost? US dollars, from tokens and the price table of the "
+        "exporter's settings; a model without a price is missing.",
+        when_red="The model that costs most is the one to ask less, or to cache better.",
+        queries=(Query(f"sum by (component, provider, model) ({_SPENT})", _MODEL, 0.0, _MOST),),
+        no_value=_NO_COST,
+    )
+
+
+def _cost_of_a_query() -> Panel:
+    finished = f"sum(increase({_of(catalogue.QUERIES)}[{promql.RANGE}]))"
+    return Panel(
+        title="Cost of a query in the range",
+        shape=Shape.STAT,
+        width=4,
+        height=8,
+        unit=Unit.DOLLARS,
+        answers="What does a query cost on average? All cost over all finished queries, those that a "
+        "cache answered included.",
+        when_red="Rising with a falling cache hit rate: the caches. Rising alone: "
+        "longer prompts, or retries.",
+        queries=(Query(f"sum({_SPENT}) / ({finished} > 0)", "a query", 0.0, 100.0),),
+        decimals=5,
+        no_value="No traffic, no price, or no data: see Targets up",
+    )
+
+
+def _cost_an_hour(objectives: Objectives) -> Panel:
+    return Panel(
+        title="Cost an hour, by model",
+        shape=Shape.TIME_SERIES,
+        width=7,
+        height=8,
+        unit=Unit.DOLLARS,
+        answers="When is the money spent? US dollars an hour at the rate of each moment.",
+        when_red="It has no line for a target, because no objective has one; the alert CMOCostHigh says "
+        "what is too much in an hour. A rise without more queries: prompts or retries.",
+        queries=(
+            Query(
+                f"sum by (component, provider, model) ({_rate(catalogue.LLM_COST)}) * {_SECONDS_AN_HOUR}",
+                _MODEL,
+                0.0,
+                _MOST,
             ),
-            no_value=no_cost,
-            links=runbook_links(objectives, "CMOCostHigh"),
         ),
-        Panel(
-            title="Tokens a second, by model and type",
-            shape=Shape.TIME_SERIES,
-            width=7,
-            height=8,
-            unit=Unit.COUNT,
-            answers="What do models read and write? Tokens as the provider reports them.",
-            when_red="Much input to little output: too much context is sent along.",
-            queries=(
-                Query(
-                    f"sum by (component, provider, model, token_type) (rate({tokens}{{{_CHOSEN}}}[{_RATE}]))",
-                    f"{_MODEL}: {{{{token_type}}}}",
-                    0.0,
-                    1e9,
-                ),
+        no_value=_NO_COST,
+        links=runbook_links(objectives, "CMOCostHigh"),
+    )
+
+
+def _tokens() -> Panel:
+    return Panel(
+        title="Tokens a second, by model and type",
+        shape=Shape.TIME_SERIES,
+        width=7,
+        height=8,
+        unit=Unit.COUNT,
+        answers="What do models read and write? Tokens as the provider reports them.",
+        when_red="Much input to little output: too much context is sent along.",
+        queries=(
+            Query(
+                f"sum by (component, provider, model, token_type) ({_rate(catalogue.LLM_TOKENS)})",
+                f"{_MODEL}: {{{{token_type}}}}",
+                0.0,
+                1e9,
             ),
-            no_value="No model is watched, or no data: see Targets up",
         ),
+        no_value="No model is watched, or no data: see Targets up",
     )
 
 
@@ -471,85 +481,92 @@ def _dropped(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _http() -> tuple[Panel, ...]:
     """What the web server does, the chat page and health checks included."""
-    requests = catalogue.HTTP_SERVER_REQUEST_DURATION.name
+    return _http_requests(), _http_durations(), _http_under_way()
 
+
+def _http_requests() -> Panel:
     def finished(status: str) -> str:
-        selected = f'{requests}_count{{{_CHOSEN}, http_response_status_code=~"{status}"}}'
+        requests = f"{catalogue.HTTP_SERVER_REQUEST_DURATION.name}_count"
+        selected = f'{requests}{{{_CHOSEN}, http_response_status_code=~"{status}"}}'
         return f"sum by (http_route) (rate({selected}[{_RATE}]))"
 
+    return Panel(
+        title="HTTP requests a second, by route and class of status",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=8,
+        unit=Unit.PER_SECOND,
+        answers="What is asked of the web server, and how does it answer? `/readyz` answers 503 when the "
+        "service cannot work; an apology is a 200 here, and an error on every other dashboard.",
+        when_red="5xx of `/query`: the service breaks before it can apologise; its log "
+        "says how. 4xx: somebody asks wrongly, or (499) leaves before the answer.",
+        queries=(
+            Query(finished("(1|2|3).."), f"{_ROUTE}, answered", 0.0, _MOST),
+            Query(finished("4.."), f"{_ROUTE}, 4xx", 0.0, _MOST, may_be_empty=True, dashed=True),
+            Query(finished("5.."), f"{_ROUTE}, 5xx", 0.0, _MOST, may_be_empty=True, dashed=True),
+        ),
+        no_value=_NO_HTTP,
+    )
+
+
+def _http_durations() -> Panel:
     def slowest(metric: catalogue.Metric) -> str:
         buckets = f"sum by (http_route, le) (rate({metric.name}_bucket{{{_CHOSEN}}}[{_RATE}]))"
         return f"histogram_quantile({_HTTP_RANK:g}, {buckets}) >= 0"
 
     longest = catalogue.HTTP_SERVER_REQUEST_DURATION.buckets[-1]
-    return (
-        Panel(
-            title="HTTP requests a second, by route and class of status",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.PER_SECOND,
-            answers="What is asked of the web server, and how does it answer? `/readyz` answers 503 when the "
-            "service cannot work; an apology is a 200 here, and an error on every other dashboard.",
-            when_red="5xx of `/query`: the service breaks before it can apologise; its log "
-            "says how. 4xx: somebody asks wrongly, or (499) leaves before the answer.",
-            queries=(
-                Query(finished("(1|2|3).."), f"{_ROUTE}, answered", 0.0, _MOST),
-                Query(finished("4.."), f"{_ROUTE}, 4xx", 0.0, _MOST, may_be_empty=True, dashed=True),
-                Query(finished("5.."), f"{_ROUTE}, 5xx", 0.0, _MOST, may_be_empty=True, dashed=True),
+    return Panel(
+        title=f"Time to the first and to the last byte (P{_HTTP_RANK * 100:g}, estimated)",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=8,
+        unit=Unit.SECONDS,
+        answers="How long does a request take, and, dashed, how long until something comes? By route; "
+        "estimated between the edges of the buckets, which end at "
+        f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each "
+        "with the id of its trace, where traces are on (`docs/traces.md`).",
+        when_red="`/readyz` slow: the event loop is blocked, see above. The first byte "
+        "as late as the last: something between holds the stream back.",
+        queries=(
+            Query(
+                slowest(catalogue.HTTP_SERVER_REQUEST_DURATION),
+                f"{_ROUTE}, last byte",
+                0.0,
+                longest,
+                exemplars=True,
             ),
-            no_value=_NO_HTTP,
-        ),
-        Panel(
-            title=f"Time to the first and to the last byte (P{_HTTP_RANK * 100:g}, estimated)",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.SECONDS,
-            answers="How long does a request take, and, dashed, how long until something comes? By route; "
-            "estimated between the edges of the buckets, which end at "
-            f"{longest:g} s. A streamed answer begins long before it ends. Points are single requests, each "
-            "with the id of its trace, where traces are on (`docs/traces.md`).",
-            when_red="`/readyz` slow: the event loop is blocked, see above. The first byte "
-            "as late as the last: something between holds the stream back.",
-            queries=(
-                Query(
-                    slowest(catalogue.HTTP_SERVER_REQUEST_DURATION),
-                    f"{_ROUTE}, last byte",
-                    0.0,
-                    longest,
-                    exemplars=True,
-                ),
-                Query(
-                    slowest(catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE),
-                    f"{_ROUTE}, first byte",
-                    0.0,
-                    catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE.buckets[-1],
-                    dashed=True,
-                    exemplars=True,
-                ),
+            Query(
+                slowest(catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE),
+                f"{_ROUTE}, first byte",
+                0.0,
+                catalogue.HTTP_SERVER_TIME_TO_FIRST_BYTE.buckets[-1],
+                dashed=True,
+                exemplars=True,
             ),
-            no_value=_NO_HTTP,
         ),
-        Panel(
-            title="HTTP requests under way",
-            shape=Shape.TIME_SERIES,
-            width=8,
-            height=8,
-            unit=Unit.COUNT,
-            answers="How many requests are being answered? By instance and method.",
-            when_red="A number that rises and never falls: requests hang; see *Oldest live "
-            "query in progress* on *CMO overview*.",
-            queries=(
-                Query(
-                    f"sum by (instance, http_request_method) ({_of(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)})",
-                    "{{instance}}, {{http_request_method}}",
-                    0.0,
-                    _MOST,
-                ),
+        no_value=_NO_HTTP,
+    )
+
+
+def _http_under_way() -> Panel:
+    return Panel(
+        title="HTTP requests under way",
+        shape=Shape.TIME_SERIES,
+        width=8,
+        height=8,
+        unit=Unit.COUNT,
+        answers="How many requests are being answered? By instance and method.",
+        when_red="A number that rises and never falls: requests hang; see *Oldest live "
+        "query in progress* on *CMO overview*.",
+        queries=(
+            Query(
+                f"sum by (instance, http_request_method) ({_of(catalogue.HTTP_SERVER_ACTIVE_REQUESTS)})",
+                "{{instance}}, {{http_request_method}}",
+                0.0,
+                _MOST,
             ),
-            no_value=_NO_HTTP,
         ),
+        no_value=_NO_HTTP,
     )
 
 
