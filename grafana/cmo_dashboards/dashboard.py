@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from cmo_dashboards.breakers import LINE_COLOURS
 from cmo_dashboards.colours import COMPONENTS, FAIL, NEUTRAL, OUTCOMES, SERIES, SOURCES, TIERS
-from cmo_dashboards.document import targets
+from cmo_dashboards.document import askers
 from cmo_dashboards.finish import finish
 from cmo_dashboards.jobs import of_its_job
 from cmo_dashboards.panels import Row, SeriesColours, draw
@@ -74,9 +74,9 @@ class Dashboard:
 
     def __post_init__(self) -> None:
         document = finish(_build(self))
-        for asked in (*targets(document), *document["annotations"]["list"]):
-            if "expr" in asked:
-                asked["expr"] = of_its_job(asked["expr"], self.service)
+        for _, asker in askers(document):
+            if "expr" in asker:
+                asker["expr"] = of_its_job(asker["expr"], self.service)
         object.__setattr__(self, "document", document)
 
 

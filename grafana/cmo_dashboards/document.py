@@ -23,24 +23,45 @@ def panels(document: Document) -> Iterator[dict[str, Any]]:
     return (panel for panel in every_panel(document) if panel.get("type") != "row")
 
 
-def targets(document: Document) -> Iterator[dict[str, Any]]:
-    """All queries of all panels."""
-    return (target for panel in panels(document) for target in panel.get("targets") or [])
-
-
 def title_of(panel: dict[str, Any]) -> str:
     """What people call a panel: its title, or its id where it has none."""
     return str(panel.get("title") or f"panel {panel.get('id')}")
 
 
-def expressions(document: Document) -> Iterator[tuple[str, str]]:
-    """Every PromQL expression with the name of the place it stands in: panels and annotations."""
-    for panel in panels(document):
-        for target in panel.get("targets") or []:
-            yield f"{title_of(panel)} ({target.get('refId', '?')})", str(target.get("expr", ""))
+def targets_of(panel: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The queries of a panel, each with the name of the place it stands in."""
+    for target in panel.get("targets") or []:
+        yield f"{title_of(panel)} ({target.get('refId', '?')})", target
+
+
+def annotations_of(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All annotations, each with the name of its place."""
     for annotation in document.get("annotations", {}).get("list", []):
+        yield f"annotation {annotation.get('name', '?')}", annotation
+
+
+def askers(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Whatever asks a data source, each with the name of its place: queries of panels, and annotations."""
+    for panel in panels(document):
+        yield from targets_of(panel)
+    yield from annotations_of(document)
+
+
+def expressions(document: Document) -> Iterator[tuple[str, str]]:
+    """Every PromQL expression with the name of its place; of a query without one, an empty text."""
+    for panel in panels(document):
+        yield from ((place, str(target.get("expr", ""))) for place, target in targets_of(panel))
+    for place, annotation in annotations_of(document):
         if "expr" in annotation:
-            yield f"annotation {annotation.get('name', '?')}", str(annotation["expr"])
+            yield place, str(annotation["expr"])
+
+
+def overrides(panel: dict[str, Any], setting: str) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Of a setting that some series have for themselves: their matcher, and its value or ``{}``."""
+    for override in (panel.get("fieldConfig") or {}).get("overrides") or []:
+        for given in override.get("properties") or []:
+            if given.get("id") == setting:
+                yield override.get("matcher") or {}, given.get("value") or {}
 
 
 def defaults_of(panel: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cmo_dashboards import queries, shipped_dashboards
-from cmo_dashboards.document import targets
+from cmo_dashboards.document import expressions
 from cmo_dashboards.jobs import of_its_job
 from cmo_dashboards.overview import overview
 from cmo_slo.model import Objectives, Service
@@ -53,6 +53,6 @@ def test_only_resources_lets_people_choose_the_job() -> None:
     choosing = {
         board.uid
         for board in shipped_dashboards()
-        if any("$job" in target["expr"] for target in targets(board.document))
+        if any("$job" in asked for _, asked in expressions(board.document))
     }
     assert choosing == {"cmo-resources"}

@@ -17,7 +17,7 @@ from cmo_exporter import catalogue
 from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.colours import FAIL, NEUTRAL, PALETTE, PASS, WARN, Step, colour_of
-from cmo_dashboards.document import defaults_of, panels, title_of
+from cmo_dashboards.document import annotations_of, defaults_of, overrides, panels, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +64,8 @@ def check(document: Document, known: KnownSeries) -> Iterator[Finding]:
         yield from _modes(panel)
         yield from _against_its_meaning(panel)
         yield from _alike(panel, known)
-    for annotation in document.get("annotations", {}).get("list", []):
+    for place, annotation in annotations_of(document):
         if annotation.get("iconColor") not in PALETTE:
-            place = f"annotation {annotation.get('name', '?')}"
             yield Finding(place, f"has the colour {annotation.get('iconColor')!r}; expected one of {PALETTE}")
 
 
@@ -95,7 +94,7 @@ def _modes(panel: dict[str, Any]) -> Iterator[Finding]:
     """By what Grafana chooses a colour where none is fixed."""
     of_values = panel.get("type") in _OF_VALUES
     allowed = _MODES_OF_VALUES if of_values else _MODES_OF_SERIES
-    chosen = [defaults_of(panel).get("color") or {}, *(colour for _, colour in _overrides(panel))]
+    chosen = [defaults_of(panel).get("color") or {}, *(colour for _, colour in overrides(panel, "color"))]
     for colour in chosen:
         mode = colour.get("mode")
         if mode not in allowed and not (mode is None and not of_values):
@@ -104,14 +103,6 @@ def _modes(panel: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 title_of(panel), f"is always {colour['fixedColor']}, whatever its values; expected none"
             )
-
-
-def _overrides(panel: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Matchers of series with the colour that they are given."""
-    for override in (panel.get("fieldConfig") or {}).get("overrides") or []:
-        for setting in override.get("properties") or []:
-            if setting.get("id") == "color":
-                yield override.get("matcher") or {}, setting.get("value") or {}
 
 
 def _against_its_meaning(panel: dict[str, Any]) -> Iterator[Finding]:
@@ -134,7 +125,7 @@ def _named_colours(panel: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if mapping.get("type") == "value":
             for value, result in (mapping.get("options") or {}).items():
                 yield str(result.get("text")), str(result.get("color") or colour_of(float(value), made))
-    for matcher, colour in _overrides(panel):
+    for matcher, colour in overrides(panel, "color"):
         for name in sorted(_WELL | _AMISS):
             if _takes(matcher, name):
                 yield name, str(colour.get("fixedColor"))
@@ -157,7 +148,7 @@ def _alike(panel: dict[str, Any], known: KnownSeries) -> Iterator[Finding]:
     for target in panel.get("targets") or []:
         fixed: dict[str, str] = {}
         for name in _closed_names(target, known):
-            colours = [colour for matcher, colour in _overrides(panel) if _takes(matcher, name)]
+            colours = [colour for matcher, colour in overrides(panel, "color") if _takes(matcher, name)]
             if colours:
                 fixed[name] = str(colours[-1].get("fixedColor"))
         for one, other in combinations(fixed, 2):

@@ -16,7 +16,7 @@ from cmo_exporter import catalogue
 
 from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
-from cmo_dashboards.document import every_panel, panels, title_of
+from cmo_dashboards.document import annotations_of, defaults_of, every_panel, overrides, panels, title_of
 from cmo_dashboards.shipped import compiled_directory, shipped_objectives
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def _links_to_the_others(document: Document) -> Iterator[Finding]:
 def _annotations(document: Document, promised: Objectives) -> Iterator[Finding]:
     """Known by what they ask, whatever they are called."""
     drawn = []
-    for annotation in document.get("annotations", {}).get("list", []):
+    for place, annotation in annotations_of(document):
         if not annotation.get("enable"):
-            yield Finding(f"annotation {annotation.get('name', '?')}", "is not enabled; expected its marks")
+            yield Finding(place, "is not enabled; expected its marks")
         else:
             drawn.append(tree_of(str(annotation.get("expr", ""))))
     for what, asks in _MARKS.items():
@@ -210,15 +210,8 @@ def _variables_of(document: Document) -> frozenset[str]:
 
 def _bridged_gaps(panel: dict[str, Any]) -> Iterator[Finding]:
     """A gap means that nothing was scraped, or nobody asked; a line across it says that all went on."""
-    configured = panel.get("fieldConfig") or {}
-    custom = (configured.get("defaults") or {}).get("custom") or {}
-    bridges = [custom.get("spanNulls")] + [
-        setting.get("value")
-        for override in configured.get("overrides") or []
-        for setting in override.get("properties") or []
-        if setting.get("id") == "custom.spanNulls"
-    ]
-    if any(bridges):
+    custom = defaults_of(panel).get("custom") or {}
+    if any([custom.get("spanNulls"), *(value for _, value in overrides(panel, "custom.spanNulls"))]):
         yield Finding(title_of(panel), "draws lines across gaps; expected spanNulls false")
 
 

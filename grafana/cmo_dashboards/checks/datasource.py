@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from cmo_dashboards.checks.finding import Finding
-from cmo_dashboards.document import panels, title_of
+from cmo_dashboards.document import askers, panels, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,10 +26,5 @@ def check(document: Document) -> Iterator[Finding]:
 
 
 def _askers(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
-    for panel in panels(document):
-        yield title_of(panel), panel
-        for target in panel.get("targets") or []:
-            yield f"{title_of(panel)} ({target.get('refId', '?')})", target
-    for annotation in document.get("annotations", {}).get("list", []):
-        if not annotation.get("builtIn"):
-            yield f"annotation {annotation.get('name', '?')}", annotation
+    yield from ((title_of(panel), panel) for panel in panels(document))
+    yield from ((place, asker) for place, asker in askers(document) if not asker.get("builtIn"))

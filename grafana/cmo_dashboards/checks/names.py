@@ -13,10 +13,9 @@ import promql_parser
 from cmo_exporter import catalogue
 
 from cmo_dashboards.checks.finding import Finding
-from cmo_dashboards.checks.promql import metric_of, tree_of
+from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.checks.recorded import recorded_series
-from cmo_dashboards.document import expressions, panels, title_of
-from cmo_dashboards.queries import Macros
+from cmo_dashboards.document import askers, expressions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,13 +75,11 @@ _Selectors = list[promql_parser.VectorSelector]
 
 def check(document: Document, known: KnownSeries) -> Iterator[Finding]:
     """Every expression of panels and annotations; one that does not parse is left to the check of that."""
-    macros = Macros()
     for place, expression in expressions(document):
-        try:
-            parsed = promql_parser.parse(macros.replace(expression))
-        except ValueError:
+        tree = tree_of(expression)
+        if tree is None:
             continue
-        found, groupings, made = _names(parsed)
+        found, groupings, made = _names(tree)
         for selector in found:
             yield from _check_selector(place, selector, known)
         labels = {label for selector in found for label in known.get(metric_of(selector), {})}
@@ -137,14 +134,7 @@ def _that_take_nothing(matcher: promql_parser.Matcher, allowed: tuple[str, ...])
 
 def _legends(document: Document, known: KnownSeries) -> Iterator[Finding]:
     """Labels in the names of series and marks are ones that these have left."""
-    askers = [
-        (title_of(panel), target) for panel in panels(document) for target in panel.get("targets") or []
-    ]
-    askers += [
-        (f"annotation {annotation.get('name', '?')}", annotation)
-        for annotation in document.get("annotations", {}).get("list", [])
-    ]
-    for place, asker in askers:
+    for place, asker in askers(document):
         tree = tree_of(str(asker.get("expr", "")))
         named = {label for of in _OF_LEGENDS for label in _LEGEND_LABEL.findall(str(asker.get(of, "")))}
         if tree is not None:
@@ -168,17 +158,14 @@ def _left(tree: promql_parser.Expr, known: KnownSeries) -> set[str]:
     return groupings | made | {label for one in selectors for label in known.get(metric_of(one), {})}
 
 
-def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str], set[str]]:
+def _names(tree: promql_parser.Expr) -> tuple[_Selectors, set[str], set[str]]:
     """All selectors of an expression, all labels that it groups or matches by, and those that it makes."""
     found: _Selectors = []
     groupings: set[str] = set()
     made: set[str] = set()
-
-    def visit(node: promql_parser.Expr) -> bool:
+    for node, _ in nodes(tree):
         if isinstance(node, promql_parser.VectorSelector):
             found.append(node)
-        elif isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.vector_selector)
         elif isinstance(node, promql_parser.AggregateExpr):
             groupings.update(node.modifier.labels if node.modifier else [])
             made.update([node.param.val] if isinstance(node.param, promql_parser.StringLiteral) else [])
@@ -187,7 +174,4 @@ def _names(parsed: promql_parser.Expr) -> tuple[_Selectors, set[str], set[str]]:
         elif isinstance(node, promql_parser.BinaryExpr) and node.modifier:
             groupings.update(node.modifier.matching.labels if node.modifier.matching else [])
             groupings.update(node.modifier.group_labels or [])
-        return True
-
-    promql_parser.walk(parsed, pre_visit=visit)
     return found, groupings, made

@@ -19,7 +19,7 @@ from cmo_slo.indicators import LatencyIndicator
 from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.promql import metric_of, nodes, tree_of
 from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step, budget_steps, verdict_steps
-from cmo_dashboards.document import defaults_of, panels, title_of
+from cmo_dashboards.document import defaults_of, overrides, panels, title_of
 from cmo_dashboards.promised import target_text
 
 if TYPE_CHECKING:
@@ -120,10 +120,8 @@ def _labels(selector: promql_parser.VectorSelector) -> Iterator[tuple[str, str]]
 
 def _all_steps(panel: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     yield (defaults_of(panel).get("thresholds") or {}).get("steps") or []
-    for override in (panel.get("fieldConfig") or {}).get("overrides") or []:
-        for setting in override.get("properties") or []:
-            if setting.get("id") == "thresholds":
-                yield (setting.get("value") or {}).get("steps") or []
+    for _, thresholds in overrides(panel, "thresholds"):
+        yield thresholds.get("steps") or []
 
 
 def _colours(steps: list[dict[str, Any]]) -> _Colours:

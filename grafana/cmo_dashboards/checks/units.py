@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.measures import Form, Measure, measure
 from cmo_dashboards.checks.promql import tree_of
-from cmo_dashboards.document import defaults_of, panels, title_of
+from cmo_dashboards.document import defaults_of, overrides, panels, targets_of, title_of
 from cmo_dashboards.panels import Unit
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def check(document: Document) -> Iterator[Finding]:
             yield Finding(title_of(panel), f"has unit {defaults.get('unit')!r}; expected one of {expected}")
         if not isinstance(defaults.get("min"), int | float):
             yield Finding(title_of(panel), f"has minimum {defaults.get('min')!r}; expected a number")
-        for target in panel.get("targets") or []:
-            yield from _of_query(panel, target)
+        for place, target in targets_of(panel):
+            yield from _of_query(place, panel, target)
 
 
-def _of_query(panel: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
+def _of_query(place: str, panel: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding]:
     tree = tree_of(str(target.get("expr", "")))
     measured = None if tree is None else measure(tree)
     if measured is None or measured.form is Form.NUMBER:
@@ -58,7 +58,6 @@ def _of_query(panel: dict[str, Any], target: dict[str, Any]) -> Iterator[Finding
     unit = _unit_of(panel, str(target.get("refId")))
     expected = _expected(measured, title_of(panel))
     if unit not in expected:
-        place = f"{title_of(panel)} ({target.get('refId', '?')})"
         names = " or ".join(expected) or "another expression: no unit is right for this"
         yield Finding(place, f"shows {measured} in the unit {unit!r}; expected {names}")
 
@@ -75,8 +74,7 @@ def _expected(measured: Measure, title: str) -> tuple[str, ...]:
 def _unit_of(panel: dict[str, Any], ref_id: str) -> str:
     """Of one query, which may have one of its own."""
     unit = str(defaults_of(panel).get("unit"))
-    for override in (panel.get("fieldConfig") or {}).get("overrides") or []:
-        if override.get("matcher") == {"id": "byFrameRefID", "options": ref_id}:
-            units = [one["value"] for one in override.get("properties") or [] if one.get("id") == "unit"]
-            unit = str(units[-1]) if units else unit
+    for matcher, own in overrides(panel, "unit"):
+        if matcher == {"id": "byFrameRefID", "options": ref_id} and own:
+            unit = str(own)
     return unit

@@ -9,7 +9,7 @@ which is not there five minutes after the hour.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import promql_parser
 from cmo_exporter import catalogue
@@ -17,7 +17,7 @@ from cmo_exporter import catalogue
 from cmo_dashboards.checks.finding import Finding
 from cmo_dashboards.checks.names import OF_THE_MONITOR
 from cmo_dashboards.checks.promql import RANGE, RATE_INTERVAL, Around, metric_of, nodes, tree_of
-from cmo_dashboards.document import panels, title_of
+from cmo_dashboards.document import askers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,21 +36,13 @@ _WORDS: Final = {RATE_INTERVAL: "$__rate_interval", RANGE: "$__range"}
 
 def check(document: Document) -> Iterator[Finding]:
     """Every expression of panels and annotations."""
-    for place, target in _targets(document):
-        tree = tree_of(str(target.get("expr", "")))
+    for place, asker in askers(document):
+        tree = tree_of(str(asker.get("expr", "")))
         if tree is None:
             continue  # the check `parses` says so
         for node, around in nodes(tree):
-            for wrong in _wrong(node, around, instant=bool(target.get("instant"))):
+            for wrong in _wrong(node, around, instant=bool(asker.get("instant"))):
                 yield Finding(place, wrong)
-
-
-def _targets(document: Document) -> Iterator[tuple[str, dict[str, Any]]]:
-    for panel in panels(document):
-        for target in panel.get("targets") or []:
-            yield f"{title_of(panel)} ({target.get('refId', '?')})", target
-    for annotation in document.get("annotations", {}).get("list", []):
-        yield f"annotation {annotation.get('name', '?')}", annotation
 
 
 def _wrong(node: promql_parser.Expr, around: Around, *, instant: bool) -> Iterator[str]:
