@@ -1,4 +1,4 @@
-"""Of which scrape job a raw series is: what the rules count is of one, and so is what stands beside it.
+"""Restricts raw series to the service's scrape job, as the rules do.
 
 A staging service in the same Prometheus has the same metrics under another job. Without the job in a query,
 its failures would frighten, and its fast answers hide what production's users wait for.

@@ -27,7 +27,7 @@ MISSED_BY: Final[Mapping[Operator, str]] = {
     Operator.BELOW: ">=",
     Operator.AT_MOST: ">",
 }
-"""What a value is to the target that it misses: a strict target is missed by what equals it."""
+"""The comparison that holds when a value misses its target."""
 
 
 class Status(IntEnum):

@@ -1,4 +1,4 @@
-"""Checks of finished dashboards, one file each: what Grafana and the SDK accept without a word, wrongly.
+"""Faults that Grafana and the SDK accept silently.
 
 A check takes a document and yields findings. Adding one is a file here, its name in ``checks_of``, and a
 seeded fault in ``tests/grafana/test_checks.py``.

@@ -1,7 +1,7 @@
 """What all dashboards have alike: how they refresh, lead to each other, mark what happened and draw lines.
 
-Grafana shows a dashboard as gladly whose links forget the time, whose marks never come, whose lines bridge
-gaps, whose latency leads to no trace.
+Grafana renders a dashboard just as readily when its links drop the time range, its annotations never appear,
+its lines bridge gaps and its latency leads to no trace.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _legends(document: Document, known: KnownSeries) -> Iterator[Finding]:
         named = {label for of in _OF_LEGENDS for label in _LEGEND_LABEL.findall(str(asker.get(of, "")))}
         if tree is not None:
             for label in sorted(named - _left(tree, known)):
-                yield Finding(place, f"is called by {label!r} in its legend, which its series do not have")
+                yield Finding(place, f"legend uses {{{{{label}}}}}, which no series of the query has")
 
 
 def _left(tree: promql_parser.Expr, known: KnownSeries) -> set[str]:
