@@ -1,4 +1,4 @@
-"""docs/existing-prometheus.md, done as its reader does it: every command in its order, on real servers.
+"""docs/existing-prometheus.md, done as its reader does it: every block in its order, on real servers.
 
 The reader's own Prometheus, Alertmanager and service run before the page begins. Blocks are taken from the
 page: a ``yaml`` block with a title is merged into that file, ``sh`` blocks must succeed (``sh verdict`` may
@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import time
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ SECTIONS = (
     "3. Tell people",
     "4. See it",
     "5. Judge a load test",
+    "Mimir, Thanos, VictoriaMetrics",
 )
 _BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: (?P<role>verdict)| title="(?P<title>[\w./-]+)")?\n(?P<text>.*?)^```$',
@@ -253,7 +255,7 @@ def _environment(folder: Path, server: servers.Server) -> dict[str, str]:
     return {**ours, **server.environment, "PATH": path, "HOME": str(folder), "NO_COLOR": "1"}
 
 
-def test_every_command_of_the_page_does_what_the_page_says(
+def test_every_block_of_the_page_does_what_the_page_says(
     prometheus_server: servers.Server, tmp_path: Path
 ) -> None:
     _checkout(tmp_path)
@@ -328,6 +330,25 @@ def test_every_section_has_commands_and_none_is_outside_a_block_that_is_run() ->
     sections = {text.partition("\n")[0]: blocks(text) for text in found}
     assert {name for name, inner in sections.items() if inner} == set(SECTIONS)
     assert not re.findall(r"^    \S", _BLOCK.sub("", PAGE), re.M), "a block without a fence is run by nobody"
+
+
+def test_commands_within_a_line_are_those_that_the_page_says_nobody_runs() -> None:
+    within = re.findall(r"`([^`]+)`", _BLOCK.sub("", PAGE))
+    program = re.compile(r"(?:\.|amtool|cp|curl|make|pip|promtool|sed|systemctl) |cmo (?:\w+ )+\S")
+    assert [words for words in within if program.match(words)] == [
+        "make setup",
+        ". .venv/bin/activate",
+        "pip install '.[slo,loadtest,dashboards]'",
+        "systemctl reload prometheus",
+    ]
+    assert "What stands within a line it does not run: how to install `cmo`, and `systemctl`." in PAGE
+
+
+def test_what_is_installed_is_the_checkout_with_extras_that_it_has() -> None:
+    assert "in the checkout `make setup`" in PAGE
+    (folder, extras) = re.findall(r"`pip install '(.+?)\[(.+?)\]'`", PAGE)[0]
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 
 def test_routes_and_inhibitions_are_those_of_production() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ import pytest
 import yaml
 from cmo_probe.cli import probe
 
-PAGE: Final = (Path(__file__).resolve().parents[2] / "docs/probe.md").read_text(encoding="utf-8")
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = (ROOT / "docs/probe.md").read_text(encoding="utf-8")
 SECTION: Final = PAGE.partition("\n## In production\n")[2].partition("\n## ")[0]
 PROGRAM: Final = ["/opt/cmo-probe/bin/cmo", "probe"]
 
@@ -57,3 +59,11 @@ def test_the_trial_before_it_asks_the_same(unit: configparser.ConfigParser) -> N
     assert [trial[name] for name in ("url", "canaries_file")] == [
         lasting[name] for name in ("url", "canaries_file")
     ]
+
+
+def test_it_is_installed_from_the_checkout_in_which_that_is_typed() -> None:
+    typed = re.findall(r"in the\s+checkout:\s.*?pip install '(.+?)\[(\w+)\]'", PAGE, re.S)
+    assert len(typed) == PAGE.count("pip install") == 2
+    for folder, extra in typed:
+        project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        assert extra in project["optional-dependencies"]
