@@ -1,7 +1,8 @@
 # One image for all that is ours: reference service, upstream stub, prober, pager, dead-man, load test and checker.
-# docker-compose.yml starts it with a command for each. Nothing of the build stays in it: no compiler, no pip, no source.
+# docker-compose.yml starts it with a command for each. Nothing of the build stays in it: no compiler, no source, and
+# no pip for any of its Pythons.
 
-FROM python:3.11-slim-bookworm AS build
+FROM python:3.11.15-slim-bookworm AS build
 # For who is behind a mirror of Python packages: docker compose build --build-arg PIP_INDEX_URL=...
 ARG PIP_INDEX_URL
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -23,7 +24,12 @@ RUN tools/bin/pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wh
     && /opt/cmo/bin/python -m compileall -q -j 0 /opt/cmo/lib
 
 
-FROM python:3.11-slim-bookworm
+FROM python:3.11.15-slim-bookworm
+
+# The base brings pip, setuptools and wheel. Whoever gets into a container finds them no more; the layers below still hold
+# them, so the image is no smaller for it. Python is asked for the folders, which are others in Debian's own.
+RUN python -c "import ensurepip, sysconfig; print(*ensurepip.__path__, sysconfig.get_path('purelib'))" | xargs rm -r \
+    && rm -f /usr/local/bin/pip* /usr/local/bin/wheel
 
 # A named volume takes the owner of the folder that it is first mounted over: each of these is such a folder, for the
 # user that will write there. 10001 is ours; the others are those of the images of Grafana and VictoriaMetrics.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 PAGE = (ROOT / "docs/compose.md").read_text()
+BASE_IMAGES = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+PIN = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z]+)*$")
+"""An image of one version, down to the patch."""
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 ONE_SHOTS = {"grafana-password", "victoria-metrics-volume", "load", "scale-load"}
 GRAFANA = "grafana"

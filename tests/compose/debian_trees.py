@@ -58,8 +58,10 @@ class Archives:
         self._known[release] = private
         return private
 
-    def whole(self, release: str, packages: Sequence[str], tree: Path) -> None:
+    def whole(self, release: str, packages: Sequence[str], tree: Path) -> dict[str, str]:
         """Unpack packages of a release with everything that they depend on, as if there were no machine.
+
+        Returns the version of each package that was unpacked, as Debian writes it.
 
         Raises:
             SetupError: a package is not to be had.
@@ -78,7 +80,11 @@ class Archives:
         command = ["apt-get", "-c", str(folder / "apt.conf"), *words]
         command += ["--yes", "--download-only", "--no-install-recommends", "install", *packages]
         run(f"Downloading {', '.join(packages)} of {release}", command)
-        unpack(sorted(archives.glob("*.deb")), tree)
+        unpacked = sorted(archives.glob("*.deb"))
+        unpack(unpacked, tree)
+        show = ["dpkg-deb", "--show", "--showformat=${Package} ${Version}\n"]
+        said = [run(f"Reading {archive.name}", [*show, str(archive)]) for archive in unpacked]
+        return dict(line.split() for line in said)
 
 
 def unpack(archives: Sequence[Path], tree: Path) -> None:

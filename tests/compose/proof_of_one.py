@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 _OPERATIONS_OF_CLINICAL_RUSH: Final = 300
 _LARGEST_IMAGE_MEGABYTES: Final = 600
 """Most of it is LightRAG with all that it needs. The base is made of whole Debian packages here."""
+_LIST_INSTALLERS: Final = """
+for python in $(find / -xdev -regex '.*/bin/python[0-9.]*' 2>/dev/null); do
+    modules=$($python -c 'import importlib.util as u; print(*filter(u.find_spec, ("pip", "ensurepip")))')
+    echo "$python:$modules"
+done
+for pip in $(find / -xdev -regex '.*/bin/pip[0-9.]*' 2>/dev/null); do echo "$pip:a program"; done
+"""
+"""Lists each Python of an image with the modules by which it installs packages, and each pip."""
 _ASKING_AT_ONCE: Final = 8
 _QUESTION_KEPT: Final = "Which metabolites are kept over a restart?"
 
@@ -65,9 +73,13 @@ def check_image(stack: ComposedStack) -> None:
     megabytes = int(stack.engine.docker("inspect", "--format", "{{.Size}}", image)) / 1e6
     tell(f"our image has {megabytes:.0f} MB, its base included")
     require(megabytes < _LARGEST_IMAGE_MEGABYTES, f"at most {_LARGEST_IMAGE_MEGABYTES} MB")
-    program = "import importlib.util as u, sys; sys.exit(u.find_spec('pip') is not None)"
     options = ("run", "--rm", "--network=none", "--read-only", image)
-    stack.engine.docker(*options, "/opt/cmo/bin/python", "-c", program)
+    listed = stack.engine.docker(*options, "sh", "-c", _LIST_INSTALLERS).splitlines()
+    installers = dict(line.split(":") for line in listed)
+    require(
+        {"/opt/cmo/bin/python", "/usr/local/bin/python"} <= set(installers) and not any(installers.values()),
+        f"our Python and the base's, and no installer of packages in any, found {installers}",
+    )
     require(
         "--prometheus-url" in stack.engine.docker(*options, "cmo", "check", "--help"), "cmo runs in the image"
     )

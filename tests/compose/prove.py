@@ -92,7 +92,7 @@ def _with_an_engine_of_our_own() -> int:
     try:
         archives = Archives(machine, work / "apt")
         private_engine.prepare_engine(machine, archives, work)
-        stand_ins.prepare_trees(archives, work)
+        other_versions = stand_ins.prepare_trees(archives, work)
         shutil.rmtree(work / "apt")
         command = [sys.executable, "-m", "tests.compose.prove", _INSIDE, str(work)]
         status = private_engine.run_in_namespaces(command, work)
@@ -101,6 +101,8 @@ def _with_an_engine_of_our_own() -> int:
         tell("The engine is gone, with its images and its data.")
     if status == _NO_ENGINE:
         raise NoEngineError("Docker's engine does not start here; why is said above")
+    if status == 0 and other_versions:
+        tell(f"Proved with other versions than are named: {'; '.join(other_versions)}.")
     return status
 
 

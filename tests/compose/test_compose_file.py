@@ -13,7 +13,6 @@ from cmo_loadtest.scenarios import SCENARIOS
 from cmo_oracle.profile import load_profile
 from cmo_stack.cli import COMMANDS, LazyCommand
 
-from . import stand_ins
 from .compose_file import (
     BASE,
     PAGE,
@@ -123,12 +122,6 @@ def test_modules_that_are_named_can_be_started(module: str) -> None:
     assert found.origin
     # Without it `python -m` does nothing, and ends as if all were well.
     assert '__name__ == "__main__":' in Path(found.origin).read_text()
-
-
-def test_stand_ins_are_of_the_images_that_are_named() -> None:
-    named = {service["image"] for _, service in services(compose_file()) if "build" not in service}
-    assert set(stand_ins._IMAGES) | stand_ins.NO_STAND_IN == named
-    assert f"FROM {stand_ins.PYTHON_IMAGE}" in (ROOT / "Dockerfile").read_text()
 
 
 def test_every_address_is_one_at_which_a_service_answers() -> None:

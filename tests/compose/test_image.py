@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .compose_file import ROOT
+from .compose_file import BASE_IMAGES, PIN, ROOT
 
 
 def test_the_image_is_small_and_runs_as_nobody_in_particular() -> None:
@@ -16,6 +16,13 @@ def test_the_image_is_small_and_runs_as_nobody_in_particular() -> None:
     assert "pip install" not in last
     assert "COPY . " not in last
     assert stages[1].count("--require-hashes") == 2
+
+
+def test_both_stages_are_built_on_one_image_of_one_version() -> None:
+    assert len(BASE_IMAGES) == 2
+    assert len(set(BASE_IMAGES)) == 1
+    assert PIN.match(BASE_IMAGES[0])
+    assert not PIN.match("python:3.11-slim-bookworm")
 
 
 def test_only_what_is_named_reaches_the_engine() -> None:
