@@ -16,13 +16,18 @@ _BEGAN_VARIABLE: Final = "CMO_COMPOSE_PROOF_BEGAN"
 _began: Final = float(os.environ.setdefault(_BEGAN_VARIABLE, str(time.time())))
 
 
+def seconds_so_far() -> float:
+    """How long the proof has taken, from its beginning."""
+    return time.time() - _began
+
+
 class NotProvedError(Exception):
     """Something is not as it should be; the message says what was expected and what was found."""
 
 
 def tell(text: str) -> None:
     """Write a line, with the seconds since the beginning."""
-    sys.stdout.write(f"[{time.time() - _began:4.0f} s] {text}\n")
+    sys.stdout.write(f"[{seconds_so_far():4.0f} s] {text}\n")
     sys.stdout.flush()
 
 
