@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_dashboards import Macros, queries, shipped_dashboards
 from cmo_dashboards.asking import Asker
 from cmo_dashboards.live import QueryRefusedError
+from cmo_stack.answers import problem_of
 
 from .compose_file import SCALED_SERVERS
 from .proof_of_one import check_confined, check_verdict, check_whole, page, pages, silence
@@ -23,6 +24,22 @@ _INSTANCES, _WORKERS_OF_EACH = 2, 2
 _INTERVAL_SECONDS: Final = 15
 """A multiple of any interval at which the replicas scrape here."""
 _ARRIVED_SECONDS: Final = 60
+_ADMINISTRATION: Final = (
+    "/api/v1/admin/tsdb/delete_series",
+    "/prometheus/api/v1/admin/tsdb/delete_series",
+    "/tags/delSeries",
+    "/snapshot/create",
+    "/snapshot/list",
+    "/snapshot/delete",
+    "/snapshot/delete_all",
+    "/internal/force_merge",
+    "/internal/force_flush",
+    "/internal/log_new_series",
+    "/internal/resetRollupResultCache",
+    "/api/v1/admin/status/metric_names_stats/reset",
+    "/-/reload",
+)
+"""Paths of VictoriaMetrics that change or copy what it holds."""
 _QUERIES: Final = 'sum(cmo_queries_total{job="cmo"})'
 
 
@@ -37,6 +54,7 @@ def prove(stack: ComposedStack) -> None:
         check_whole(stack.url("proxy", 8000))
         check_confined(stack)
         check_cluster(stack)
+        check_administration_is_refused(stack.url("victoria-metrics", 8428), stack.url("vmalert", 8880))
     with step("docker compose run scale-load: the load test through the proxy, judged by VictoriaMetrics"):
         check_verdict(
             stack.compose("run", "--rm", "--no-TTY", "scale-load", profiles=PROFILES, may_fail=True)
@@ -68,6 +86,14 @@ def check_cluster(stack: ComposedStack) -> None:
         lambda: made in [each["id"] for each in get(f"{other}/api/v2/silences") or []],
         "a silence that was made at one Alertmanager is known to the other",
     )
+
+
+def check_administration_is_refused(victoria_metrics: str, vmalert: str) -> None:
+    """Nobody deletes or copies what is judged; that it is written and read, the rest of the proof shows."""
+    for url in [*(f"{victoria_metrics}{path}" for path in _ADMINISTRATION), f"{vmalert}/-/reload"]:
+        problem = problem_of(url)
+        expected = f"{url} answered with 401"
+        require(problem == expected, f"{expected} for want of a key, found {problem or 'that it was done'}")
 
 
 def check_instances(stack: ComposedStack) -> None:

@@ -13,14 +13,63 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cmo_stack import topology
 
-from .compose_file import BASE, ONE_SHOTS, SCALED, compose_file, flags, mounted, mounts, services
+from .compose_file import BASE, ONE_SHOTS, PIN, SCALED, compose_file, flags, mounted, mounts, services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .compose_file import File
 
-PIN = re.compile(r"^[a-z0-9./-]+:v?\d+\.\d+\.\d+(-[a-z]+)?$")
+THE_MACHINES_OWN = frozenset(
+    {"privileged", "pid", "ipc", "uts", "userns_mode", "devices", "device_cgroup_rules", "cgroup"}
+)
+"""Keys by which a container is given a part of the machine, or may look out of its own."""
+NEEDED: dict[str, set[str]] = {
+    "redis": set(),
+    "upstream": set(),
+    "pager": set(),
+    "grafana-password": set(),
+    "victoria-metrics-volume": set(),
+    # Its index is made with the upstream when it starts; without L3 the first answers are slow.
+    "service": {"redis", "upstream"},
+    "service-a": {"redis", "upstream"},
+    "service-b": {"redis", "upstream"},
+    "proxy": {"service-a", "service-b"},
+    # What is asked before there is an answer counts as failed.
+    "prober": {"service"},
+    "proxy-prober": {"proxy"},
+    "load": {"service", "prometheus"},
+    "scale-load": {"proxy", "prometheus-a", "prometheus-b", "vmalert"},
+    # What is sent before there is somebody to take it comes late: a page, or the watchdog.
+    "prometheus": {"alertmanager"},
+    "alertmanager": {"pager", "dead-man"},
+    "alertmanager-a": {"pager", "scale-dead-man"},
+    "alertmanager-b": {"pager", "scale-dead-man"},
+    "dead-man": {"pager"},
+    "scale-dead-man": {"pager"},
+    "prometheus-a": {"victoria-metrics"},
+    "prometheus-b": {"victoria-metrics"},
+    # It reads there, once, since when alerts have been pending.
+    "vmalert": {"victoria-metrics", "alertmanager-a", "alertmanager-b"},
+    "victoria-metrics": {"victoria-metrics-volume"},
+    # It takes its password once, when it makes its database.
+    "grafana": {"grafana-password", "prometheus"},
+}
+"""Without whom a service, once started, fails, forgets, or says for a while what is not so."""
+LOCKED = {
+    "victoria-metrics": (
+        "deleteAuthKey",
+        "snapshotAuthKey",
+        "forceMergeAuthKey",
+        "forceFlushAuthKey",
+        "logNewSeriesAuthKey",
+        "metricNamesStatsResetAuthKey",
+        "search.resetCacheAuthKey",
+        "reloadAuthKey",
+    ),
+    "vmalert": ("reloadAuthKey",),
+}
+"""Flags for keys without which VictoriaMetrics does not do what its administrators may ask of it."""
 LOOPBACK = re.compile(r"^127\.0\.0\.1:(?:\d+|\$\{\w+:-\d+\}):\d+$")
 
 
@@ -32,9 +81,7 @@ def unpinned(file: File) -> list[str]:
 
 def published_beyond_loopback(file: File) -> list[str]:
     ports = [(name, port) for name, service in services(file) for port in service.get("ports", ())]
-    hosts = [
-        name for name, service in services(file) if service.get("network_mode") or service.get("privileged")
-    ]
+    hosts = [name for name, service in services(file) if service.get("network_mode")]
     return [f"{name}: {port}" for name, port in ports if not LOOPBACK.match(str(port))] + hosts
 
 
@@ -48,7 +95,7 @@ def unconfined(file: File) -> list[str]:
             "no-new-privileges": service.get("security_opt") == ["no-new-privileges:true"],
             "mem_limit": bool(service.get("mem_limit")),
             "user": user.isdigit() and int(user) > 0,
-            "the machine's own": not set(service) & {"pid", "ipc", "uts", "userns_mode", "devices", "cgroup"},
+            "the machine's own": not THE_MACHINES_OWN & set(service),
         }
         wrong += [f"{name}: {clause}" for clause, holds in clauses.items() if not holds]
     return wrong
@@ -77,6 +124,15 @@ def started_too_early(file: File) -> list[str]:
             if how.get("condition") != expected:
                 wrong.append(f"{name} on {other}: {how.get('condition')}")
     return wrong
+
+
+def started_without(file: File) -> list[str]:
+    """Services that may start before what they need."""
+    return [
+        f"{name} before {other}"
+        for name, service in services(file)
+        for other in sorted(NEEDED[name] - set(service.get("depends_on", ())))
+    ]
 
 
 def out_of_profile(file: File) -> list[str]:
@@ -128,13 +184,20 @@ def lost_data(file: File) -> list[str]:
 
 
 def opened(file: File) -> list[str]:
-    """Prometheus servers of which somebody could change or delete something over HTTP."""
-    return [
+    """Servers of which somebody could change or delete something over HTTP: Prometheus', VictoriaMetrics'."""
+    prometheus = [
         f"{name}: {feature}"
         for name, service in services(file)
         for feature in ("lifecycle", "admin-api")
         if service["image"].startswith("prom/prometheus:")
         if f"--no-web.enable-{feature}" not in flags(service) or f"--web.enable-{feature}" in flags(service)
+    ]
+    return prometheus + [
+        f"{name}: {key}"
+        for name, keys in LOCKED.items()
+        for key in keys
+        if [word for word in flags(file["services"][name]) if word.startswith(f"-{key}=")]
+        != [f"-{key}=file:///nobody-knows-it"]
     ]
 
 
@@ -181,8 +244,6 @@ def with_a_known_password(file: File) -> list[str]:
     ]
     if not str(settings.get("GF_SECURITY_ADMIN_PASSWORD__FILE", "")).startswith(f"{mounted}/"):
         wrong.append("GF_SECURITY_ADMIN_PASSWORD__FILE")
-    if "grafana-password" not in grafana["depends_on"]:
-        wrong.append("Grafana may start before there is a password")
     return wrong
 
 
@@ -192,6 +253,7 @@ CLAUSES: tuple[Callable[[File], list[str]], ...] = (
     unconfined,
     unchecked,
     started_too_early,
+    started_without,
     out_of_profile,
     lost_data,
     opened,
@@ -225,7 +287,6 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
     (unconfined, "load: mem_limit", lambda s: s["load"].pop("mem_limit")),
     (unconfined, "grafana: user", lambda s: s["grafana"].update(user="0:0")),
     (unconfined, "service-b: user", lambda s: s["service-b"].pop("user")),
-    (unconfined, "pager: the machine's own", lambda s: s["pager"].update(pid="host")),
     (unchecked, "pager", lambda s: s["pager"].pop("healthcheck")),
     (unchecked, "redis", lambda s: s["redis"].update(healthcheck={"disable": True})),
     (
@@ -254,6 +315,12 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
         lambda s: s["prometheus-b"].update(command=["--no-web.enable-admin-api"]),
     ),
     (
+        opened,
+        "victoria-metrics: deleteAuthKey",
+        lambda s: s["victoria-metrics"]["command"].append("-deleteAuthKey="),
+    ),
+    (opened, "vmalert: reloadAuthKey", lambda s: s["vmalert"]["command"].pop()),
+    (
         forgetful,
         "prometheus",
         lambda s: s["prometheus"]["command"].append("--storage.tsdb.retention.size=1GB"),
@@ -276,7 +343,6 @@ FAULTS: tuple[tuple[Callable[[File], list[str]], str, Callable[[Any], object]], 
         "GF_AUTH_ANONYMOUS_ENABLED",
         lambda s: s["grafana"]["environment"].update(GF_AUTH_ANONYMOUS_ENABLED="true"),
     ),
-    (with_a_known_password, "before", lambda s: s["grafana"]["depends_on"].pop("grafana-password")),
 )
 
 
@@ -287,6 +353,25 @@ def test_each_clause_finds_its_fault(
     file = copy.deepcopy(compose_file())
     spoil(file["services"])
     assert any(words in line for line in clause(file))
+
+
+@pytest.mark.parametrize("key", sorted(THE_MACHINES_OWN))
+def test_a_part_of_the_machine_is_found(key: str) -> None:
+    file = copy.deepcopy(compose_file())
+    file["services"]["pager"][key] = "host"
+    assert unconfined(file) == ["pager: the machine's own"]
+
+
+@pytest.mark.parametrize(
+    ("service", "other"), [(service, other) for service in NEEDED for other in sorted(NEEDED[service])]
+)
+def test_whoever_is_not_waited_for_is_found(service: str, other: str) -> None:
+    file = copy.deepcopy(compose_file())
+    # Taken from this one alone: several share what they wait for.
+    waited_for = dict(file["services"][service].pop("depends_on"))
+    del waited_for[other]
+    file["services"][service]["depends_on"] = waited_for
+    assert started_without(file) == [f"{service} before {other}"]
 
 
 @pytest.mark.parametrize(
