@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import click
+from click.core import ParameterSource
+from cmo_slo.durations import DAY, SECOND, DurationError, duration, parse_duration
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
 
 from cmo_dashboards.building import build_dashboards
@@ -31,8 +33,10 @@ _NOT_CLEAN: Final = 1
 _LEFT_OUT: Final = 1
 _OBJECTIVES: Final = "cmo-015"
 """Of which the compiled dashboards are built."""
+_OF_ANSWERS: Final = {"idle": "--idle", "range_": "--range", "scrape_interval": "--scrape-interval"}
 _SCRAPES_A_WINDOW: Final = 4
 """``$__rate_interval`` is at least so many scrape intervals."""
+_LONGEST: Final = 366 * DAY
 
 
 class WrongInputError(click.ClickException):
@@ -94,7 +98,7 @@ def build(
     for name, text in runbook_texts(promised).items():
         _write(folder / name, text)
     if docs is not None:
-        _write(docs, walkthrough(built.dashboards))
+        _write(docs, walkthrough(built.dashboards), "--docs")
     if built.left_out:
         context.exit(_LEFT_OUT)
 
@@ -143,9 +147,10 @@ def check(
     its rules' watchdog does not fire.
     """
     promised = _load(objectives)
+    for path in compiled_directory().rglob("*.json"):
+        _read(path)  # links are held against all of them
     if prometheus_url is None:
-        if idle:
-            raise WrongInputError("--idle needs --prometheus-url: it is about what a Prometheus answers.")
+        _refuse_without_prometheus(context)
         if not files and promised != _load(_OBJECTIVES):
             raise WrongInputError(
                 "--objectives needs FILES or --prometheus-url: the compiled dashboards are those of cmo-015."
@@ -170,6 +175,12 @@ def check(
         context.exit(_NOT_CLEAN)
 
 
+def _refuse_without_prometheus(context: click.Context) -> None:
+    for name, option in _OF_ANSWERS.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise WrongInputError(f"{option} needs --prometheus-url: it is about what a Prometheus answers.")
+
+
 def _without_secrets(url: str) -> str:
     """An address without user, password and query, which may be a token."""
     parts = urlsplit(url)
@@ -185,14 +196,21 @@ def _one_line(finding: str) -> str:
 
 def _macros(range_: str, scrape_interval: str) -> Macros:
     """What Grafana fills in: windows of four scrapes, and a step of one."""
-    seconds = re.fullmatch(r"([1-9]\d*)s", scrape_interval)
-    if seconds is None:
-        raise WrongInputError(f"--scrape-interval {scrape_interval!r}: expected whole seconds, such as 15s.")
-    if re.fullmatch(r"[1-9]\d*[smhd]", range_) is None:
-        raise WrongInputError(f"--range {range_!r}: expected a duration, such as 15m, 1h or 7d.")
+    looked_back, step = _parsed("--range", range_), _parsed("--scrape-interval", scrape_interval)
     return Macros(
-        range=range_, rate_interval=f"{_SCRAPES_A_WINDOW * int(seconds[1])}s", interval=scrape_interval
+        range=duration(looked_back), rate_interval=duration(_SCRAPES_A_WINDOW * step), interval=duration(step)
     )
+
+
+def _parsed(option: str, text: str) -> int:
+    """Milliseconds."""
+    try:
+        milliseconds = parse_duration(text)
+    except DurationError as error:
+        raise WrongInputError(f"{option}: {error}.") from error
+    if not SECOND <= milliseconds <= _LONGEST:
+        raise WrongInputError(f"{option} {text}: expected from 1s to {duration(_LONGEST)}.")
+    return milliseconds
 
 
 def _live_findings(
@@ -216,12 +234,17 @@ def _live_findings(
 
 
 def _compiled_findings(promised: Objectives) -> list[str]:
-    lines = []
-    for dashboard in build_dashboards(promised).dashboards:
-        path = compiled_directory() / file_name(dashboard)
-        lines += _findings(path, promised)
-        if path.read_text(encoding="utf-8") != text_of(dashboard.document):
+    """Findings in what is compiled, and in which files there are: of dashboards and of runbooks."""
+    folder = compiled_directory()
+    boards = {file_name(one): text_of(one.document) for one in build_dashboards(promised).dashboards}
+    lines = [line for name in boards for line in _findings(folder / name, promised)]
+    made = boards | runbook_texts(promised)
+    for name, text in made.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             lines.append(f"{path}: fresh: is stale; run `cmo dashboards build` and commit what it writes")
+    strays = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")} - set(made)
+    lines += [f"{folder / name}: fresh: nothing builds it; remove it" for name in sorted(strays)]
     return lines
 
 
@@ -229,10 +252,10 @@ def _findings(path: Path, promised: Objectives) -> list[str]:
     document = _read(path)
     try:
         return [f"{path}: {name}: {finding}" for name, finding in run_checks(document, promised)]
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, re.error) as error:
         raise WrongInputError(
-            f"{path} is no dashboard that Grafana could read: {error}. Expected objects and lists where its "
-            "schema has them; build it again with `cmo dashboards build`."
+            f"{path} is no dashboard that can be checked: {error}. Expected objects, lists and numbers where "
+            "Grafana's schema has them; build it again with `cmo dashboards build`."
         ) from error
 
 
@@ -268,12 +291,12 @@ def _built(objectives: str, promised: Objectives) -> Built:
     return built
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, option: str = "--output") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WrongInputError(
-            f"{path} cannot be written: {error.strerror}. Name another place with --output."
+            f"{path} cannot be written: {error.strerror}. Name another place with {option}."
         ) from error
     click.echo(str(path))

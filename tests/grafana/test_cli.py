@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -100,30 +101,51 @@ def test_what_a_finding_quotes_does_not_break_its_line(tmp_path: Path, character
     assert done.stdout.rstrip("\n").isprintable()
 
 
-def test_check_says_when_the_compiled_dashboards_are_stale(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for path in compiled_directory().glob("*.json"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    document = json.loads((tmp_path / "cmo-015.json").read_text())
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what is compiled, which the command takes for it."""
+    copied = tmp_path / "compiled"
+    shutil.copytree(compiled_directory(), copied)
+    monkeypatch.setattr("cmo_dashboards.cli.compiled_directory", lambda: copied)
+    return copied
+
+
+def test_check_says_what_of_the_compiled_dashboards_is_stale_or_stray(compiled: Path) -> None:
+    document = json.loads((compiled / "cmo-015.json").read_text())
     document["description"] = "edited by hand"
-    (tmp_path / "cmo-015.json").write_text(json.dumps(document))
-    monkeypatch.setattr("cmo_dashboards.cli.compiled_directory", lambda: tmp_path)
+    (compiled / "cmo-015.json").write_text(json.dumps(document))
+    (compiled / "runbooks/CMOServiceDown.json").unlink()
+    (compiled / "left-over.json").write_text('{"panels": []}')
     done = CliRunner().invoke(dashboards, ["check"])
     assert done.exit_code == 1
-    [line] = done.stdout.splitlines()
-    assert line.startswith(str(tmp_path / "cmo-015.json"))
-    assert "is stale" in line
+    stale = "fresh: is stale; run `cmo dashboards build` and commit what it writes"
+    assert done.stdout.splitlines() == [
+        f"{compiled}/cmo-015.json: {stale}",
+        f"{compiled}/runbooks/CMOServiceDown.json: {stale}",
+        f"{compiled}/left-over.json: fresh: nothing builds it; remove it",
+    ]
+
+
+@pytest.mark.parametrize("options", [[], ["cmo-overview.json"]])
+def test_a_compiled_file_that_cannot_be_read_is_named(compiled: Path, options: list[str]) -> None:
+    (compiled / "cmo-015.json").write_text("<<<<<<< HEAD")
+    done = CliRunner().invoke(dashboards, ["check", *(str(compiled / name) for name in options)])
+    assert done.exit_code == 3
+    assert f"{compiled / 'cmo-015.json'} is not JSON" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--idle"], "needs --prometheus-url"),
+        (["--idle"], "--idle needs --prometheus-url"),
+        (["--range", "1h"], "--range needs --prometheus-url"),
+        (["--scrape-interval", "15s"], "--scrape-interval needs --prometheus-url"),
         (["--prometheus-url", "http://127.0.0.1:1", "some.json"], "exclude each other"),
-        (["--prometheus-url", "http://127.0.0.1:1", "--range", "an hour"], "such as 15m"),
-        (["--prometheus-url", "http://127.0.0.1:1", "--range", "0s"], "such as 15m"),
-        (["--prometheus-url", "http://127.0.0.1:1", "--scrape-interval", "1m"], "such as 15s"),
+        (["--prometheus-url", "http://127.0.0.1:1", "--range", "an hour"], "such as 15s"),
+        (["--prometheus-url", "http://127.0.0.1:1", "--range", "0s"], "expected from 1s to 366d"),
+        (["--prometheus-url", "http://127.0.0.1:1", "--range", "9" * 400 + "d"], "such as 15s"),
+        (["--prometheus-url", "http://127.0.0.1:1", "--range", "9999999d"], "expected from 1s to 366d"),
+        (["--prometheus-url", "http://127.0.0.1:1", "--scrape-interval", "1"], "such as 15s"),
     ],
 )
 def test_options_of_a_live_check_that_make_no_sense_exit_3(options: list[str], words: str) -> None:
@@ -143,6 +165,23 @@ def test_a_prometheus_that_is_not_there_exits_4_in_words() -> None:
     assert done.stdout == ""
 
 
+def _panel(defaults: dict[str, object], expression: str = "up") -> str:
+    panel = {"type": "stat", "fieldConfig": {"defaults": defaults}, "targets": [{"expr": expression}]}
+    return json.dumps({"panels": [panel]})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["job:up", "job:up:sum:5m", 'cmo_queries_total{outcome=~"[s|e].+"}', 'up{job=~"(a|b"}', "up{{"],
+)
+def test_expressions_of_others_are_found_fault_with_in_words(tmp_path: Path, expression: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(_panel({}, expression))
+    done = CliRunner().invoke(dashboards, ["check", str(path)])
+    assert done.exit_code == 1
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -151,8 +190,10 @@ def test_a_prometheus_that_is_not_there_exits_4_in_words() -> None:
         ("[" * 100_000, "is not JSON"),
         ("[]", "is no dashboard"),
         ("{}", "is no dashboard"),
-        ('{"panels": [null]}', "could read"),
-        ('{"panels": [{"targets": [null]}]}', "could read"),
+        ('{"panels": [null]}', "can be checked"),
+        ('{"panels": [{"targets": [null]}]}', "can be checked"),
+        (_panel({"thresholds": {"steps": [{"value": "high"}]}}), "can be checked"),
+        (_panel({"mappings": [{"type": "value", "options": {"down": {}}}]}), "can be checked"),
     ],
 )
 def test_a_file_that_is_no_dashboard_exits_3(tmp_path: Path, content: str | None, words: str) -> None:

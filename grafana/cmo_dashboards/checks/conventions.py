@@ -152,8 +152,9 @@ def _builds(tree: promql_parser.Expr) -> set[bool]:
 
 def _offset(node: promql_parser.Expr) -> object:
     """How far a selector or a subquery looks back; none of what has no offset."""
-    has_one = isinstance(node, promql_parser.VectorSelector | promql_parser.SubqueryExpr)
-    return node.offset if has_one else None
+    if isinstance(node, promql_parser.VectorSelector | promql_parser.SubqueryExpr):
+        return node.offset
+    return None
 
 
 _MARKS: Final[dict[str, Callable[[promql_parser.Expr, Objectives], bool]]] = {

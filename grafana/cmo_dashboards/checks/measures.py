@@ -92,7 +92,10 @@ def _of_name(base: str) -> Measure:
 
 
 def _of_recorded(name: str) -> Measure | None:
-    _, of, operation = name.split(":")
+    parts = name.split(":")
+    if len(parts) != 3:  # of another project, which does not name its series as these rules do
+        return None
+    _, of, operation = parts
     if operation == "ratio":
         # How many times as fast as it lasts a budget is spent is no share of anything.
         return Measure(form=Form.COUNT if name == recorded.BURN_RATE else Form.SHARE, metrics=frozenset({of}))

@@ -128,7 +128,8 @@ def _that_take_nothing(matcher: promql_parser.Matcher, allowed: tuple[str, ...])
     """The value of a matcher, or the alternatives of its pattern, that no value of a closed list equals."""
     if matcher.op in (promql_parser.MatchOp.Equal, promql_parser.MatchOp.NotEqual):
         return [matcher.value] if matcher.value not in ("", *allowed) else []
-    alternatives = [matcher.value] if "(" in matcher.value else sorted(set(matcher.value.split("|")))
+    is_nested = any(bracket in matcher.value for bracket in "([")
+    alternatives = [matcher.value] if is_nested else sorted(set(matcher.value.split("|")))
     return [one for one in alternatives if not any(re.fullmatch(one, value) for value in allowed)]
 
 
