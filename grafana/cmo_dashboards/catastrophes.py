@@ -35,7 +35,7 @@ def catastrophes(objectives: Objectives, *, width: int, height: int) -> Panel:
     good = promql.good_events(of, promql.TESTS, promql.RANGE)
     total = promql.total_events(of, promql.TESTS, promql.RANGE)
     tested = f"({total}) {promql.enough(success.minimum_events)}"
-    restarts = promql.restarts(indicator)
+    restarts = promql.restarts(indicator.start_time)
     return Panel(
         title=f"Catastrophic failures ({objective.title}: target {target_text(objective)})",
         shape=Shape.STAT,

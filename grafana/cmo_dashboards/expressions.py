@@ -20,7 +20,7 @@ from cmo_exporter import catalogue
 from cmo_slo import recorded
 
 if TYPE_CHECKING:
-    from cmo_slo.indicators import ContinuityIndicator, GrowthIndicator, LatencyIndicator
+    from cmo_slo.indicators import GrowthIndicator, LatencyIndicator
 
 RANGE: Final = "$__range"
 RATE_INTERVAL: Final = "$__rate_interval"
@@ -224,9 +224,13 @@ def growth(indicator: GrowthIndicator, people: Population, offset: str = "") -> 
     return f"max by (scenario) ({highest} - on (job, instance, scenario) {base})"
 
 
-def restarts(indicator: ContinuityIndicator) -> str:
-    """How often each instance started anew in the range."""
-    return f"changes((max by (job, instance) ({indicator.start_time}))[{RANGE}:{INTERVAL}])"
+def restarts(start_time: str) -> str:
+    """How often each instance started anew in the range.
+
+    Args:
+        start_time: a gauge of when a process started; of several in one instance, the last counts.
+    """
+    return f"changes((max by (job, instance) ({start_time}))[{RANGE}:{INTERVAL}])"
 
 
 def growth_so_far(indicator: GrowthIndicator, people: Population) -> str:

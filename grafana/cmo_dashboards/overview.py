@@ -50,7 +50,7 @@ def overview(objectives: Objectives) -> Dashboard:
         title="CMO overview",
         description="Are users suffering, since when, which component, and what next? Live traffic alone. "
         "Start here when you are called. What only a load test can tell (users held, growth of memory, "
-        f"catastrophic failures) is judged on *{objectives.name.upper()} compliance*.",
+        f"a test without an answer) is judged on *{objectives.name.upper()} compliance*.",
         scenarios=objectives.scenarios,
         service=objectives.service,
         rows=(
@@ -361,8 +361,28 @@ def _versions() -> Panel:
 
 def _since_when(objectives: Objectives) -> tuple[Panel, ...]:
     return (
-        alerts_over_time(width=12, height=8),
-        up_over_time((objectives.service.job, objectives.service.probe_job), width=12, height=8),
+        alerts_over_time(width=10, height=8),
+        up_over_time((objectives.service.job, objectives.service.probe_job), width=10, height=8),
+        _restarts(),
+    )
+
+
+def _restarts() -> Panel:
+    return Panel(
+        title="Restarts in this range",
+        shape=Shape.STAT,
+        width=4,
+        height=8,
+        unit=Unit.COUNT,
+        answers="Did a process start anew, and how often? Queries that it had in hand were lost. An instance "
+        "whose name is new is not among them: see *Targets up over time*.",
+        when_red="If nobody deployed (no blue mark): look for the end of the process in its log, "
+        "memory first (*Peaks of memory* on *Resources*).",
+        queries=(Query(promql.restarts(catalogue.WORKER_START_TIME.name), "{{instance}}", 0, _MOST_COUNT),),
+        value_texts=((0.0, "none"),),
+        no_value="The service is not scraped",
+        decimals=0,
+        links=(to_dashboard("Memory and workers", "cmo-resources"),),
     )
 
 

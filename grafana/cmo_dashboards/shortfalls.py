@@ -125,7 +125,7 @@ def _status(slo: str, objective: Objective) -> str | None:
     if isinstance(indicator, GrowthIndicator):
         return verdicts.of_value(objective, promql.growth(indicator, promql.TESTS))
     if isinstance(indicator, ContinuityIndicator):
-        restarts = f"max({promql.restarts(indicator)})"
+        restarts = f"max({promql.restarts(indicator.start_time)})"
         return _scenario(verdicts.of_value(objective, restarts), OVERALL_SCENARIO)
     return None
 

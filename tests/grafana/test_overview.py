@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from cmo_dashboards import Dashboard, shipped_dashboards
+from cmo_dashboards import Dashboard, Macros, shipped_dashboards
 from cmo_dashboards.document import defaults_of, panels
 from cmo_dashboards.promised import counted
 from cmo_dashboards.shipped import shipped_runbooks
 from cmo_dashboards.walkthrough import walkthrough
 from cmo_slo.objectives import load_objectives, shipped_directory
+
+from .asked_of_promtool import ask_promtool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cmo_stack import servers
 
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
 RUNBOOKS: Final = {f"/d/{runbook.alert}" for runbook in shipped_runbooks()}
@@ -81,3 +88,30 @@ def test_a_tile_whose_page_is_quicker_says_whom_to_believe() -> None:
             assert f"{few} to {many} bad queries" in page
             assert f"needs {objective.minimum_events}." in page
     assert _titled("Live success, and answers in time"), "they send people there"
+
+
+def test_a_restart_is_told_of_the_instance_that_it_was(promtool: servers.Server, tmp_path: Path) -> None:
+    macros = Macros(range="5m", rate_interval="1m", interval="15s")
+    [asked] = _titled("Restarts in this range")["targets"]
+    values = {"a": "1000x10 2000x10 3000x10", "b": "1000x30"}
+    test = {
+        "interval": "15s",
+        "input_series": [
+            {
+                "series": f'cmo_worker_start_time_seconds{{job="cmo", instance="{name}", worker="0"}}',
+                "values": each,
+            }
+            for name, each in values.items()
+        ],
+        "promql_expr_test": [
+            {
+                "expr": macros.replace(asked["expr"]),
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": f'{{job="cmo", instance="{name}"}}', "value": times}
+                    for name, times in {"a": 1, "b": 0}.items()
+                ],
+            }
+        ],
+    }
+    assert ask_promtool(promtool, tmp_path, [test]) == ""
