@@ -5,6 +5,7 @@ And the Pythons beside packages that do not go together with those of ``.venv``.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -41,6 +42,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def newest_prometheus() -> servers.Server:
     """The Prometheus that the demo runs."""
     return servers.newest("prometheus")
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics() -> Path:
+    """VictoriaMetrics' program, where there is one."""
+    return _program_or_skip("victoria-metrics")
+
+
+@pytest.fixture(scope="session")
+def vmalert() -> Path:
+    """vmalert's program, where there is one."""
+    return _program_or_skip("vmalert")
+
+
+def _program_or_skip(name: str) -> Path:
+    found = shutil.which(name)
+    unpacked = sorted(servers.servers_directory().glob(f"*/usr/bin/{name}"))
+    if not found and not unpacked:
+        pytest.skip(f"{name} is not on PATH, and `make setup-test` can fetch it on Debian alone")
+    return Path(found) if found else unpacked[-1]
 
 
 @pytest.fixture(scope="session")

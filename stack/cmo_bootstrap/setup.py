@@ -37,11 +37,11 @@ def main(root: Path, *, with_test_environments: bool = False) -> int:
 
 
 def set_up(checkout: python_environment.Checkout, *, with_test_environments: bool = False) -> None:
-    """Prepare the Python environment, on demand those that tests alone need, then the servers.
+    """Prepare the Python environment, then the servers; on demand also what tests alone need of both.
 
     Raises:
         SetupError: something is missing that cannot be had.
     """
     with exclusive(checkout.root / ".cmo/setup.lock"):
         python_environment.prepare(checkout, with_test_environments=with_test_environments)
-        server_packages.prepare(servers.servers_directory(), checkout.work)
+        server_packages.prepare(servers.servers_directory(), checkout.work, for_tests=with_test_environments)

@@ -86,6 +86,15 @@ def test_nothing_is_unpacked_that_path_has_but_the_newer_servers() -> None:
     assert releases == ["forky"]
 
 
+def test_what_tests_alone_run_is_unpacked_for_them_alone() -> None:
+    bundles = server_packages.wanted_bundles(BOOKWORM, (), for_tests=True)
+    assert [(bundle.folder, bundle.packages) for bundle in bundles[1:]] == [
+        ("forky-for-tests", ("victoria-metrics",))
+    ]
+    on_ubuntu = apt.Distribution("ubuntu", "noble")
+    assert server_packages.wanted_bundles(on_ubuntu, (), for_tests=True) == []
+
+
 def test_ubuntu_has_only_its_own_release() -> None:
     bundles = server_packages.wanted_bundles(apt.Distribution("ubuntu", "noble"), ("redis-server",))
     assert [(bundle.release, bundle.packages) for bundle in bundles] == [("noble", ("redis-server",))]
@@ -245,6 +254,9 @@ def test_the_newer_release_may_be_missing_but_not_the_machines_own(
     newer = server_packages.Bundle("forky", ("prometheus",), with_dependencies=False)
     server_packages._prepare_bundle(BOOKWORM, newer, tmp_path, tmp_path / "work")
     assert "so the older ones are used. no such release" in capsys.readouterr().err
+    for_tests = server_packages.Bundle("bookworm", ("some",), with_dependencies=False, purpose="for-tests")
+    server_packages._prepare_bundle(BOOKWORM, for_tests, tmp_path, tmp_path / "work")
+    assert "tests that need it are skipped. no such release" in capsys.readouterr().err
     own = server_packages.Bundle("bookworm", ("prometheus",), with_dependencies=True)
     with pytest.raises(work.SetupError, match="no such release"):
         server_packages._prepare_bundle(BOOKWORM, own, tmp_path, tmp_path / "work")
