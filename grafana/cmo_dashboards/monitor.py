@@ -1,7 +1,8 @@
 """The dashboard "The monitor itself": can anything that the other dashboards say be believed?
 
 What is not scraped, evaluated, recorded or delivered makes the other pages quiet, which looks like peace. The
-numbers are Prometheus' and Alertmanager's own: both have to be scraped, as in `prometheus/prometheus.yml`.
+numbers are Prometheus' and Alertmanager's own: both have to be scraped, as in `prometheus/prometheus.yml`,
+and vmalert where it evaluates the rules (`cmo_dashboards.evaluators`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
 
+from cmo_dashboards import evaluators
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.budgets import coverage
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step
 from cmo_dashboards.dashboard import Dashboard
+from cmo_dashboards.evaluators import VMALERT, Evaluators
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
 from cmo_dashboards.promised import runbook_links, scraped_jobs, watchdog
 from cmo_dashboards.scrapes import NOT_SCRAPED, jobs_up, up_over_time
@@ -28,6 +31,7 @@ _MOST_EVENTS: Final = 1e6
 _MOST_SERIES: Final = 1e8
 _NO_PROMETHEUS: Final = "Prometheus is not scraped: see Scrape jobs up"
 _NO_ALERTMANAGER: Final = "The Alertmanager is not scraped: see Scrape jobs up"
+_NO_EVALUATOR: Final = "Nothing that evaluates rules is scraped: see Scrape jobs up"
 _RARELY: Final = "Not scraped, or more rarely than the service: see Scrape jobs up"
 """Grafana's windows fit the scrape interval of the service: where scrapes lie further apart, each holds one
 at most, and nothing is left to count."""
@@ -52,7 +56,7 @@ def monitor(objectives: Objectives) -> Dashboard:
             Row("Rules", _rules(objectives)),
             Row("From alert to pager", _notifications(objectives)),
             Row("What the exporter could not count", _exporter(objectives)),
-            Row("Prometheus' own load", _prometheus(), folded=True),
+            Row("The monitor's own load", _own_load(), folded=True),
         ),
         variables=(),
     )
@@ -60,7 +64,7 @@ def monitor(objectives: Objectives) -> Dashboard:
 
 def _trust(objectives: Objectives) -> tuple[Panel, ...]:
     return (
-        jobs_up(scraped_jobs(objectives), width=8, height=5),
+        jobs_up(scraped_jobs(objectives), where_scraped=(VMALERT,), width=8, height=5),
         _watchdog(objectives),
         _monitoring_alerts(objectives),
         coverage(objectives, width=8, height=5),
@@ -78,8 +82,8 @@ def _watchdog(objectives: Objectives) -> Panel:
         unit=Unit.COUNT,
         answers=f"Does {name} fire? It always should: it proves that the rules are loaded and evaluated. "
         "Whether it arrives, the dead-man receiver watches from outside.",
-        when_red="The rules are not loaded, or not evaluated: ask Prometheus' address /api/v1/rules which "
-        f"there are, and read its log. Runbook {name}.md.",
+        when_red="The rules are not loaded, or not evaluated: ask /api/v1/rules of Prometheus, or of vmalert "
+        f"where it evaluates them, which there are, and read its log. Runbook {name}.md.",
         queries=(Query(f"max({firing}) or vector(0)", name, 0, 1),),
         steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
         value_texts=((0.0, "silent"), (1.0, "fires")),
@@ -107,7 +111,7 @@ def _monitoring_alerts(objectives: Objectives) -> Panel:
 
 
 def _scrapes(objectives: Objectives) -> tuple[Panel, ...]:
-    jobs = scraped_jobs(objectives)
+    jobs = (*scraped_jobs(objectives), VMALERT)
     of_jobs = f'{{job=~"{"|".join(jobs)}"}}'
     return (
         up_over_time(jobs, width=8, height=8),
@@ -139,13 +143,7 @@ def _scrapes(objectives: Objectives) -> tuple[Panel, ...]:
 
 
 def _rules(objectives: Objectives) -> tuple[Panel, ...]:
-    of_ours = f'{{rule_group=~".*;{objectives.name}-.+"}}'
-    took, every = "prometheus_rule_group_last_duration_seconds", "prometheus_rule_group_interval_seconds"
-    failed, missed = (
-        "prometheus_rule_evaluation_failures_total",
-        "prometheus_rule_group_iterations_missed_total",
-    )
-    window = promql.RATE_INTERVAL
+    rules = Evaluators(objectives.name)
     return (
         Panel(
             title="Evaluation time of each rule group, of its interval",
@@ -153,14 +151,13 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             width=8,
             height=8,
             unit=Unit.RATIO,
-            answers="Are the rules evaluated in time? What the last evaluation took, of the time until the "
-            "next: at 100 % evaluations are missed, and alerts come late.",
-            when_red="Towards 100 %: give Prometheus more processor time, or "
-            "a longer scrape interval and the rules compiled for it.",
-            queries=(
-                Query(f"{took}{of_ours} / ({every}{of_ours} > 0)", "{{rule_group}}", 0.0, _MOST_INTERVALS),
-            ),
-            no_value=_NO_PROMETHEUS,
+            answers="Are the rules evaluated in time? What the last evaluation took (of vmalert, the longest "
+            "of the last minutes), of the time until the next: at 100 % evaluations are missed, and alerts "
+            "come late.",
+            when_red="Towards 100 %: give Prometheus, or vmalert and VictoriaMetrics, more processor time, "
+            "or a longer scrape interval and the rules compiled for it.",
+            queries=(Query(rules.time_of_interval(), "{{rule_group}}", 0.0, _MOST_INTERVALS),),
+            no_value=_NO_EVALUATOR,
         ),
         Panel(
             title="Evaluations that failed or were missed",
@@ -170,22 +167,12 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             unit=Unit.COUNT,
             answers="Do rules fail? A failed evaluation records nothing, so windows lack events and alerts "
             "cannot fire. Counted over each short interval.",
-            when_red="Anything above zero is an alert, CMORulesFailing. Failed: Prometheus' address "
-            "/api/v1/rules has the error of each rule in words. Missed: no rule has an error; the group took "
+            when_red="Anything above zero is an alert, CMORulesFailing. Failed: /api/v1/rules of Prometheus "
+            "or vmalert has the error of each rule in words. Missed: no rule has an error; the group took "
             "longer than its interval, see *Evaluation time of each rule group*.",
             queries=(
-                Query(
-                    f"increase({failed}{of_ours}[{window}])",
-                    "failed in {{rule_group}}",
-                    0.0,
-                    _MOST_EVENTS,
-                ),
-                Query(
-                    f"increase({missed}{of_ours}[{window}])",
-                    "missed in {{rule_group}}",
-                    0.0,
-                    _MOST_EVENTS,
-                ),
+                Query(rules.failed(), "failed in {{rule_group}}", 0.0, _MOST_EVENTS),
+                Query(rules.missed(), "missed in {{rule_group}}", 0.0, _MOST_EVENTS),
             ),
             no_value=_RARELY,
             links=runbook_links(objectives, "CMORulesFailing"),
@@ -196,13 +183,20 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
             width=8,
             height=8,
             unit=Unit.COUNT,
-            answers="Did Prometheus and the Alertmanager accept their files when they last read them? If "
-            "not, they go on with the old ones.",
-            when_red="Run `promtool check config` or `amtool check-config` on the file; its log names the "
-            "line.",
+            answers="Did Prometheus, the Alertmanager, and vmalert where there is one, accept their files "
+            "when they last read them? If not, they go on with the old ones.",
+            when_red="Run `promtool check config`, `amtool check-config` or `vmalert -dryRun -rule=FILE` on "
+            "the file; its log names the line.",
             queries=(
                 Query("min by (job) (prometheus_config_last_reload_successful)", "{{job}}", 0, 1),
                 Query("min by (job) (alertmanager_config_last_reload_successful)", "{{job}}", 0, 1),
+                Query(
+                    "min by (job) (vmalert_config_last_reload_successful)",
+                    "{{job}}",
+                    0,
+                    1,
+                    may_be_empty=True,
+                ),
             ),
             steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
             value_texts=((0.0, "refused"), (1.0, "accepted")),
@@ -213,41 +207,36 @@ def _rules(objectives: Objectives) -> tuple[Panel, ...]:
 
 def _notifications(objectives: Objectives) -> tuple[Panel, ...]:
     window = promql.RATE_INTERVAL
-    sent, errors = "prometheus_notifications_sent_total", "prometheus_notifications_errors_total"
+    rules = Evaluators(objectives.name)
     delivered, failed = "alertmanager_notifications_total", "alertmanager_notifications_failed_total"
     return (
         Panel(
-            title="Alertmanagers that Prometheus knows",
+            title="Alertmanagers to notify",
             shape=Shape.STAT,
             width=4,
             height=8,
             unit=Unit.COUNT,
-            answers="Has Prometheus anybody to send alerts to?",
-            when_red="Alerts fire and go nowhere: look at `alerting` in Prometheus' configuration.",
-            queries=(
-                Query(
-                    "max by (instance) (prometheus_notifications_alertmanagers_discovered)",
-                    "{{instance}}",
-                    1,
-                    10,
-                ),
-            ),
+            answers="Has what evaluates the rules, Prometheus or vmalert, anybody to send alerts to?",
+            when_red="Alerts fire and go nowhere: look at `alerting` in Prometheus' configuration, or at "
+            "`-notifier.url` and `-notifier.config` of vmalert.",
+            queries=(Query(rules.alertmanagers(), "{{instance}}", 1, 10),),
             steps=(Step(None, NEUTRAL), Step(0.0, FAIL), Step(1.0, NEUTRAL)),
-            no_value=_NO_PROMETHEUS,
+            no_value=_NO_EVALUATOR,
             decimals=0,
         ),
         Panel(
-            title="Prometheus to the Alertmanager",
+            title="Alerts sent to the Alertmanager",
             shape=Shape.TIME_SERIES,
             width=7,
             height=8,
             unit=Unit.PER_SECOND,
-            answers="Do alerts reach the Alertmanager? Sent counts those that failed, too.",
+            answers="Do alerts reach the Alertmanager? Sent counts those that failed, too. vmalert drops "
+            "none: what it cannot send is an error.",
             when_red="Errors or drops above zero are an alert, CMONotificationsFailing: see whether the "
-            "Alertmanager is up, and Prometheus' log.",
+            "Alertmanager is up, and the log of Prometheus or vmalert.",
             queries=(
-                Query(f"sum(rate({sent}[{window}]))", "sent", 0.0, _MOST_EVENTS),
-                Query(f"sum(rate({errors}[{window}]))", "errors", 0.0, _MOST_EVENTS),
+                Query(evaluators.sent(), "sent", 0.0, _MOST_EVENTS),
+                Query(evaluators.send_errors(), "errors", 0.0, _MOST_EVENTS),
                 Query(
                     f"sum(rate(prometheus_notifications_dropped_total[{window}]))",
                     "dropped",
@@ -369,7 +358,7 @@ def _exporter(objectives: Objectives) -> tuple[Panel, ...]:
     )
 
 
-def _prometheus() -> tuple[Panel, ...]:
+def _own_load() -> tuple[Panel, ...]:
     return (
         Panel(
             title="Series in memory",
@@ -390,11 +379,12 @@ def _prometheus() -> tuple[Panel, ...]:
             width=12,
             height=8,
             unit=Unit.BYTES,
-            answers="How much memory do Prometheus and the Alertmanager take?",
+            answers="How much memory do Prometheus and the Alertmanager take? Also vmalert and "
+            "VictoriaMetrics, where they are.",
             when_red="Near the machine's limit they are killed, and all is silent.",
             queries=(
                 Query(
-                    'process_resident_memory_bytes{job=~"prometheus|alertmanager"}',
+                    'process_resident_memory_bytes{job=~"prometheus|alertmanager|vmalert|victoria-metrics"}',
                     "{{job}} {{instance}}",
                     1e6,
                     1e12,

@@ -32,9 +32,9 @@ def targets_up(job: str, *, width: int, height: int) -> Panel:
     )
 
 
-def jobs_up(jobs: tuple[str, ...], *, width: int, height: int) -> Panel:
-    """Whether every target of each job is scraped."""
-    series = f'up{{job=~"{"|".join(jobs)}"}}'
+def jobs_up(jobs: tuple[str, ...], *, where_scraped: tuple[str, ...] = (), width: int, height: int) -> Panel:
+    """Whether every target of each job is scraped; of those ``where_scraped`` only where they have one."""
+    series = f'up{{job=~"{"|".join((*jobs, *where_scraped))}"}}'
     return Panel(
         title="Scrape jobs up",
         shape=Shape.STAT,

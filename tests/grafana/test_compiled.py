@@ -207,7 +207,7 @@ def test_without_an_alert_on_scrapes_the_monitor_shows_the_services_job(objectiv
     fewer = tuple(alert for alert in objectives.alerts if alert.kind != "scrape")
     document = monitor(objectives.model_copy(update={"alerts": fewer})).document
     [panel] = [panel for panel in panels(document) if panel["title"] == "Scrape jobs up"]
-    assert [target["expr"] for target in panel["targets"]] == ['min by (job) (up{job=~"cmo"})']
+    assert [target["expr"] for target in panel["targets"]] == ['min by (job) (up{job=~"cmo|vmalert"})']
 
 
 def test_descriptions_name_only_metrics_and_runbooks_that_exist() -> None:

@@ -79,12 +79,15 @@ def test_it_answers_what_the_alert_asks(alert: str, uid: str) -> None:
 
 
 def test_the_monitor_and_its_alert_look_at_the_same_groups_of_rules() -> None:
-    """Others' groups in a shared Prometheus are no business of either."""
-    ours = 'rule_group=~".*;cmo-015-.+"'
+    """Others' groups in a shared Prometheus or vmalert are no business of either."""
     asked = [ALERTS["CMORulesFailing"].expression]
     asked += [
         target["expr"] for panel in panels(BOARDS["cmo-monitor"].document) for target in panel["targets"]
     ]
-    of_rules = [selected for one in asked for selected in re.findall(r"prometheus_rule_\w+(\{[^}]*\})?", one)]
-    assert len(of_rules) == 6
-    assert {selected for selected in of_rules if ours not in selected} == set()
+    for metric, ours in (
+        (r"prometheus_rule_\w+", 'rule_group=~".*;cmo-015-.+"'),
+        (r"vmalert_(?:iteration|recording|alerting)_\w+", 'group=~"cmo-015-.+"'),
+    ):
+        of_rules = [found for one in asked for found in re.findall(rf"{metric}(\{{[^}}]*\}})?", one)]
+        assert len(of_rules) > 6
+        assert {selected for selected in of_rules if ours not in selected} == set()

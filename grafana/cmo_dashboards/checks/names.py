@@ -54,9 +54,17 @@ OF_THE_MONITOR: Final[Mapping[str, tuple[str, ...]]] = {
     "alertmanager_config_last_reload_successful": (),
     "alertmanager_notifications_total": ("integration",),
     "alertmanager_notifications_failed_total": ("integration",),
+    "vmalert_iteration_duration_seconds": ("file", "group", "quantile"),
+    "vmalert_iteration_interval_seconds": ("file", "group"),
+    "vmalert_iteration_missed_total": ("file", "group"),
+    "vmalert_recording_rules_errors_total": ("file", "group"),
+    "vmalert_alerting_rules_errors_total": ("file", "group"),
+    "vmalert_config_last_reload_successful": (),
+    "vmalert_alerts_sent_total": ("addr",),
+    "vmalert_alerts_send_errors_total": ("addr",),
     "process_resident_memory_bytes": (),
 }
-"""What the jobs `prometheus` and `alertmanager` expose, in 2.42 and 0.25 and later, with their labels."""
+"""What Prometheus 2.42, Alertmanager 0.25, both and later, and vmalert 1.145 expose of themselves."""
 
 _LEVELS: Final[Mapping[str, tuple[str, ...]]] = {
     "scenario": ("objective", "scenario"),
