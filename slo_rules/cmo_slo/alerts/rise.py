@@ -7,7 +7,7 @@ counters are read as they are, because copies of them would be made by the rules
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cmo_exporter import catalogue
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
@@ -27,15 +27,11 @@ from cmo_slo.alerts.alert import (
 from cmo_slo.durations import duration
 from cmo_slo.indicators import no_boolean
 from cmo_slo.mistakes import Mistake, raise_if_any
-from cmo_slo.monitor_series import MONITOR_COUNTERS
+from cmo_slo.monitor_series import MONITOR_COUNTERS, RULE_GROUP, VMALERT_GROUP
 from cmo_slo.promql import selector
 
 if TYPE_CHECKING:
     from cmo_slo.rule import Rule
-
-
-_RULE_GROUP: Final = "rule_group"
-"""Prometheus' label of a group: the path of its file, a semicolon, and the group's name."""
 
 
 class RiseAlert(Alert):
@@ -86,15 +82,18 @@ def _labels_of_counters() -> dict[str, tuple[str, ...]]:
         for metric in catalogue.CATALOGUE
         if metric.kind is catalogue.Kind.COUNTER
     }
-    return {**own, **MONITOR_COUNTERS}
+    of_vmalert = {
+        name: (*labels, RULE_GROUP) for name, labels in MONITOR_COUNTERS.items() if labels == VMALERT_GROUP
+    }
+    return {**own, **MONITOR_COUNTERS, **of_vmalert}
 
 
 def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
     """The ticket; its value is what the counter gained."""
     window = surroundings.window(alert.window)
     by = ", ".join(alert.by)
-    series = (_series(counter, surroundings) for counter in alert.counters)
-    gains = (f"sum by ({by}) (increase({one}[{duration(window)}])) > {alert.gain_above!r}" for one in series)
+    increases = (_increase(counter, surroundings, duration(window)) for counter in alert.counters)
+    gains = (f"sum by ({by}) ({one}) > {alert.gain_above!r}" for one in increases)
     return alert_rule(
         alert,
         surroundings,
@@ -108,14 +107,17 @@ def rule(alert: RiseAlert, surroundings: Surroundings) -> Rule:
     )
 
 
-def _series(counter: str, surroundings: Surroundings) -> str:
-    """The service's own counters are those of its job; the monitor may have any.
+def _increase(counter: str, surroundings: Surroundings, window: str) -> str:
+    """What a counter gains: the service's own of its job alone; the monitor may have any.
 
-    Of rules only those of the objectives file: a Prometheus that others share evaluates theirs too, and
-    they are told by alerts of their own.
+    Of rules only those of the objectives file: a Prometheus or vmalert that others share evaluates theirs
+    too, and they are told by alerts of their own. A group of vmalert's is called as Prometheus calls its own.
     """
     if counter not in MONITOR_COUNTERS:
-        return selector(counter, {"job": (surroundings.job,)})
-    if _RULE_GROUP not in MONITOR_COUNTERS[counter]:
-        return counter
-    return selector(counter, {}, f'{_RULE_GROUP}=~".*;{surroundings.slo}-.+"')
+        return f"increase({selector(counter, {'job': (surroundings.job,)})}[{window}])"
+    labels, ours = MONITOR_COUNTERS[counter], f"{surroundings.slo}-.+"
+    if labels == VMALERT_GROUP:
+        increase = f'increase({counter}{{group=~"{ours}"}}[{window}])'
+        return f'label_join({increase}, "{RULE_GROUP}", ";", "file", "group")'
+    of_rules = f'{{{RULE_GROUP}=~".*;{ours}"}}' if RULE_GROUP in labels else ""
+    return f"increase({counter}{of_rules}[{window}])"

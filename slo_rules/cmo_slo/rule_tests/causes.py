@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from cmo_exporter import catalogue
 
 from cmo_slo.durations import HOUR, MINUTE, SECOND, parse_duration
-from cmo_slo.monitor_series import MONITOR_COUNTERS
+from cmo_slo.monitor_series import MONITOR_COUNTERS, RULE_GROUP, VMALERT_GROUP
 from cmo_slo.rule_tests.case import TARGET, Case, Series, Text
 from cmo_slo.rule_tests.stimulus import full_labels
 
@@ -107,19 +107,19 @@ def _level_timing_cases(
 # --- rises -----------------------------------------------------------------------------------------
 
 
-_RULE_GROUP: Final = "rule_group"
 _GROUP_OF_OTHERS: Final = "/etc/prometheus/others.yml;others-events"
 
 
 def rise_cases(alert: RiseAlert, slo: str, step: int) -> Iterator[Case]:
     """What counters gain; a step is an evaluation of tickets."""
     window = parse_duration(alert.window) // step
-    named = {**TARGET, _RULE_GROUP: _group(slo)}
+    named = {**TARGET, RULE_GROUP: _group(slo)}
     labels = {name: named.get(name, "lightrag") for name in alert.by}
 
-    def series(values: str, name: str = alert.counters[0], **others: str) -> tuple[Series, ...]:
-        own = full_labels(name, {}) if name in catalogue.BY_NAME else _monitor(name, slo)
-        return (Series(name, {**own, **labels, **others}, values),)
+    def series(values: str, name: str = alert.counters[0], group: str = _group(slo)) -> tuple[Series, ...]:
+        own = full_labels(name, {}) if name in catalogue.BY_NAME else _monitor(name, group)
+        others = {label: value for label, value in labels.items() if label != RULE_GROUP}
+        return (Series(name, {**own, **others}, values),)
 
     # Spread over a window: what is above the limit and what is below differ by one step's gain.
     above = round((alert.gain_above * 1.02 + 1) / (window - 1), 4)
@@ -147,9 +147,10 @@ def rise_cases(alert: RiseAlert, slo: str, step: int) -> Iterator[Case]:
     )
     yield Case("no series at all: silent", (), silent=(window,))
     yield Case("idle: silent", series(f"7x{window + 5}"), silent=(5, window, window + 5))
-    if any(_RULE_GROUP in MONITOR_COUNTERS.get(name, ()) for name in alert.counters):
-        others = series(f"700x3 700+{above:.4f}x{window + 2}", rule_group=_GROUP_OF_OTHERS)
-        yield Case("rules of others: silent", others, silent=(window + 5,))
+    for name in alert.counters:
+        if not {RULE_GROUP, *VMALERT_GROUP}.isdisjoint(MONITOR_COUNTERS.get(name, ())):
+            others = series(f"700x3 700+{above:.4f}x{window + 2}", name, _GROUP_OF_OTHERS)
+            yield Case(f"{name} of others' rules: silent", others, silent=(window + 5,))
     yield from _rise_restart_cases(series, window, above)
 
 
@@ -181,10 +182,9 @@ def _rise_restart_cases(
     )
 
 
-def _monitor(counter_name: str, slo: str) -> dict[str, str]:
-    own = {
-        name: _group(slo) if name == _RULE_GROUP else "lightrag" for name in MONITOR_COUNTERS[counter_name]
-    }
+def _monitor(counter_name: str, group: str) -> dict[str, str]:
+    of_group = {RULE_GROUP: group, **dict(zip(VMALERT_GROUP, group.split(";"), strict=True))}
+    own = {label: of_group.get(label, "lightrag") for label in MONITOR_COUNTERS[counter_name]}
     return {**TARGET, "job": "prometheus", **own}
 
 
