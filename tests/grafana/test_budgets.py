@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from cmo_dashboards.budgets import bad_events_by_hour, budget_left, burn_rates
+from cmo_dashboards.budgets import budget_left, burn_rates
 from cmo_dashboards.promised import budgeted
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.recorded import (
@@ -20,6 +20,7 @@ from cmo_slo.recorded import (
 )
 
 from .asked_of_promtool import ask_promtool
+from .seen_elsewhere import ROLLED_UP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,8 @@ def test_a_window_in_which_nobody_asked_burns_nothing_that_is_shown(
 def test_what_is_recorded_hourly_is_seen_for_its_hour(
     promtool: servers.Server, tmp_path: Path, moment: str, seen: bool
 ) -> None:
-    query = bad_events_by_hour(OBJECTIVES, width=8).queries[0]
-    series = {f"{TOTAL_EVENTS_HOURLY}{{{LIVE}}}": "100", f"{GOOD_EVENTS_HOURLY}{{{LIVE}}}": "93"}
-    expected = {f"{{{LIVE}}}": 7.0} if seen else {}
-    _expect(promtool, tmp_path, series, query.expression, expected, moment)
+    for query, objective in zip(ROLLED_UP, budgeted(OBJECTIVES), strict=True):
+        live = f'{{slo="cmo-015", objective="{objective.name}", scenario="live"}}'
+        series = {f"{TOTAL_EVENTS_HOURLY}{live}": "100", f"{GOOD_EVENTS_HOURLY}{live}": "93"}
+        expected = {live: 7.0} if seen else {}
+        _expect(promtool, tmp_path, series, query.expression, expected, moment)

@@ -1,11 +1,17 @@
-"""Every query of every panel on a real Prometheus: busy, it says what is true; idle, nothing looks well."""
+"""Every query of every panel on a real Prometheus: busy, it says what is true; idle, nothing looks well.
+
+Each has an answer at one moment or another: a query that is normally empty is no less wrong when it asks for
+what is never there.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -17,27 +23,47 @@ from cmo_dashboards.cli import dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.dashboard import ALL_TESTS_LEGEND
 from cmo_dashboards.document import defaults_of, panels
+from cmo_dashboards.expressions import enough, too_few
+from cmo_dashboards.promised import counted
 from cmo_dashboards.ratio_tiles import NO_TRAFFIC as NO_TRAFFIC_SHARE
+from cmo_dashboards.variables import AGAINST
 from cmo_dashboards.verdicts import Status
+from cmo_exporter import catalogue
 from cmo_slo.compile import compile_rules
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.rule import as_document
-from cmo_stack import servers
+from cmo_stack import health, servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 
+from .conftest import (
+    BREAKER_OPENED,
+    BREAKER_REFUSED,
+    COLLECTIONS,
+    DROPPED,
+    HTTP_STATUSES,
+    LOG_LINES,
+    METRICS_REQUESTS,
+    MISCOUNTED,
+    PAUSE_SECONDS,
+    Exposition,
+)
+from .seen_elsewhere import SEEN_ELSEWHERE
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from click.testing import Result
     from cmo_stack.servers import Server
 
-    from tests.grafana.conftest import Exposition
-
 DEADLINE_SECONDS: Final = 120.0
 SCRAPE: Final = "500ms"
-MACROS: Final = Macros(range="5m", rate_interval="3s", interval="500ms")
+RATE_SECONDS: Final = 3
+MACROS: Final = Macros(
+    range="5m", rate_interval=f"{RATE_SECONDS}s", interval="500ms", chosen={AGAINST.name: "2"}
+)
+"""What is compared with is so near that it holds what has just begun."""
 QUIET_SCRAPES: Final = 8
 """Scrapes before the load begins: more than a rate interval, so that start-up is over when it does."""
 BUSY_SCRAPES: Final = 10
@@ -50,7 +76,21 @@ Series = list[tuple[dict[str, str], list[float]]]
 Values = dict[str, Series]
 DASHBOARDS: Final = shipped_dashboards()
 QUERIES: Final = [query for dashboard in DASHBOARDS for query in queries(dashboard, MACROS)]
+OBJECTIVES: Final = load_objectives(shipped_directory() / "cmo-015.yml")
+FEWEST: Final = {objective.minimum_events for objective in counted(OBJECTIVES)}
+ENOUGH_FOR: Final = {
+    few.place: judged.place
+    for few, judged in product(QUERIES, QUERIES)
+    for fewest in FEWEST
+    if (few.dashboard, few.panel) == (judged.dashboard, judged.panel)
+    if too_few(fewest) in few.expression
+    if few.expression.replace(too_few(fewest), enough(fewest)) == judged.expression
+}
+"""What shows a ratio of fewer events than a verdict needs, and what shows it of more."""
+RATIOS_OF_FEW: Final = [query for query in QUERIES if query.place in ENOUGH_FOR]
+PLACES: Final = {query.place for query in QUERIES}
 OVERVIEW, COMPLIANCE, MONITOR = "cmo-overview", "cmo-015", "cmo-monitor"
+COMPONENTS, RESOURCES = "cmo-components", "cmo-resources"
 SHARE_WITHOUT_TRAFFIC: Final = (
     "Coverage of the recorded windows",
     "Evaluation time of each rule group",
@@ -58,7 +98,6 @@ SHARE_WITHOUT_TRAFFIC: Final = (
 )
 """Ratios that are about the monitor or a process, and so are there when nobody asks."""
 JOBS: Final = ("cmo", "prometheus", "alertmanager")
-SEEDED: Final = ("What fires", "Alerts over time")
 NO_TRAFFIC: Final = 0.0
 
 
@@ -87,10 +126,10 @@ class Asker:
         result = self._get("query_range", asked)
         return [(item["metric"], [float(value) for _, value in item["values"]]) for item in result]
 
-    def everything(self) -> Values:
-        """All at one moment, so that what is counted in two places is the same."""
+    def ask_all(self, asked: Sequence[PanelQuery]) -> Values:
+        """At one moment, so that what is counted in two places is the same."""
         now = time.time() - RECORDED_BY_NOW_SECONDS
-        return {query.place: self.ask(query, now) for query in QUERIES}
+        return {query.place: self.ask(query, now) for query in asked}
 
     def _get(self, path: str, arguments: dict[str, str | float]) -> list[dict[str, Any]]:
         answer = requests.post(f"{self.url}/api/v1/{path}", data=arguments, timeout=30)
@@ -106,18 +145,26 @@ def test_every_query_is_right_when_busy_and_claims_nothing_when_idle(
     with _stack(prometheus_server, exposition.address, tmp_path) as asker:
         _wait_for(lambda: exposition.scrapes >= quiet, "the quiet scrapes")
         _wait_for(lambda: _no_traffic(asker), "the verdict that nobody asked")
-        idle = asker.everything()
+        idle = asker.ask_all(QUERIES)
         _agrees_when_idle(asker.url)
         _asks_for_the_job_of_the_objectives(asker.url, tmp_path / "my.yml")
+        exposition.hardly_busy = True
+        hardly_busy = _once_all_is_there(asker, RATIOS_OF_FEW, _unanswered)
         exposition.busy = True
         _wait_for(lambda: exposition.steps >= BUSY_SCRAPES, "the scrapes under load")
-        busy = _once_all_is_there(asker)
+        busy = _once_all_is_there(asker, QUERIES, partial(_gaps, _seen(idle) | _seen(hardly_busy)))
         _agrees_under_load(asker.url)
     _claims_nothing(idle)
+    _is_plausible(idle)
+    _is_plausible(hardly_busy)
     _is_plausible(busy)
+    assert PLACES - _seen(idle) - _seen(hardly_busy) - _seen(busy) == SEEN_ELSEWHERE
     _is_true(busy, exposition)
     _overview_is_true(busy)
     _perceived_is_true(busy)
+    _mishaps_are_true(busy)
+    _notifications_are_true(busy)
+    _few_have_the_ratio_of_many(hardly_busy, busy)
     _is_coloured(busy, exposition)
 
 
@@ -127,23 +174,31 @@ def _no_traffic(asker: Asker) -> bool:
     return all(asker.ask(tile, time.time())[0][1] == [NO_TRAFFIC] for tile in tiles)
 
 
-def _once_all_is_there(asker: Asker) -> Values:
+def _once_all_is_there(
+    asker: Asker, asked: Sequence[PanelQuery], gaps_in: Callable[[Values], list[str]]
+) -> Values:
     """The first answers without a gap: a busy machine misses a scrape now and then, and the tiles say so."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while gaps := _gaps(found := asker.everything()):
+    while gaps := gaps_in(found := asker.ask_all(asked)):
         assert time.monotonic() < deadline, f"after {DEADLINE_SECONDS:g} s there is still no {gaps}"
         time.sleep(0.2)
     return found
 
 
-def _gaps(found: Values) -> list[str]:
+def _unanswered(found: Values) -> list[str]:
+    return [place for place, series in found.items() if not series]
+
+
+def _gaps(seen_before: set[str], found: Values) -> list[str]:
+    """What has no answer now and should, or has had none at all."""
+    unseen = PLACES - SEEN_ELSEWHERE - seen_before - _seen(found)
     unscraped = [
         query.place
         for query in QUERIES
         if (query.panel.endswith(": verdict now") and _last_of(found, query) == [Status.NO_DATA])
         or (query.panel == "Scrape jobs up" and _last_of(found, query) != [1.0] * len(JOBS))
     ]
-    return _missing(found) + unscraped
+    return sorted({*_missing(found), *unseen, *unscraped})
 
 
 def _last_of(found: Values, query: PanelQuery) -> list[float]:
@@ -208,10 +263,9 @@ def _claims_nothing(idle: Values) -> None:
         )
 
 
-def _is_plausible(busy: Values) -> None:
-    assert not _missing(busy)
+def _is_plausible(found: Values) -> None:
     for query in QUERIES:
-        for labels, values in busy[query.place]:
+        for labels, values in found.get(query.place, []):
             where = f"{query.place} {labels}"
             assert all(math.isfinite(value) for value in values), where
             assert all(query.lowest <= value <= query.highest for value in values), (where, values)
@@ -313,6 +367,56 @@ def _perceived_is_true(busy: Values) -> None:
     assert _last(busy, OVERVIEW, "What users say and do", "B") == {"": approx(rated["up"])}
 
 
+def _mishaps_are_true(busy: Values) -> None:
+    """What is normally empty, of each step: whatever an exposition counts at each scrape rises alike."""
+    answered = _last(busy, RESOURCES, "HTTP requests a second", "A", "http_route")["/query"]
+    steps_a_second = answered / HTTP_STATUSES["200"]
+    metric = Exposition.closed_by_settings["metric"][0]
+
+    def holds(dashboard: str, start: str, ref_id: str, label: str, expected: dict[str, float]) -> None:
+        last = _last(busy, dashboard, start, ref_id, label)
+        each_step = {name: value / steps_a_second for name, value in last.items()}
+        assert each_step == {name: approx(value) for name, value in expected.items()}, (start, ref_id)
+
+    holds(RESOURCES, "HTTP requests a second", "B", "http_route", {"/query": HTTP_STATUSES["404"]})
+    holds(RESOURCES, "HTTP requests a second", "C", "http_route", {"/query": HTTP_STATUSES["503"]})
+    stopped = {generation: count * PAUSE_SECONDS for generation, count in COLLECTIONS.items()}
+    holds(RESOURCES, "Share of time in the garbage collector", "A", "generation", stopped)
+    pauses = _last(busy, RESOURCES, "Pauses of the garbage collector", "A", "generation")
+    below, edge = (edge for edge in catalogue.GC_PAUSE.buckets[-2:])
+    assert pauses == dict.fromkeys(COLLECTIONS, approx(below + 0.99 * (edge - below)))
+    holds(RESOURCES, "Label values dropped", "A", "metric", {metric: DROPPED})
+    holds(RESOURCES, "Errors of the exporter", "A", "metric", {metric: MISCOUNTED})
+    holds(COMPONENTS, "Changes of state", "A", "state", {"open": BREAKER_OPENED})
+    holds(COMPONENTS, "Calls that a breaker refuses", "A", "state", {"open": BREAKER_REFUSED})
+    of_exporter, of_port = "Errors of the instrumentation", "Requests of the metrics port"
+    holds(MONITOR, of_exporter, "A", "metric", {metric: MISCOUNTED * RATE_SECONDS})
+    holds(MONITOR, of_exporter, "B", "metric", {metric: DROPPED * RATE_SECONDS})
+    ended_badly = dict.fromkeys(catalogue.METRICS_REQUEST_RESULTS, 0.0) | METRICS_REQUESTS
+    del ended_badly["ok"]
+    in_window = {result: count * RATE_SECONDS for result, count in ended_badly.items()}
+    holds(MONITOR, of_port, "A", "result", in_window)
+    holds(MONITOR, of_port, "B", "result", {"dropped": LOG_LINES["dropped"] * RATE_SECONDS})
+
+
+def _notifications_are_true(busy: Values) -> None:
+    """The pager takes what it is sent as a pager, and refuses what is meant for a Slack."""
+    to_receivers = "The Alertmanager to receivers"
+    assert _last(busy, MONITOR, to_receivers, "A", "integration").keys() == {"webhook", "slack"}
+    assert _last(busy, MONITOR, to_receivers, "B", "integration").keys() == {"slack"}
+    assert _last(busy, MONITOR, "Alerts about the monitor", "A", "alertname") == {"CMOSeededTicket": 1}
+
+
+def _few_have_the_ratio_of_many(hardly_busy: Values, busy: Values) -> None:
+    assert len(ENOUGH_FOR) > 20
+    for few, judged in ENOUGH_FOR.items():
+        of_few, of_many = (
+            {labels.get("scenario", ""): values[-1] for labels, values in found}
+            for found in (hardly_busy[few], busy[judged])
+        )
+        assert of_few == {name: approx(value) for name, value in of_many.items()}, (few, judged)
+
+
 def _is_coloured(busy: Values, truth: Exposition) -> None:
     colours = {
         ("Highest users held", truth.passing): PASS,
@@ -362,11 +466,16 @@ def _query(dashboard: str, start: str, ref_id: str) -> PanelQuery:
     return query
 
 
+def _seen(found: Values) -> set[str]:
+    return {place for place, series in found.items() if series}
+
+
 def _missing(found: Values) -> list[str]:
+    """What has no answer under load, and is not said to be empty then."""
     return [
         query.place
         for query in QUERIES
-        if not found[query.place] and (not query.may_be_empty or query.panel.startswith(SEEDED))
+        if not (found[query.place] or query.may_be_empty or query.place in SEEN_ELSEWHERE)
     ]
 
 
@@ -390,16 +499,39 @@ def _colour(query: PanelQuery, value: float) -> str:
 @contextmanager
 def _stack(server: Server, target: str, folder: Path) -> Iterator[Asker]:
     """A Prometheus that scrapes the exposition, itself and an Alertmanager; two alerts fire under load."""
-    with _alertmanager(folder) as alertmanager, _prometheus(server, target, alertmanager, folder) as asker:
+    with (
+        _pager(folder) as pager,
+        _alertmanager(folder, pager) as alertmanager,
+        _prometheus(server, target, alertmanager, folder) as asker,
+    ):
         yield asker
 
 
 @contextmanager
-def _alertmanager(folder: Path) -> Iterator[str]:
-    """The newest Alertmanager, which tells nobody; its address."""
+def _pager(folder: Path) -> Iterator[str]:
+    """The pager of the stack; where it is paged."""
+    port = free_port()
+    command = [sys.executable, "-m", "cmo_stack.pager", f"--port={port}", f"--log={folder / 'pages.jsonl'}"]
+    with ManagedProcess(
+        "pager", command, log_path=folder / "pager.log", ready=lambda: health.answers(port, "/healthz")
+    ):
+        yield f"http://127.0.0.1:{port}/page"
+
+
+@contextmanager
+def _alertmanager(folder: Path, pager: str) -> Iterator[str]:
+    """The newest Alertmanager, which sends the pager whatever fires, but seeded alerts as to a Slack."""
     server, port = servers.newest("alertmanager"), free_port()
-    nobody = {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
-    (folder / "alertmanager.yml").write_text(yaml.safe_dump(nobody))
+    for_slack = {"receiver": "slack", "matchers": ['alertname=~"CMOSeeded.+"']}
+    often = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1s"}
+    configuration = {
+        "route": {"receiver": "pager", **often, "routes": [for_slack]},
+        "receivers": [
+            {"name": "pager", "webhook_configs": [{"url": pager}]},
+            {"name": "slack", "slack_configs": [{"api_url": pager, "channel": "pages"}]},
+        ],
+    }
+    (folder / "alertmanager.yml").write_text(yaml.safe_dump(configuration))
     command = [
         str(server.path),
         f"--config.file={folder / 'alertmanager.yml'}",
@@ -467,12 +599,14 @@ def _configuration(jobs: dict[str, str]) -> str:
 
 
 def _recorded() -> str:
-    """The rules that the panels read from, for this scrape interval, without roll-ups.
+    """The rules that the panels read from, for this scrape interval, without roll-ups and tickets.
 
-    One that was due between idle and busy would make long windows empty until the next, in an hour.
+    A roll-up that was due between idle and busy would make long windows empty until the next, in an hour.
+    Tickets are due once a minute, and a machine that is too busy for this has one when the service is idle.
     """
-    document = as_document(compile_rules(load_objectives(shipped_directory() / "cmo-015.yml"), SCRAPE))
-    document["groups"] = [group for group in document["groups"] if not group["name"].endswith("-hourly")]
+    document = as_document(compile_rules(OBJECTIVES, SCRAPE))
+    without = ("-hourly", "-tickets")
+    document["groups"] = [group for group in document["groups"] if not group["name"].endswith(without)]
     return yaml.safe_dump(document)
 
 
@@ -481,9 +615,9 @@ def _alert() -> str:
         {
             "alert": f"CMOSeeded{severity.capitalize()}",
             "expr": 'cmo_queries_in_progress{scenario="live"} > 0',
-            "labels": {"severity": severity},
+            "labels": {"severity": severity, "role": role},
         }
-        for severity in ("page", "ticket")
+        for severity, role in (("page", "symptom"), ("ticket", "monitoring"))
     ]
     return yaml.safe_dump({"groups": [{"name": "seeded", "rules": alerts}]})
 
