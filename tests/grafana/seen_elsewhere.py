@@ -20,4 +20,7 @@ def _that_read(part: str) -> tuple[PanelQuery, ...]:
 ROLLED_UP: Final = _that_read(":hourly{")
 """Asked in `test_budgets.py`: the first roll-up comes after up to an hour."""
 
-SEEN_ELSEWHERE: Final = frozenset(query.place for query in ROLLED_UP)
+OF_VMALERT: Final = _that_read("min by (job) (vmalert_")
+"""Asked in `test_monitor_on_vmalert.py`; what asks either evaluator of rules has Prometheus' answer here."""
+
+SEEN_ELSEWHERE: Final = frozenset(query.place for query in (*ROLLED_UP, *OF_VMALERT))

@@ -27,6 +27,8 @@ from cmo_stack import servers
 from cmo_stack.free_ports import free_port
 from cmo_stack.process import ManagedProcess
 
+from .seen_elsewhere import OF_VMALERT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -152,9 +154,9 @@ def test_it_is_true_of_vmalert_and_of_a_prometheus_beside_it(
     _failures_of_our_rules_alone_are_told(scaled)
     assert scaled.known() == {scaled.vmalert: 2}, "the Prometheus has no rules, and needs no Alertmanager"
     assert scaled.tile() == {scaled.vmalert: NEUTRAL}
-    jobs = ("prometheus", "alertmanager", "vmalert")
-    accepted = {job: scaled.lines(RELOADED, ref_id, "job") for ref_id, job in zip("ABC", jobs, strict=True)}
-    assert accepted == {job: {job: 1} for job in jobs}
+    jobs = {"A": "prometheus", "B": "alertmanager"} | {query.ref_id: "vmalert" for query in OF_VMALERT}
+    accepted = {ref_id: scaled.lines(RELOADED, ref_id, "job") for ref_id in jobs}
+    assert accepted == {ref_id: {job: 1} for ref_id, job in jobs.items()}
 
     group = {"name": "cmo-015-local", "interval": "1s", "rules": [{"record": "one", "expr": "vector(1)"}]}
     (scaled.folder / "local/rules.yml").write_text(yaml.safe_dump({"groups": [group]}))
