@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 from cmo_slo.durations import DAY, SECOND, DurationError, duration, parse_duration
 from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
+from cmo_slo.text_file import UnreadableFileError, read_text_file, write_text_file
 
 from cmo_dashboards.building import build_dashboards
 from cmo_dashboards.checks import run_checks
@@ -37,6 +38,8 @@ _OF_ANSWERS: Final = {"idle": "--idle", "range_": "--range", "scrape_interval": 
 _SCRAPES_A_WINDOW: Final = 4
 """``$__rate_interval`` is at least so many scrape intervals."""
 _LONGEST: Final = 366 * DAY
+_LARGEST_BYTES: Final = 10_000_000
+"""Of a dashboard that is read; the largest of ours has 0.2 MB."""
 
 
 class WrongInputError(click.ClickException):
@@ -261,11 +264,13 @@ def _findings(path: Path, promised: Objectives) -> list[str]:
 
 def _read(path: Path) -> Document:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        document = json.loads(read_text_file(path, _LARGEST_BYTES))
+    except FileNotFoundError as error:
         raise WrongInputError(
-            f"{path} cannot be read: {error.strerror}. Run `cmo dashboards build`, or name another file."
+            f"{path} is not there. Run `cmo dashboards build`, or name another file."
         ) from error
+    except UnreadableFileError as error:
+        raise WrongInputError(f"{path} {error.wrong}: {error.mend}.") from error
     except (RecursionError, ValueError) as error:
         raise WrongInputError(
             f"{path} is not JSON: {error}. Expected a dashboard as Grafana exports it."
@@ -293,8 +298,7 @@ def _built(objectives: str, promised: Objectives) -> Built:
 
 def _write(path: Path, text: str, option: str = "--output") -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        write_text_file(path, text)
     except OSError as error:
         raise WrongInputError(
             f"{path} cannot be written: {error.strerror}. Name another place with {option}."

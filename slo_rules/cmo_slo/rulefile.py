@@ -6,12 +6,8 @@ reviewer can read, with a head that says where it came from.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import secrets
-import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +26,7 @@ from cmo_slo.objectives import (
 )
 from cmo_slo.rule import as_document, as_operator_manifest
 from cmo_slo.rule_tests import generate_rule_tests
-from cmo_slo.text_file import UnreadableFileError, read_text_file
+from cmo_slo.text_file import UnreadableFileError, read_text_file, write_text_file
 
 if TYPE_CHECKING:
     from cmo_slo.model import Objectives
@@ -103,39 +99,7 @@ class GeneratedFile:
         Raises:
             OSError: it cannot be written; what was there before is still there.
         """
-        content = self.content.encode()
-        path = self.path.resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.stat() if path.exists() else None
-        if before is not None and not stat.S_ISREG(before.st_mode):
-            path.write_bytes(content)
-        else:
-            _replace(path, content, before)
-
-
-def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
-    """Write beside the file and put that in its place, so that nobody ever reads half of it."""
-    # No `*.yml` of Prometheus' `rule_files` matches this name.
-    beside = path.with_name(f".{secrets.token_hex(8)}.new")
-    try:
-        # For a new file the mask of the process holds, as for any other.
-        with beside.open("xb") as file:
-            if before is not None:
-                _take_owner_and_mode(file.fileno(), before)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _take_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
-    # Only root may give files away; whoever else replaces somebody's file owns it. No reason to fail.
-    with contextlib.suppress(PermissionError):
-        os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        write_text_file(self.path, self.content)
 
 
 def shipped_rules_directory() -> Path:

@@ -1,8 +1,10 @@
-"""Text files that somebody names, read without trusting that they are what their names say."""
+"""Text files that somebody names: read without trusting their names, and written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import stat
 from typing import TYPE_CHECKING
 
@@ -54,3 +56,46 @@ def read_text_file(path: Path, most_bytes: int) -> str:
 def _without_waiting(path: str, flags: int) -> int:
     """Open, but do not wait for somebody to write into a pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def write_text_file(path: Path, text: str) -> None:
+    """Write the whole file or nothing, and its folder where that is missing.
+
+    A file that is there keeps its mode, and a link still points to it. Pipes and devices are written to.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    content = text.encode()
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.stat() if path.exists() else None
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        path.write_bytes(content)
+    else:
+        _replace(path, content, before)
+
+
+def _replace(path: Path, content: bytes, before: os.stat_result | None) -> None:
+    """Write beside the file and put that in its place, so that nobody ever reads half of it."""
+    # No `*.yml` of Prometheus' `rule_files`, and no `*.json` of Grafana's dashboards, matches this name.
+    beside = path.with_name(f".{secrets.token_hex(8)}.new")
+    try:
+        # For a new file the mask of the process holds, as for any other.
+        with beside.open("xb") as file:
+            if before is not None:
+                _take_owner_and_mode(file.fileno(), before)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _take_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
+    # Only root may give files away; whoever else replaces somebody's file owns it. No reason to fail.
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))

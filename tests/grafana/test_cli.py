@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -185,7 +186,8 @@ def test_expressions_of_others_are_found_fault_with_in_words(tmp_path: Path, exp
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "cannot be read"),
+        (None, "is not there"),
+        ('"' + "a" * 10_000_000 + '"', "is larger than 10 MB"),
         ("{", "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "is no dashboard"),
@@ -204,6 +206,23 @@ def test_a_file_that_is_no_dashboard_exits_3(tmp_path: Path, content: str | None
     assert done.exit_code == 3
     assert words in done.stderr
     assert done.stdout == ""
+
+
+def test_what_is_no_file_exits_3_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = CliRunner().invoke(dashboards, ["check", str(tmp_path / "pipe")])
+    assert done.exit_code == 3
+    assert "is no regular file" in done.stderr
+
+
+def test_a_build_that_cannot_be_ended_leaves_what_was_there(tmp_path: Path) -> None:
+    there = tmp_path / "cmo-overview.json"
+    there.write_text("{}")
+    build = f"ulimit -f 1; exec {sys.executable} -m cmo_stack.cli dashboards build --output {tmp_path}"
+    done = subprocess.run(["bash", "-c", build], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert f"{there} cannot be written: File too large" in done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {there.name: "{}"}
 
 
 def test_wrong_objectives_exit_3_with_the_place(tmp_path: Path) -> None:
