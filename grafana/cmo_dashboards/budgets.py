@@ -14,7 +14,7 @@ from cmo_slo.recorded import Window
 
 from cmo_dashboards.colours import FAIL, NEUTRAL, Step, budget_steps
 from cmo_dashboards.expressions import ON_CALL, Recorded, enough, too_few
-from cmo_dashboards.panels import Panel, Query, Shape, Unit
+from cmo_dashboards.panels import Panel, Query, Shape, Unit, to_dashboard
 from cmo_dashboards.promised import budgeted, runbook_links, target_text
 
 if TYPE_CHECKING:
@@ -45,9 +45,11 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
         answers="How much of what may fail in 30 days is still there? The target "
         f"({target_text(objective)}) lets {allowed} of live queries miss it; 100 % is untouched, 0 % spent, "
         "below that the target is missed. It counts what was recorded: *Coverage of the recorded windows* "
-        "says how much of the 30 days that is. It has a colour from as many events on as a verdict needs.",
-        when_red="The month misses its target. See under *Burn rate* whether it still burns, and which hours "
-        "spent it; if it burns no more, hold back risky releases until the budget has grown again.",
+        f"on *{objectives.name.upper()} compliance* says how much of the 30 days that is. It has a colour "
+        "from as many events on as a verdict needs.",
+        when_red=f"The month misses its target. *Burn rate* on *{objectives.name.upper()} compliance* says "
+        "whether it still burns, and the panel beside it which hours spent it; if it burns no more, hold "
+        "back risky releases until the budget has grown again.",
         # Empty in a busy service for up to an hour: when a roll-up has seen the time before its traffic.
         queries=(
             Query(
@@ -69,6 +71,7 @@ def budget_left(objectives: Objectives, objective: Objective, *, width: int, hei
         steps=budget_steps(objective),
         no_value=_NOT_RECORDED,
         decimals=1,
+        links=(to_dashboard("Budgets and burn rates", objectives.name),),
     )
 
 

@@ -53,7 +53,7 @@ class LeftOut:
         """In a sentence, with the way to mend it; ``source`` is what people call the objectives."""
         return (
             f"{source}: the dashboard {self.uid} is left out, for want of {self.lacking}; add that as "
-            "cmo-015.yml has it, or do without the dashboard."
+            "cmo-015.yml has it, or do without the dashboard: links to it lead nowhere."
         )
 
 

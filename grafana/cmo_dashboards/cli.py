@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import click
 from click.core import ParameterSource
 from cmo_slo.durations import DAY, SECOND, DurationError, duration, parse_duration
-from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
+from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives, require_another_file
 from cmo_slo.text_file import UnreadableFileError, read_text_file, write_text_file
 
 from cmo_dashboards.building import build_dashboards
@@ -89,6 +89,8 @@ def build(
     left out, as said on standard error; 3: a file or an option cannot be used.
     """
     promised = _load(objectives, runbooks_url)
+    if docs is not None:
+        _require_another_file(objectives, docs)
     if output is None and promised != _load(_OBJECTIVES):
         raise WrongInputError(
             "Other objectives than cmo-015, and --runbooks-url, need --output: the compiled dashboards are "
@@ -286,6 +288,13 @@ def _load(objectives: str, runbooks_url: str | None = None) -> Objectives:
         return loaded if runbooks_url is None else with_runbooks(loaded, runbooks_url)
     except (ObjectivesError, ValueError) as error:
         raise WrongInputError(str(error)) from error
+
+
+def _require_another_file(objectives: str, path: Path) -> None:
+    try:
+        require_another_file(objectives, path)
+    except ObjectivesError as error:
+        raise WrongInputError(f"{error}.") from error
 
 
 def _built(objectives: str, promised: Objectives) -> Built:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cmo_exporter import catalogue
+from cmo_slo import recorded
 
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.expressions import INTERVAL, RANGE, RATE_INTERVAL, Population, Recorded, selector
@@ -66,6 +67,15 @@ def cost_of_a_query(offset: str) -> str:
     """US dollars for one finished query, of all traffic: cost is counted by model and by no scenario."""
     spent = f"sum(increase({catalogue.LLM_COST.name}[{RANGE}]{offset}))"
     return f"{spent} / (sum(increase({catalogue.QUERIES.name}[{RANGE}]{offset})) > 0)"
+
+
+def on_one_side_alone() -> str:
+    """The chosen scenarios that ran on one side and not on the other, which pooled would be compared too."""
+    series = selector(recorded.STARTED_QUERIES, {}, promql.TESTS.matcher)
+    now, earlier = (
+        f"(sum by (scenario) (sum_over_time({series}[{RANGE}]{offset})) > 0)" for offset in (NOW, EARLIER)
+    )
+    return f"{now} unless {earlier} or {earlier} unless {now}"
 
 
 def releases(offset: str) -> str:

@@ -76,14 +76,14 @@ class _Question:
     Attributes:
         legend: what its series are called.
         expression: the question at some moment.
-        by_scenario: whether it has a series for each scenario, or one of all.
+        people: of whom, each scenario or all together; nobody in particular if it is of all traffic.
         judged: those of its answers that a verdict would judge; none if it has no target.
         too_few: those that rest on too little for a verdict, if such are told apart.
     """
 
     legend: str
     expression: _Asked
-    by_scenario: bool
+    people: Population | None
     judged: _Asked | None = None
     too_few: _Asked | None = None
 
@@ -102,25 +102,29 @@ class _Question:
         return judged, replace(few, may_be_empty=True)
 
     def difference(self) -> str:
-        """How much more the answer is now, where there is one on both sides."""
-        match = "on (scenario) " if self.by_scenario else ""
-        return f"({self.expression(NOW)}) - {match}({self.expression(EARLIER)})"
+        """How much more the answer is now, where there is one on both sides, of the same scenarios."""
+        now, earlier = f"({self.expression(NOW)})", f"({self.expression(EARLIER)})"
+        if self.people is None:
+            return f"{now} - {earlier}"
+        if self.people.pooled:
+            return f"{now} - {earlier} unless on () ({comparison.on_one_side_alone()})"
+        return f"{now} - on (scenario) {earlier}"
 
 
 def _of_each(expression: _OfPeople) -> _Question:
     """A question about each scenario that has no target."""
-    return _Question(_SCENARIO, partial(expression, TESTS), by_scenario=True)
+    return _Question(_SCENARIO, partial(expression, TESTS), TESTS)
 
 
 def _of_each_judged(expression: _OfPeople) -> _Question:
     """A question about each scenario whose every answer has a target."""
     asked = partial(expression, TESTS)
-    return _Question(_SCENARIO, asked, by_scenario=True, judged=asked)
+    return _Question(_SCENARIO, asked, TESTS, judged=asked)
 
 
 def _of_all(expression: _OfPeople) -> _Question:
     """A question about all scenarios together, whose events can be pooled."""
-    return _Question(_POOLED, partial(expression, ALL_CHOSEN_TESTS), by_scenario=False)
+    return _Question(_POOLED, partial(expression, ALL_CHOSEN_TESTS), ALL_CHOSEN_TESTS)
 
 
 def _of_events(question: _Question, of: Recorded, people: Population, objective: Objective) -> _Question:
@@ -175,6 +179,16 @@ class _Figure:
             self._difference(),
         )
 
+    @property
+    def _of_whom(self) -> str:
+        people = [asked.people for asked in self.asked if asked.people]
+        together = (
+            "; of all together only where both sides ran the same"
+            if any(one.pooled for one in people)
+            else ""
+        )
+        return f" Of scenarios that ran on both sides{together}." if people else ""
+
     def _side(self, title: str, offset: str, answers: str, when_red: str, no_value: str) -> Panel:
         return Panel(
             title=title,
@@ -202,7 +216,7 @@ class _Figure:
             width=8,
             height=5,
             unit=self.unit,
-            answers=f"How much more is it than in the compared run?{points} Of what ran on both sides.",
+            answers=f"How much more is it than in the compared run?{points}{self._of_whom}",
             when_red=_CHANCE,
             queries=tuple(Query(asked.difference(), asked.legend, -most, most) for asked in self.asked),
             decimals=self.decimals,
@@ -414,7 +428,7 @@ def _memory(objectives: Objectives) -> _Figure:
 
 
 def _cost() -> _Figure:
-    of_all = _Question("All queries", comparison.cost_of_a_query, by_scenario=False)
+    of_all = _Question("All queries", comparison.cost_of_a_query, people=None)
     return _Figure(
         title="Cost of a query (estimated)",
         unit=Unit.DOLLARS,

@@ -14,7 +14,7 @@ from cmo_exporter import catalogue
 from cmo_dashboards import evaluators
 from cmo_dashboards import expressions as promql
 from cmo_dashboards.budgets import coverage
-from cmo_dashboards.colours import FAIL, NEUTRAL, Step
+from cmo_dashboards.colours import FAIL, NEUTRAL, WARN, Step
 from cmo_dashboards.dashboard import Dashboard
 from cmo_dashboards.evaluators import VMALERT, Evaluators
 from cmo_dashboards.panels import Panel, Query, Row, Shape, Unit
@@ -104,7 +104,7 @@ def _monitoring_alerts(objectives: Objectives) -> Panel:
         "not loaded; then the watchdog is silent.",
         when_red="Follow the runbook of its name before you believe any other panel.",
         queries=(Query(f"count by (alertname) ({firing})", "{{alertname}}", 1, 100, may_be_empty=True),),
-        steps=(Step(None, NEUTRAL), Step(1.0, FAIL)),
+        steps=(Step(None, NEUTRAL), Step(1.0, WARN)),
         no_value="None fires, if the watchdog does",
         data_links=runbook_links(objectives, "${__field.labels.alertname}"),
     )
@@ -283,7 +283,7 @@ def _notifications(objectives: Objectives) -> tuple[Panel, ...]:
             height=8,
             unit=Unit.COUNT,
             answers="How many alerts are active, and how many are silenced or inhibited? The watchdog is "
-            "always one.",
+            "always one; each Alertmanager of a cluster counts it.",
             when_red="Suppressed without a load test or a page: somebody left "
             "a silence behind; `amtool silence query` lists them.",
             queries=(Query("sum by (state) (alertmanager_alerts)", "{{state}}", 0.0, _MOST_EVENTS),),

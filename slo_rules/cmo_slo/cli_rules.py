@@ -10,7 +10,7 @@ from cmo_slo.cli_links import link_options, links_given_as_flags, links_given_as
 from cmo_slo.cli_rules_check import WrongInputError, check
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DurationError, duration, parse_duration
-from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
+from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives, require_another_file
 from cmo_slo.rulefile import (
     GeneratedFile,
     render,
@@ -88,6 +88,8 @@ def build(
         interval = _in_one_spelling(scrape_interval or DEFAULT_SCRAPE_INTERVAL)
         compiled = with_links(load_objectives(find_objectives(objectives)), runbooks_url, dashboards_url)
         content = (render_for_operator if form == "operator" else render)(compiled, interval)
+        if output is not None:
+            require_another_file(objectives, output)
     except (ObjectivesError, CompileError) as error:
         raise WrongInputError(str(error)) from error
     if output == Path("-"):

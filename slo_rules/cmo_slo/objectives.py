@@ -117,6 +117,21 @@ def objectives_hash(objectives: Objectives) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:_HASH_DIGITS]
 
 
+def require_another_file(objectives: str, path: Path) -> None:
+    """What is made of objectives may not be written over them.
+
+    Args:
+        objectives: a shipped name or a file, as `find_objectives` takes it.
+        path: what is to be written.
+
+    Raises:
+        ObjectivesError: it is the file that the objectives are read from.
+    """
+    if path.resolve() == find_objectives(objectives).resolve():
+        wrong = "would be written over the objectives that it is made of"
+        raise ObjectivesError([Problem(str(path), 0, "", wrong, "another file", "name one that is not read")])
+
+
 def objectives_text(objectives: Objectives) -> str:
     """A file that means the same, without the comments of the one that was read, for where that is not."""
     said = objectives.model_dump(mode="json", exclude_defaults=True)

@@ -270,6 +270,16 @@ def test_dashboards_are_those_of_the_objectives(tmp_path: Path) -> None:
     )
 
 
+def test_manifests_are_not_written_over_the_objectives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shipped = find_objectives("cmo-015").read_bytes()
+    (tmp_path / "objectives.yml").write_bytes(shipped)
+    assert cli.run(["kubernetes", "build", str(tmp_path / "objectives.yml"), "--output", str(tmp_path)]) == 3
+    assert "would be written over the objectives that it is made of" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"objectives.yml": shipped}
+
+
 def test_dashboards_that_show_what_the_objectives_lack_are_left_out_and_the_rest_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -364,6 +364,7 @@ FAULTS: list[tuple[str, str, Fault]] = [
     ("windows", "at one moment", _ask("last_over_time(scenario:slo_good_events:hourly[90m])")),
     ("windows", "at one moment", _ask("sum(increase(scenario:slo_good_events:hourly[1h]))")),
     ("jobs", "of every job", _ask("cmo_memory_bytes")),
+    ("jobs", "of the job 'cmoo'", _ask('cmo_memory_bytes{job="cmoo"}')),
     ("jobs", "of every job", _ask('sum(rate(cmo_queries_total{scenario="job"}[$__rate_interval]))')),
     ("jobs", "of every job", _ask("cmo_query_duration_seconds_bucket + on (job) up")),
     ("jobs", "of every job", lambda d: d["annotations"]["list"][0].update(expr="cmo_build_info")),

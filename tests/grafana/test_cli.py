@@ -208,6 +208,14 @@ def test_a_file_that_is_no_dashboard_exits_3(tmp_path: Path, content: str | None
     assert done.stdout == ""
 
 
+def test_the_page_is_not_written_over_the_objectives(tmp_path: Path) -> None:
+    mine = _own(tmp_path)
+    done = CliRunner().invoke(dashboards, ["build", mine, "--output", str(tmp_path / "new"), "--docs", mine])
+    assert done.exit_code == 3
+    assert "would be written over the objectives that it is made of" in done.stderr
+    assert "objectives:" in (tmp_path / "my.yml").read_text()
+
+
 def test_what_is_no_file_exits_3_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     done = CliRunner().invoke(dashboards, ["check", str(tmp_path / "pipe")])
@@ -265,7 +273,8 @@ def _checked(folder: Path, *options: str) -> Result:
 def test_dashboards_of_another_job_ask_for_no_other(tmp_path: Path) -> None:
     jobs = "{job: oracle, probe_job: oracle-probe,"
     changes = ("{job: cmo,", jobs), ("jobs: [cmo, probe, ", "jobs: [oracle, oracle-probe, ")
-    done = _built(_own(tmp_path, *changes), tmp_path / "new")
+    mine = _own(tmp_path, *changes)
+    done = _built(mine, tmp_path / "new")
     assert (done.exit_code, done.stderr) == (0, "")
     shipped, made = _files(compiled_directory()), _files(tmp_path / "new")
     assert made.keys() == shipped.keys()
@@ -275,7 +284,11 @@ def test_dashboards_of_another_job_ask_for_no_other(tmp_path: Path) -> None:
         assert [name for name, text in made.items() if b'job=\\"%s\\"' % job in text] == []
         assert [name for name, text in made.items() if b'job=\\"%s\\"' % theirs in text] == asked
     assert b"there should be oracle, oracle-probe, prometheus" in made["cmo-monitor.json"]
-    assert (_checked(tmp_path / "new").exit_code, _checked(tmp_path / "new").stdout) == (0, "")
+    checked = _checked(tmp_path / "new", "--objectives", mine)
+    assert (checked.exit_code, checked.stdout) == (0, "")
+    of_others = _checked(tmp_path / "new").stdout.splitlines()
+    assert len(of_others) > 100
+    assert all("the objectives' jobs are cmo and probe" in line for line in of_others)
 
 
 def test_targets_titles_and_the_name_follow_the_objectives(tmp_path: Path) -> None:

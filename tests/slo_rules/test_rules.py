@@ -97,6 +97,15 @@ def test_an_interval_has_one_spelling_in_what_is_built_and_what_is_checked(tmp_p
     assert "[error fresh]" not in checked.stdout
 
 
+def test_rules_are_not_written_over_their_objectives(tmp_path: Path) -> None:
+    objectives = tmp_path / "my.yml"
+    objectives.write_bytes(find_objectives("cmo-015").read_bytes())
+    result = run("build", objectives, "--output", tmp_path / "." / "my.yml")
+    assert result.exit_code == 3
+    assert "would be written over the objectives that it is made of" in result.stderr
+    assert objectives.read_bytes() == find_objectives("cmo-015").read_bytes()
+
+
 def test_build_prints_nothing_but_rules_on_standard_output() -> None:
     result = run("build", "cmo-015", "--output", "-")
     assert result.exit_code == 0

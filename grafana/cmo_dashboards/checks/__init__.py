@@ -54,7 +54,7 @@ def checks_of(objectives: Objectives) -> Mapping[str, Check]:
         "parses": parses.check,
         "windows": windows.check,
         "names": partial(names.check, known=known),
-        "jobs": jobs.check,
+        "jobs": partial(jobs.check, promised=objectives),
         "no_data": no_data.check,
         "round_trip": round_trip.check,
     }

@@ -9,7 +9,7 @@ from cmo_dashboards.building import build_dashboards
 from cmo_slo.cli_links import link_options, with_links
 from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, CompileError
 from cmo_slo.durations import DurationError, duration, parse_duration
-from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
+from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives, require_another_file
 
 from cmo_stack.exit_status import ExitStatus
 from cmo_stack.kubernetes.cluster import Cluster, WrongNamespaceError
@@ -80,6 +80,8 @@ def build(
         cluster = Cluster(namespace, service_namespace)
         compiled = with_links(load_objectives(find_objectives(objectives)), runbooks_url, dashboards_url)
         files = manifest_files(compiled, output, _in_one_spelling(scrape_interval), cluster)
+        for file in files:
+            require_another_file(objectives, file.path)
     except (ObjectivesError, CompileError, WrongNamespaceError) as error:
         raise CannotBuildError(str(error)) from error
     for file in files:
