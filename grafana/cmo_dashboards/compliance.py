@@ -200,10 +200,18 @@ def _memory(objectives: Objectives) -> tuple[Panel, Panel]:
         width=12,
         height=8,
         unit=Unit.BYTES,
-        answers=f"When during a test did memory grow? {meaning} A scenario is drawn while it has users.",
+        answers=f"When during a test did memory grow? {meaning} A scenario is drawn while it has users. Of "
+        "several workers each counts from its first session of that scenario on; until then it is too low.",
         when_red="See which scenario crosses the dashed line, and what else began then: a step is "
         "a load (an index, a cache), a slope is a leak or a queue.",
-        queries=(Query(promql.growth_so_far(indicator, promql.TESTS), _SCENARIO_LEGEND, *bounds),),
+        queries=(
+            Query(
+                promql.growth_so_far(indicator, promql.TESTS),
+                _SCENARIO_LEGEND,
+                -_MOST_GROWTH_BYTES,
+                _MOST_GROWTH_BYTES,
+            ),
+        ),
         steps=target_line(objective),
         no_value=_NO_TEST,
     )

@@ -369,7 +369,7 @@ def _own_load() -> tuple[Panel, ...]:
             answers="How many series does Prometheus keep in memory? Each costs a few kilobytes.",
             when_red="A rise that does not end: see *Samples of a scrape* for the target.",
             queries=(
-                Query("max by (instance) (prometheus_tsdb_head_series)", "{{instance}}", 1.0, _MOST_SERIES),
+                Query("max by (instance) (prometheus_tsdb_head_series)", "{{instance}}", 0.0, _MOST_SERIES),
             ),
             no_value=_NO_PROMETHEUS,
         ),
