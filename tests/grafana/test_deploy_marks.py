@@ -90,7 +90,7 @@ def test_a_deploy_is_marked_where_the_version_changes(
                     if (version, second) in running and any(_is_marked(second, begin) for begin in begins)
                 ],
             }
-            for second in range(0, STEPS * STEP, STEP)
+            for second in _telling(runs)
         ],
     }
     assert ask_promtool(promtool, tmp_path, [test]) == ""
@@ -101,6 +101,16 @@ def _each_step(parts: tuple[tuple[int, str], ...]) -> list[tuple[int, str]]:
     return [
         (second, next((scraped for begin, scraped in reversed(parts) if begin <= second), MISSED))
         for second in seconds
+    ]
+
+
+def _telling(runs: Runs) -> list[int]:
+    """Every step from shortly before anything changes to when its mark has ended, and some between."""
+    changes = {begin for parts in runs.values() for begin, _ in parts}
+    return [
+        second
+        for second in range(0, STEPS * STEP, STEP)
+        if second % 300 == 0 or any(-2 * STEP <= second - change <= 120 for change in changes)
     ]
 
 
