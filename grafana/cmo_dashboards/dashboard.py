@@ -47,7 +47,7 @@ _DEPLOY: Final = (
 )
 """What runs now, unless nothing else was seen later, but for a missed scrape or two.
 
-So the same version is no deploy when it comes back after an outage, and an older one is when it comes back.
+So a version that comes back after an outage is no deploy, and one that comes back after another version is.
 """
 _DEPLOY_COLOUR: Final = "#0072B2"
 

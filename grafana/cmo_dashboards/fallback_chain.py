@@ -51,51 +51,48 @@ def _breaker_states(objectives: Objectives) -> Panel:
 
 
 def _breaker_transitions() -> Panel:
-    transitions = promql.rate(catalogue.BREAKER_TRANSITIONS.name, promql.CHOSEN_COMPONENT)
-    return Panel(
+    return _by_state(
+        catalogue.BREAKER_TRANSITIONS,
         title="Changes of state",
-        shape=Shape.TIME_SERIES,
-        width=6,
-        height=8,
-        unit=Unit.PER_SECOND,
         answers="Does a breaker flap? Times a second that it went into each state.",
         when_red="Opening again and again: its recovery time is too short for what is "
         "broken, or its threshold too low for what is normal.",
-        queries=(
-            Query(
-                f"sum by (component, state) ({transitions}) > 0",
-                "{{state}}, {{component}}",
-                0.0,
-                _MOST_CALLS,
-                may_be_empty=True,
-            ),
-        ),
         no_value=f"No change, {OR_NO_DATA}",
     )
 
 
 def _breaker_rejections() -> Panel:
-    rejections = promql.rate(catalogue.BREAKER_REJECTIONS.name, promql.CHOSEN_COMPONENT)
-    return Panel(
+    return _by_state(
+        catalogue.BREAKER_REJECTIONS,
         title="Calls that a breaker refuses",
-        shape=Shape.TIME_SERIES,
-        width=6,
-        height=8,
-        unit=Unit.PER_SECOND,
         answers="What does an open breaker cost? Calls a second that it refused: each is a query that "
         "falls back.",
         when_red="Mend the component: the breaker closes with the first question after that which no "
         "cache answers.",
+        no_value=f"None refused, {OR_NO_DATA}",
+    )
+
+
+def _by_state(metric: catalogue.Metric, *, title: str, answers: str, when_red: str, no_value: str) -> Panel:
+    """How often something happens to a breaker, by its state; no line where it does not."""
+    return Panel(
+        title=title,
+        shape=Shape.TIME_SERIES,
+        width=6,
+        height=8,
+        unit=Unit.PER_SECOND,
+        answers=answers,
+        when_red=when_red,
         queries=(
             Query(
-                f"sum by (component, state) ({rejections}) > 0",
+                f"sum by (component, state) ({promql.rate(metric.name, promql.CHOSEN_COMPONENT)}) > 0",
                 "{{state}}, {{component}}",
                 0.0,
                 _MOST_CALLS,
                 may_be_empty=True,
             ),
         ),
-        no_value=f"None refused, {OR_NO_DATA}",
+        no_value=no_value,
     )
 
 
