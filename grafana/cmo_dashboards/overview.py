@@ -260,7 +260,8 @@ def _components(objectives: Objectives) -> tuple[Panel, ...]:
         ),
         _worst_components(
             "Calls that are slow, worst first",
-            f"({answered} - {in_time}) / {total}",
+            # The two are copied one after the other, and a scrape that is written in between is in one alone.
+            f"clamp_min({answered} - {in_time}, 0) / {total}",
             "Which component is slow? The worst, by the share of their calls for live queries that gave an "
             f"answer, but later than {within.threshold_seconds:g} s.",
             "Users may wait for the first. Click on it: *CMO components* says whether it works or waits for "

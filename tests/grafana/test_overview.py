@@ -115,3 +115,31 @@ def test_a_restart_is_told_of_the_instance_that_it_was(promtool: servers.Server,
         ],
     }
     assert ask_promtool(promtool, tmp_path, [test]) == ""
+
+
+def test_no_share_is_negative_where_one_counter_is_a_scrape_behind(
+    promtool: servers.Server, tmp_path: Path
+) -> None:
+    [asked] = _titled("Calls that are slow, worst first")["targets"]
+    seen = {("good", "success"): 0, ("total", "success"): 10, ("good", "within_2s"): 10}
+    test = {
+        "interval": "15s",
+        "input_series": [
+            {
+                "series": f"component:slo_{kind}_events:increase{{{labels}}}",
+                "values": str(count),
+            }
+            for (kind, indicator), count in seen.items()
+            for labels in [
+                f'slo="cmo-015", scenario="live", component="llm", indicator="{indicator}"',
+            ]
+        ],
+        "promql_expr_test": [
+            {
+                "expr": Macros(range="5m").replace(asked["expr"]),
+                "eval_time": "1m",
+                "exp_samples": [{"labels": '{component="llm"}', "value": 0}],
+            }
+        ],
+    }
+    assert ask_promtool(promtool, tmp_path, [test]) == ""

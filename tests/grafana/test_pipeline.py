@@ -159,6 +159,31 @@ class Watched:
         return bool(self.watcher.instant(least, self.moment))
 
     @property
+    def even(self) -> bool:
+        """Whether the rules last saw one scrape in all counters, and not the next in some of them already.
+
+        They copy one after the other; what is written in between adds up with the next evaluation.
+        """
+        [evaluated] = self.watcher.instant("max(timestamp(slo:cmo_queries_total:checkpoint))", self.moment)
+        moment = float(evaluated["value"][1])
+        scraped, before, copied = (
+            f'label_replace({{__name__=~"{names}"}}{ago}, "counter", "$1", "__name__", "{name}")'
+            for names, ago, name in (
+                ("cmo_.+", "", "(.+)"),
+                ("cmo_.+", f" offset {SCRAPE}", "(.+)"),
+                ("slo:.+:checkpoint", "", "slo:(.+):checkpoint"),
+            )
+        )
+        moved = f"{scraped} != {before}"
+
+        def counters(found: str) -> set[str]:
+            return {item["metric"]["counter"] for item in self.watcher.instant(found, moment)}
+
+        seen = counters(f"count by (counter) (({moved}) == ignoring(slo) {copied})")
+        unseen = counters(f"count by (counter) (({moved}) != ignoring(slo) {copied})")
+        return bool(seen) != bool(unseen)
+
+    @property
     def range_of_second(self) -> str:
         """From the gap to the moment that is looked at, also where it is moved as little as it can be."""
         return _range(self.gap + int(NOT_MOVED), self.moment)
@@ -250,7 +275,7 @@ def _drive(pipeline: truth.Pipeline, watcher: Watcher) -> Watched:
 def _is_complete(seen: list[Watched]) -> bool:
     """Look again, from a moment ago; whether every panel shows something then."""
     seen[0] = replace(seen[0], moment=time.time() - RECORDED_BY_NOW_SECONDS, _asked={})
-    return seen[0].steady and not seen[0].missing
+    return seen[0].steady and seen[0].even and not seen[0].missing
 
 
 def test_idle_it_claims_nothing(watched: Watched) -> None:
