@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import textwrap
 from pathlib import Path
@@ -24,7 +25,7 @@ from cmo_stack.kubernetes.manifests import manifest_files
 from .published_schemas import complaints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cmo_slo.rulefile import GeneratedFile
 
@@ -278,6 +279,30 @@ def test_manifests_are_not_written_over_the_objectives(
     assert cli.run(["kubernetes", "build", str(tmp_path / "objectives.yml"), "--output", str(tmp_path)]) == 3
     assert "would be written over the objectives that it is made of" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"objectives.yml": shipped}
+
+
+@pytest.mark.parametrize("name", ["kustomization.yaml", "prometheus-rule.yml", "dashboards/cmo-015.yml"])
+def test_files_of_others_are_not_replaced(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (theirs := tmp_path / name).parent.mkdir(exist_ok=True)
+    theirs.write_text("# Ours.\nkind: Kustomization\n")
+    build = ["kubernetes", "build", "--output", str(tmp_path)]
+    assert cli.run(build) == 3
+    assert f"{theirs}: not made by this command, so it is not replaced" in capsys.readouterr().err
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
+    theirs.unlink()
+    assert cli.run(build) == 0
+    assert cli.run(build) == 0, "what was built before is its own"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["pipe", "directory"])
+def test_what_is_no_file_is_not_waited_for(
+    make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "objectives.yml")
+    assert cli.run(["kubernetes", "build", "--output", str(tmp_path)]) == 3
+    assert "nothing is written" in capsys.readouterr().err
 
 
 def test_dashboards_that_show_what_the_objectives_lack_are_left_out_and_the_rest_is_written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from cmo_dashboards.building import build_dashboards
@@ -13,7 +14,10 @@ from cmo_slo.objectives import ObjectivesError, find_objectives, load_objectives
 
 from cmo_stack.exit_status import ExitStatus
 from cmo_stack.kubernetes.cluster import Cluster, WrongNamespaceError
-from cmo_stack.kubernetes.manifests import manifest_files
+from cmo_stack.kubernetes.manifests import made_by_somebody_else, manifest_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CannotBuildError(click.ClickException):
@@ -42,7 +46,7 @@ Examples:
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder to write to; files of other names stay as they are.",
+    help="Folder to write to; files that this command did not make stay as they are.",
 )
 @click.option(
     "--scrape-interval",
@@ -84,6 +88,7 @@ def build(
             require_another_file(objectives, file.path)
     except (ObjectivesError, CompileError, WrongNamespaceError) as error:
         raise CannotBuildError(str(error)) from error
+    _refuse_to_replace([file.path for file in files])
     for file in files:
         try:
             file.write()
@@ -94,6 +99,20 @@ def build(
         click.echo(f"wrote {file.path}", err=True)
     for one in build_dashboards(compiled).left_out:
         click.echo(one.told(objectives), err=True)
+
+
+def _refuse_to_replace(paths: Sequence[Path]) -> None:
+    try:
+        foreign = [str(path) for path in paths if made_by_somebody_else(path)]
+    except OSError as error:
+        raise CannotBuildError(
+            f"{error.filename} cannot be looked at: {error.strerror}. Name another folder with --output."
+        ) from error
+    if foreign:
+        raise CannotBuildError(
+            f"{', '.join(foreign)}: not made by this command, so it is not replaced, and nothing is written. "
+            "Move it away, or name another folder with --output."
+        )
 
 
 def _in_one_spelling(interval: str) -> str:

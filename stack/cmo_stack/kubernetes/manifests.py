@@ -44,6 +44,8 @@ _DISTRIBUTION: Final = "cmo-observability"
 _EXAMPLE: Final = "example.org"
 """The domain of every address in ``alertmanager/production.yml`` that is to be filled in."""
 
+_MADE_HERE: Final = ("# Made by `cmo kubernetes build`", "# Compiled by `cmo rules build`")
+_LONGEST_HEAD: Final = 80
 _HEAD: Final = "# Made by `cmo kubernetes build`: build it again rather than edit it.\n# {source}\n"
 _KUSTOMIZATION: Final = """\
 # Made by `cmo kubernetes build`. What is marked FILL IN belongs into a kustomization of yours that names this
@@ -127,6 +129,18 @@ def manifest_files(
         version=version,
     )
     return [GeneratedFile(directory / name, text) for name, text in texts.items()]
+
+
+def made_by_somebody_else(path: Path) -> bool:
+    """Whether something is there that does not say in its first line that it was built, and would be lost.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    if not path.is_file():
+        return path.exists()
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return not file.readline(_LONGEST_HEAD).startswith(_MADE_HERE)
 
 
 def _alertmanager_config() -> dict[str, Any]:
