@@ -201,14 +201,17 @@ _BEFORE_IT: Final = f"{_OF_EACH_RELEASE} < ${{__to}} / 1000 - $__range_s - ${{ru
 AGAINST: Final = Distance(
     "against",
     "Compare with",
-    _last_runs(_BEFORE_IT, f"round({_ITS_LAST_MOMENT} - on () group_right () LAST + ${{run}})"),
+    _last_runs(_BEFORE_IT, f"floor({_ITS_LAST_MOMENT} - on () group_right () LAST + ${{run}})"),
     "run",
     (("1 day earlier", 86_400), ("1 hour earlier", 3_600), ("7 days earlier", 604_800)),
     "Last run of each release before that run, or a distance from it; any number of seconds may be typed in",
     stand_in="10",
     counted_from=RUN,
 )
-"""Seconds by which the other run is moved, so that it ends where the one that is looked at does."""
+"""Seconds by which the other run is moved, so that it ends where the one that is looked at does.
+
+Rather a second after its end than before: what is recorded last may be all that a short run has.
+"""
 VARIABLES: Final[tuple[AnyVariable, ...]] = (JOB, INSTANCE, SCENARIO, COMPONENT, HISTORY, RUN, AGAINST)
 """All that a dashboard may have, in the order in which they narrow each other."""
 

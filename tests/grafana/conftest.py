@@ -139,21 +139,11 @@ def promtool(request: pytest.FixtureRequest) -> servers.Server:
     return server
 
 
-class _Silent(WSGIRequestHandler):
-    """Tells nobody of each scrape."""
-
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
-
-
-class Exposition(Collector):
-    """Serves the catalogue; a context manager. Idle until ``busy`` is set, then every scrape is one step.
+class Exposed(Collector):
+    """The catalogue, scrape by scrape. Idle until ``busy`` is set, then every scrape is one step.
 
     Under load it is not well either: whatever a service should have none of, there is some. Set while idle,
     ``hardly_busy`` makes one scrape a small part of a step.
-
-    What the next scrape is answered with is made after the last: it takes long, and a busy machine would give
-    up the scrape. So ``busy`` counts from the second scrape on.
     """
 
     scenarios = SCENARIOS
@@ -167,18 +157,6 @@ class Exposition(Collector):
         self.hardly_busy = False
         self.scrapes = 0
         self.steps = 0.0
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        self._maker = ThreadPoolExecutor(1)
-        self._next = self._maker.submit(generate_latest, self._registry)
-        self._server = make_server("127.0.0.1", 0, self._answer, handler_class=_Silent)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        """Host and port to scrape."""
-        return f"127.0.0.1:{self._server.server_port}"
 
     def describe(self) -> list[Family]:
         """Nothing: the registry would otherwise collect once, which is no scrape."""
@@ -192,24 +170,6 @@ class Exposition(Collector):
             self.hardly_busy = False
             self.steps += FEW
         yield from [self._family(metric) for metric in catalogue.CATALOGUE]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-        self._maker.shutdown()
-
-    def _answer(self, _environment: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        made = self._next.result()
-        self.scrapes += 1
-        self._next = self._maker.submit(generate_latest, self._registry)
-        start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
-        return [made]
 
     def _step(self) -> None:
         self.steps += 1
@@ -338,3 +298,51 @@ class Exposition(Collector):
             count = sum(finished.get(outcome, 0) for outcome in ("error", "timeout", "rejected"))
             within = count
         return self.steps * within, self.steps * count
+
+
+class _Silent(WSGIRequestHandler):
+    """Tells nobody of each scrape."""
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name there
+        """Say nothing."""
+
+
+class Exposition(Exposed):
+    """Serves what is exposed; a context manager.
+
+    What the next scrape is answered with is made after the last: it takes long, and a busy machine would give
+    up the scrape. So ``busy`` counts from the second scrape on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._maker = ThreadPoolExecutor(1)
+        self._next = self._maker.submit(generate_latest, self._registry)
+        self._server = make_server("127.0.0.1", 0, self._answer, handler_class=_Silent)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        """Host and port to scrape."""
+        return f"127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._maker.shutdown()
+
+    def _answer(self, _environment: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        made = self._next.result()
+        self.scrapes += 1
+        self._next = self._maker.submit(generate_latest, self._registry)
+        start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+        return [made]

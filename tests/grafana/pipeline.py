@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from cmo_exporter import catalogue
 from prometheus_client.core import GaugeMetricFamily
 
-from .conftest import FAILING, MEGABYTE, OF_HTTP, RSS_LOADED, SCENARIOS, Exposition
+from .conftest import FAILING, MEGABYTE, OF_HTTP, RSS_LOADED, SCENARIOS, Exposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -84,14 +84,16 @@ FIRST_BYTE_SECONDS: Final = 0.5
 OPEN_FILES: Final = 256
 MAX_FILES: Final = 1_024
 RESTARTS: Final = 1
+STARTED: Final = 1_770_000_000
+"""When the worker did, in Unix seconds."""
 _FAILURES: Final = ("error", "timeout", "rejected")
 
 
-class Pipeline(Exposition):
-    """Serves the whole catalogue. ``release`` is the one that runs, ``breaker`` the state of LightRAG's."""
+class Pipeline(Exposed):
+    """The whole catalogue. ``release`` is the one that runs, ``breaker`` the state of LightRAG's."""
 
     closed_by_settings: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **Exposition.closed_by_settings,
+        **Exposed.closed_by_settings,
         "component": COMPONENTS,
     }
 
@@ -169,6 +171,7 @@ class Pipeline(Exposition):
             catalogue.OPEN_FILES.name: OPEN_FILES,
             catalogue.MAX_FILES.name: MAX_FILES,
             catalogue.MEMORY_HIGH_WATER.name: RSS_LOADED,
+            catalogue.WORKER_START_TIME.name: STARTED,
         }
         return constant.get(metric.name)
 

@@ -1,42 +1,42 @@
 """Components, resources and the comparison of two runs on a real Prometheus, where every number is known.
 
-One Prometheus watches a service that is idle, then under load with one release, idle again, and under load
-with the next. Whatever is asked is asked at one moment of the second load, which all tests look at.
+A service is idle, then under load with one release, idle again, and under load with the next. It is the past
+that a Prometheus is given, with all that the rules would have recorded of it: nothing is late, however busy
+this machine is. Whatever is asked is asked at one moment of the second load, which all tests look at.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import time
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import requests
-import yaml
 from cmo_dashboards import Macros, PanelQuery, queries, shipped_dashboards
 from cmo_dashboards.colours import FAIL, NEUTRAL, PASS, WARN, Step, colour_of
 from cmo_dashboards.document import defaults_of, panels
 from cmo_dashboards.variables import AGAINST, RUN, TAIL_SECONDS
 from cmo_exporter import catalogue
-from cmo_slo.compile import compile_rules
+from cmo_slo.compile import DEFAULT_SCRAPE_INTERVAL, compile_rules
+from cmo_slo.durations import SECOND, parse_duration
 from cmo_slo.objectives import load_objectives, shipped_directory
 from cmo_slo.rule import as_document
 from cmo_stack import servers
-from cmo_stack.free_ports import free_port
-from cmo_stack.process import ManagedProcess
 
+from ..slo_rules.backfill import Past
 from . import pipeline as truth
 from .conftest import FAILING, LOADING_STEPS, MEGABYTE, PASSING, RSS_LOADED, RSS_LOADING, SCENARIOS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from cmo_dashboards import Dashboard
     from cmo_dashboards.variables import Distance
+
+    from ..slo_rules.backfill import Point
 
 BOARDS: Final = {board.uid: board for board in shipped_dashboards()}
 COMPLIANCE: Final = BOARDS["cmo-015"]
@@ -45,27 +45,24 @@ RESOURCES: Final = BOARDS["cmo-resources"]
 LOAD_TEST: Final = BOARDS["cmo-load-test"]
 MINE: Final = (COMPONENTS, RESOURCES, LOAD_TEST)
 
-PATIENCE_SECONDS: Final = 120.0
-SCRAPE: Final = "500ms"
-STEP_SECONDS: Final = 0.5
-QUIET_SCRAPES: Final = 8
-"""More than a rate interval, so that what was before is over."""
-SEEN_SCRAPES: Final = 2
-"""So many until another release is there: the next one has been made already."""
+SCRAPE: Final = DEFAULT_SCRAPE_INTERVAL
+STEP_SECONDS: Final = parse_duration(SCRAPE) // SECOND
+BEGIN: Final = truth.STARTED + 240_000
+"""When all of it begins, in Unix seconds: on a full minute, of a day that it ends on too."""
+QUIET_SCRAPES: Final = 30
+"""So many that no range from the end of the first load back begins while the service loads."""
 FIRST_STEPS: Final = 6
 SECOND_STEPS: Final = 10
 """Steps of the loads: a range that holds the second also holds the first, when it is moved there."""
-RECORDED_BY_NOW_SECONDS: Final = 1.0
-"""Rules record one series after the other; at a moment this long ago none of a ratio's is missing."""
-EVERYTHING: Final = "300000ms"
+PAUSE_SCRAPES: Final = 8
+"""From the first load to the next release."""
+FORGOTTEN_SCRAPES: Final = 24
+"""Until the release before is no longer there: Prometheus looks back for 5 minutes."""
+EVERYTHING: Final = "1800000ms"
 """A range that holds all that has happened."""
 NOT_MOVED: Final = str(RUN.fixed[0][1])
 """What "Run" stands for where the run is the one in the range."""
-STEADY_SECONDS: Final = 2
-"""How long before the moment that is looked at no scrape may have been missed."""
-ROUNDED_BY_SECONDS: Final = 1.0
-"""Distances are whole seconds, and moments are steps of a query."""
-LONG_AGO_SECONDS: Final = "3600"
+LONG_AGO_SECONDS: Final = "36000"
 """Before anything was scraped."""
 
 Labels = dict[str, str]
@@ -78,12 +75,6 @@ class Watcher:
     """The HTTP interface of the Prometheus that watches."""
 
     url: str
-
-    def ready(self) -> bool:
-        try:
-            return requests.get(f"{self.url}/-/ready", timeout=5).ok
-        except requests.RequestException:
-            return False
 
     def ask(self, query: PanelQuery, start: float, moment: float) -> Series:
         """What a panel shows at a moment, or from a start on up to it."""
@@ -125,8 +116,8 @@ class Watched:
         """Everything that a dashboard shows, asked once."""
         key = (board.uid, moment, range_, *chosen.items())
         if key not in self._asked:
-            macros = Macros(range=range_, rate_interval="3s", interval=SCRAPE, chosen=chosen)
-            start = max(moment - _seconds(range_), self.quiet - 30)  # before that there is nothing
+            macros = Macros(range=range_, rate_interval="1m", interval=SCRAPE, chosen=chosen)
+            start = max(moment - _seconds(range_), BEGIN)
             self._asked[key] = {
                 (query.panel, query.ref_id): self.watcher.ask(query, start, moment)
                 for query in queries(board, macros)
@@ -147,43 +138,6 @@ class Watched:
         return self.values(LOAD_TEST, moment=self.moment, range_=self.range_of_second, against=seconds)
 
     @property
-    def missing(self) -> list[str]:
-        """Queries that show nothing under load, and should."""
-        return [one for board in (COMPONENTS, RESOURCES) for one in _missing(board, self.busy(board))]
-
-    @property
-    def steady(self) -> bool:
-        """Whether the load was seen in each of the last steps: what ends in a gap is moved by all of it."""
-        loaded = 'max(instance:slo_started_queries:increase{scenario!~"live|probe"})'
-        least = f"min_over_time({loaded}[{STEADY_SECONDS}s:{SCRAPE}]) > 0"
-        return bool(self.watcher.instant(least, self.moment))
-
-    @property
-    def even(self) -> bool:
-        """Whether the rules last saw one scrape in all counters, and not the next in some of them already.
-
-        They copy one after the other; what is written in between adds up with the next evaluation.
-        """
-        [evaluated] = self.watcher.instant("max(timestamp(slo:cmo_queries_total:checkpoint))", self.moment)
-        moment = float(evaluated["value"][1])
-        scraped, before, copied = (
-            f'label_replace({{__name__=~"{names}"}}{ago}, "counter", "$1", "__name__", "{name}")'
-            for names, ago, name in (
-                ("cmo_.+", "", "(.+)"),
-                ("cmo_.+", f" offset {SCRAPE}", "(.+)"),
-                ("slo:.+:checkpoint", "", "slo:(.+):checkpoint"),
-            )
-        )
-        moved = f"{scraped} != {before}"
-
-        def counters(found: str) -> set[str]:
-            return {item["metric"]["counter"] for item in self.watcher.instant(found, moment)}
-
-        seen = counters(f"count by (counter) (({moved}) == ignoring(slo) {copied})")
-        unseen = counters(f"count by (counter) (({moved}) != ignoring(slo) {copied})")
-        return bool(seen) != bool(unseen)
-
-    @property
     def range_of_second(self) -> str:
         """From the gap to the moment that is looked at, also where it is moved as little as it can be."""
         return _range(self.gap + int(NOT_MOVED), self.moment)
@@ -193,17 +147,15 @@ class Watched:
         return self._offered(AGAINST, AGAINST.question, self.moment if moment is None else moment, run)
 
     def runs(self) -> dict[str, str]:
-        """What "Run" offers, of runs that have their last answer at once."""
-        tail = f" - {TAIL_SECONDS})"
-        assert tail in RUN.question
-        return self._offered(RUN, RUN.question.replace(tail, ")"), self.moment)
+        """What "Run" offers."""
+        return self._offered(RUN, RUN.question, self.moment)
 
     def _offered(
         self, variable: Distance, question: str, moment: float, run: str = NOT_MOVED
     ) -> dict[str, str]:
         """What a variable offers, as Grafana takes it out of the results of its query."""
         macros = Macros(
-            range=self.range_of_second, interval=SCRAPE, end=moment, chosen={"history": "2m", "run": run}
+            range=self.range_of_second, interval=SCRAPE, end=moment, chosen={"history": "30m", "run": run}
         )
         pattern = re.compile(variable.pattern.strip("/").replace("(?<", "(?P<"))
         options = {}
@@ -219,63 +171,57 @@ class Watched:
     scope="module", params=servers.installed("prometheus"), ids=lambda one: one.label.replace(" ", "-")
 )
 def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """Two loads, watched by each Prometheus of this machine in turn."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    port = free_port()
-    watcher = Watcher(f"http://127.0.0.1:{port}")
-    with truth.Pipeline() as pipeline:
-        _configure(folder, pipeline.address)
-        command = [
-            str(request.param.path),
-            f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ]
-        with ManagedProcess(
-            request.param.label,
-            command,
-            log_path=folder / "prometheus.log",
-            ready=watcher.ready,
-            environment=request.param.environment,
-        ):
-            yield _drive(pipeline, watcher)
-
-
-def _configure(folder: Path, target: str) -> None:
+    """Two loads, known to each Prometheus of this machine in turn."""
+    scraped = Scraped()
+    scraped.idle(LOADING_STEPS + QUIET_SCRAPES)
+    quiet = scraped.moment
+    scraped.loaded(FIRST_STEPS, breaker="open")
+    scraped.idle(PAUSE_SCRAPES)
+    scraped.service.release = truth.AFTER
+    scraped.service.breaker = "closed"
+    gap = scraped.moment
+    scraped.idle(FORGOTTEN_SCRAPES)
+    scraped.loaded(SECOND_STEPS, breaker="closed")
     rules = compile_rules(load_objectives(shipped_directory() / "cmo-015.yml"), SCRAPE)
-    (folder / "rules.yml").write_text(yaml.safe_dump(as_document(rules)))
-    intervals = {"scrape_interval": SCRAPE, "scrape_timeout": SCRAPE, "evaluation_interval": SCRAPE}
-    scrape = {"job_name": "cmo", "static_configs": [{"targets": [target]}]}
-    configuration = {"global": intervals, "rule_files": ["rules.yml"], "scrape_configs": [scrape]}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    with Past(request.param, tmp_path_factory.mktemp("pipeline")) as past:
+        past.store(scraped.series)
+        past.evaluate(as_document(rules), BEGIN, scraped.moment)
+        yield Watched(Watcher(past.url), quiet, gap, scraped.moment)
 
 
-def _drive(pipeline: truth.Pipeline, watcher: Watcher) -> Watched:
-    def scrapes(count: int) -> None:
-        goal = pipeline.scrapes + count
-        _wait_for(lambda: pipeline.scrapes >= goal, lambda: f"{count} more scrapes")
+class Scraped:
+    """What a Prometheus has of the service, scrape by scrape."""
 
-    scrapes(LOADING_STEPS + QUIET_SCRAPES)
-    quiet = time.time() - RECORDED_BY_NOW_SECONDS
-    pipeline.breaker, pipeline.busy = "open", True
-    scrapes(FIRST_STEPS)
-    pipeline.busy = False
-    scrapes(QUIET_SCRAPES)
-    pipeline.release, pipeline.breaker = truth.AFTER, "closed"
-    scrapes(SEEN_SCRAPES)
-    gap = time.time()
-    scrapes(QUIET_SCRAPES)
-    pipeline.busy = True
-    scrapes(SECOND_STEPS)
-    seen = [Watched(watcher, quiet, gap, moment=0.0)]
-    _wait_for(lambda: _is_complete(seen), lambda: f"a steady load, and a series of {seen[0].missing}")
-    return seen[0]
+    def __init__(self) -> None:
+        self.service = truth.Pipeline()
+        self.series: dict[str, list[Point]] = defaultdict(list)
 
+    @property
+    def moment(self) -> int:
+        """Just before the next scrape."""
+        return BEGIN + self.service.scrapes * STEP_SECONDS - 1
 
-def _is_complete(seen: list[Watched]) -> bool:
-    """Look again, from a moment ago; whether every panel shows something then."""
-    seen[0] = replace(seen[0], moment=time.time() - RECORDED_BY_NOW_SECONDS, _asked={})
-    return seen[0].steady and seen[0].even and not seen[0].missing
+    def idle(self, scrapes: int) -> None:
+        self.service.busy = False
+        self._scrape(scrapes)
+
+    def loaded(self, scrapes: int, *, breaker: str) -> None:
+        self.service.busy, self.service.breaker = True, breaker
+        self._scrape(scrapes)
+
+    def _scrape(self, scrapes: int) -> None:
+        for _ in range(scrapes):
+            at = BEGIN + self.service.scrapes * STEP_SECONDS
+            self.service.scrapes += 1
+            self._add("up", {}, at, 1.0)
+            for family in self.service.collect():
+                for sample in family.samples:
+                    self._add(sample.name, sample.labels, at, sample.value)
+
+    def _add(self, name: str, labels: Labels, at: int, value: float) -> None:
+        of_target = {"job": "cmo", "instance": "127.0.0.1:9464", **labels}
+        named = ",".join(f'{label}="{text}"' for label, text in of_target.items() if text)
+        self.series[f"{name}{{{named}}}"].append((at, float(value)))
 
 
 def test_idle_it_claims_nothing(watched: Watched) -> None:
@@ -466,18 +412,9 @@ def test_runs_are_offered_by_their_release(watched: Watched) -> None:
     offered = watched.compared_with()
     name = f"last run of {truth.BEFORE.version} {truth.REVISION}"
     assert offered == fixed | {name: offered[name]}
-    loaded = 'instance:slo_started_queries:increase{scenario!~"live|probe"}'
-    # Asked as the variable asks: a scrape that was missed just there makes it a moment that is longer ago.
-    moved = f"[{watched.range_of_second}:{SCRAPE}] offset {NOT_MOVED}s"
-    [last] = watched.watcher.instant(f"max(max_over_time(timestamp({loaded} > 0){moved}))", watched.moment)
-    end_of_first = float(last["value"][1]) + int(NOT_MOVED) - int(offered[name])
-
-    def was_loaded(start: float, end: float) -> bool:
-        most = f"max(max_over_time(({loaded})[{_range(start, end)}:{SCRAPE}]))"
-        return any(float(item["value"][1]) > 0 for item in watched.watcher.instant(most, end))
-
-    assert was_loaded(end_of_first - ROUNDED_BY_SECONDS, end_of_first + ROUNDED_BY_SECONDS)
-    assert not was_loaded(end_of_first + ROUNDED_BY_SECONDS, watched.gap), "the run went on"
+    last_of_first = BEGIN + (LOADING_STEPS + QUIET_SCRAPES + FIRST_STEPS - 1) * STEP_SECONDS
+    last_of_second = last_of_first + (PAUSE_SCRAPES + FORGOTTEN_SCRAPES + SECOND_STEPS) * STEP_SECONDS
+    assert int(offered[name]) == pytest.approx(last_of_second - last_of_first, abs=STEP_SECONDS)
 
 
 def test_a_run_is_picked_without_moving_the_range(watched: Watched) -> None:
@@ -488,7 +425,7 @@ def test_a_run_is_picked_without_moving_the_range(watched: Watched) -> None:
     )
     assert runs.keys() == {"in the range", of_first, of_second}
     assert int(runs[of_first]) > int(runs[of_second]) >= int(runs["in the range"]) == int(NOT_MOVED)
-    range_ = f"{FIRST_STEPS * STEP_SECONDS * 1000:g}ms"
+    range_ = f"{(FIRST_STEPS * STEP_SECONDS + TAIL_SECONDS + STEP_SECONDS) * 1000}ms"
     shown = watched.values(LOAD_TEST, moment=watched.moment, range_=range_, run=runs[of_first])
     [(release, _)] = shown["Release looked at", "A"]
     assert release["version"] == truth.BEFORE.version
@@ -611,10 +548,3 @@ def _range(start: float, end: float) -> str:
 
 def _seconds(range_: str) -> float:
     return int(range_.removesuffix("ms")) / 1000
-
-
-def _wait_for(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"no sign of {what()} within {PATIENCE_SECONDS:g} s"
-        time.sleep(0.2)

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import requests
@@ -121,21 +122,21 @@ class Past:
 def _layers(rules: dict[str, Any]) -> list[dict[str, Any]]:
     """The recording rules by how many others they build on, one file a layer."""
     recording = [(group, rule) for group in rules["groups"] for rule in group["rules"] if "record" in rule]
+    read = [_RECORDED.findall(rule["expr"]) for _, rule in recording]
 
-    def layer(rule: dict[str, Any]) -> int:
-        below = (layer(other) for _, other in recording if _reads(rule, other))
+    @cache
+    def layer(number: int) -> int:
+        below = (layer(other) for other, (_, rule) in enumerate(recording) if _records(rule, read[number]))
         return 1 + max(below, default=-1)
 
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    for group, rule in recording:
-        of_layer = found.setdefault(layer(rule), {})
+    for number, (group, rule) in enumerate(recording):
+        of_layer = found.setdefault(layer(number), {})
         of_layer.setdefault(group["name"], {**group, "rules": []})["rules"].append(rule)
     return [{"groups": list(groups.values())} for _, groups in sorted(found.items())]
 
 
-def _reads(rule: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether a rule reads what another records, of the window that the other records, if it says which."""
-    own = other.get("labels", {}).get("window")
-    return any(
-        name == other["record"] and (window in ("", own)) for name, window in _RECORDED.findall(rule["expr"])
-    )
+def _records(rule: dict[str, Any], read: list[tuple[str, str]]) -> bool:
+    """Whether a rule records any of these, of the window that is read, if one is named."""
+    own = rule.get("labels", {}).get("window")
+    return any(name == rule["record"] and window in ("", own) for name, window in read)
