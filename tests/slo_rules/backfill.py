@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,6 +56,11 @@ class Past:
                 file.write("".join(f"{name} {value!r} {at}\n" for at, value in points))
             file.write("# EOF\n")
         self._promtool(_ONE_BLOCK, "openmetrics", "--quiet", str(text), str(self.folder / "data"))
+        self._reopen()
+
+    def take_over(self, folder: Path) -> None:
+        """Begin with what another one has stored and recorded in its folder, and has ended."""
+        shutil.copytree(folder / "data", self.folder / "data", dirs_exist_ok=True)
         self._reopen()
 
     def evaluate(self, rules: dict[str, Any], start: int, end: int) -> None:
