@@ -17,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cmo_exporter import Exporter, Outcome, catalogue
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as hypothesis_settings
@@ -439,6 +440,15 @@ class Service(RuleBasedStateMachine):
 def leave(opened: Opened, error: type[BaseException] | None) -> None:
     call: ComponentCall = opened.what
     opened.context.run(call.__exit__, error, None if error is None else error(), None)
+
+
+@pytest.fixture(autouse=True)
+def only_its_own_garbage() -> Iterator[None]:
+    """Steps collect, hundreds of them: not each time all that the tests before these have left alive."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 TestService = Service.TestCase
