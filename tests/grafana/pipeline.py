@@ -1,6 +1,6 @@
 """The exposition of a service whose every part works: components, caches, a breaker, models, processes.
 
-Two releases of it can be tested one after the other. As in the exposition that this one extends, each scrape
+Two releases of it can be tested one after the other. As in the catalogue that this one extends, each scrape
 under load is one step, and nothing moves by the clock.
 """
 

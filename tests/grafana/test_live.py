@@ -117,7 +117,8 @@ def _once(right: Callable[[], None]) -> None:
     """The first moment at which all of it is right; what is wrong at every moment fails.
 
     Rules copy one metric after the other, and a scrape that is written in between is in some of the copies.
-    Until the next evaluation those are a step ahead, so a moment may be one at which nothing adds up.
+    Until the next evaluation those are a step ahead, so a moment may be one at which nothing adds up, and a
+    ratio is a little above 1: bounds too are held at one moment, not at each.
     """
     deadline = time.monotonic() + DEADLINE_SECONDS
     while True:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -54,7 +55,7 @@ STEP_SECONDS: Final = parse_duration(SCRAPE) // SECOND
 BEGIN: Final = truth.STARTED + 240_000
 """When all of it begins, in Unix seconds: on a full minute, of a day that it ends on too."""
 QUIET_SCRAPES: Final = 30
-"""So many that no range from the end of the first load back begins while the service loads."""
+"""So many that no range from the end of the first load back begins while the service starts."""
 FIRST_STEPS: Final = 6
 SECOND_STEPS: Final = 10
 """Steps of the loads: a range that holds the second also holds the first, when it is moved there."""
@@ -76,7 +77,7 @@ Values = dict[tuple[str, str], Series]
 
 @dataclass(frozen=True)
 class Watcher:
-    """The HTTP interface of the Prometheus that watches."""
+    """The HTTP interface of a Prometheus."""
 
     url: str
 
@@ -104,7 +105,7 @@ class Watched:
     """What has happened, and how to look at it.
 
     Attributes:
-        watcher: who watched.
+        watcher: whom to ask.
         quiet: a moment before any load.
         gap: a moment between the two loads.
         moment: one under the second load, of which at least a rate interval has passed.
@@ -154,13 +155,16 @@ class Watched:
         """What "Run" offers."""
         return self._offered(RUN, RUN.question, self.moment)
 
+    def macros(self, moment: float, *, interval: str = SCRAPE, run: str = NOT_MOVED) -> Macros:
+        """What a variable is asked with."""
+        chosen = {"history": "30m", "run": run}
+        return Macros(range=self.range_of_second, interval=interval, end=moment, chosen=chosen)
+
     def _offered(
         self, variable: Distance, question: str, moment: float, run: str = NOT_MOVED
     ) -> dict[str, str]:
         """What a variable offers, as Grafana takes it out of the results of its query."""
-        macros = Macros(
-            range=self.range_of_second, interval=SCRAPE, end=moment, chosen={"history": "30m", "run": run}
-        )
+        macros = self.macros(moment, run=run)
         pattern = re.compile(variable.pattern.strip("/").replace("(?<", "(?P<"))
         options = {}
         for item in self.watcher.instant(macros.replace(question), moment):
@@ -184,6 +188,7 @@ def watched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with shared.with_name(f"{shared.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / "moments.json").exists():
+            shutil.rmtree(shared, ignore_errors=True)  # what one that failed has left
             moments = _make(server, shared)
             (shared / "moments.json").write_text(json.dumps(moments))
     with Past(server, folder) as past:
@@ -442,6 +447,20 @@ def test_runs_are_offered_by_their_release(watched: Watched) -> None:
     last_of_first = BEGIN + (LOADING_STEPS + QUIET_SCRAPES + FIRST_STEPS - 1) * STEP_SECONDS
     last_of_second = last_of_first + (PAUSE_SCRAPES + FORGOTTEN_SCRAPES + SECOND_STEPS) * STEP_SECONDS
     assert int(offered[name]) == pytest.approx(last_of_second - last_of_first, abs=STEP_SECONDS)
+
+
+def test_a_compared_run_is_not_cut_before_its_end(watched: Watched) -> None:
+    """Distances are whole seconds, and ends of runs are not, where a panel asks more often than that."""
+    fractions = set()
+    for interval in ("400ms", "700ms", "1300ms"):
+        macros = watched.macros(watched.moment, interval=interval)
+        offered, exact = (
+            float(watched.watcher.instant(macros.replace(question), watched.moment)[0]["value"][1])
+            for question in (AGAINST.found, AGAINST.found.replace("floor(", "("))
+        )
+        assert offered <= exact < offered + 1
+        fractions.add(exact - offered)
+    assert max(fractions) > 0.5, "they are whole, or nearer to the second before: this showed nothing"
 
 
 def test_a_run_is_picked_without_moving_the_range(watched: Watched) -> None:

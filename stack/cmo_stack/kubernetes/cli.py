@@ -46,7 +46,7 @@ Examples:
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder to write to; files that this command did not make stay as they are.",
+    help="Folder to write to; a file that no build of `cmo` made is not replaced.",
 )
 @click.option(
     "--scrape-interval",

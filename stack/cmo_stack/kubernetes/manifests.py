@@ -45,7 +45,8 @@ _EXAMPLE: Final = "example.org"
 """The domain of every address in ``alertmanager/production.yml`` that is to be filled in."""
 
 _MADE_HERE: Final = ("# Made by `cmo kubernetes build`", "# Compiled by `cmo rules build`")
-_LONGEST_HEAD: Final = 80
+_READ_OF_HEAD: Final = 80
+"""Characters of a first line that say enough."""
 _HEAD: Final = "# Made by `cmo kubernetes build`: build it again rather than edit it.\n# {source}\n"
 _KUSTOMIZATION: Final = """\
 # Made by `cmo kubernetes build`. What is marked FILL IN belongs into a kustomization of yours that names this
@@ -140,7 +141,7 @@ def made_by_somebody_else(path: Path) -> bool:
     if not path.is_file():
         return path.exists()
     with path.open(encoding="utf-8", errors="replace") as file:
-        return not file.readline(_LONGEST_HEAD).startswith(_MADE_HERE)
+        return not file.readline(_READ_OF_HEAD).startswith(_MADE_HERE)
 
 
 def _alertmanager_config() -> dict[str, Any]:
